@@ -1,0 +1,111 @@
+"""Every path, threshold and default of AnomalyCD: the published values, in one table.
+
+Sections name docs/method.md. Any setting can be overridden by the environment variable ``ANOMALYCD_<NAME>``
+(numbers as numbers, parameter tables as JSON that is merged into the default); every run prints the thresholds
+that were overridden, because a changed threshold is no longer the published method.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+PROJECT_ROOT = Path(__file__).resolve().parent
+
+# Settings that came from the environment, by name: {"STAGE1_PATCH_SIZE": "1024"}.
+OVERRIDDEN: dict[str, str] = {}
+
+Value = TypeVar("Value")
+
+
+def _setting(name: str, default: Value, parse: Callable[[str], Value]) -> Value:
+    text = os.environ.get(f"ANOMALYCD_{name}")
+    if not text:
+        return default
+    try:
+        value = parse(text)
+    except ValueError:
+        print(
+            f"error: environment variable ANOMALYCD_{name}={text!r} is not a valid {type(default).__name__}; unset it",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+    OVERRIDDEN[name] = text
+    return value
+
+
+def _path(name: str, default: Path) -> Path:
+    return _setting(name, default, lambda text: Path(text).expanduser().absolute())
+
+
+def _parameters(name: str, default: dict[str, Any]) -> dict[str, Any]:
+    def parse(text: str) -> dict[str, Any]:
+        changes = json.loads(text)
+        if not isinstance(changes, dict):
+            raise ValueError(text)
+        return default | changes
+
+    return _setting(name, default, parse)
+
+
+# --- Paths -----------------------------------------------------------------------------------------------------------
+WEIGHTS_DIR = _path("WEIGHTS_DIR", PROJECT_ROOT / "weights")
+SAM_CHECKPOINT = _path("SAM_CHECKPOINT", WEIGHTS_DIR / "sam_vit_b_01ec64.pth")
+SAM_MODEL_TYPE = _setting("SAM_MODEL_TYPE", "vit_b", str)
+DEMO_CHECKPOINT = PROJECT_ROOT / "demo" / "sam_vit_demo.pth"
+DEFAULT_DATA_ROOT = _path("DEFAULT_DATA_ROOT", PROJECT_ROOT / "data" / "GDL")
+DEFAULT_OUTPUT_ROOT = _path("DEFAULT_OUTPUT_ROOT", PROJECT_ROOT / "outputs")
+STAGE1_OUTPUT_DIR = _path("STAGE1_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage1_change_detection")
+STAGE2_OUTPUT_DIR = _path("STAGE2_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage2_anomaly_change")
+
+# Files of an event's output folder.
+CHANGE_MAP_NAME = "change_map_continuous.tif"
+CHANGE_PREVIEW_NAME = "change_map_binary.png"
+FILTERED_MAP_NAME = "change_map_filtered.tif"
+ANOMALY_MAP_NAME = "AnomalyCD_map.tif"
+ANOMALY_PREVIEW_NAME = "AnomalyCD_map.png"
+EVAL_CSV_NAME = "evaluation.csv"  # in the result root
+
+# --- Device ----------------------------------------------------------------------------------------------------------
+DEFAULT_DEVICE = _setting("DEFAULT_DEVICE", "cuda:0", str)
+
+# --- Regions, both stages (sections 3 and 4) -------------------------------------------------------------------------
+MAX_REGION_FRACTION = _setting("MAX_REGION_FRACTION", 0.9, float)  # of the window; larger regions are dropped
+
+# --- Stage 1: candidate change (section 3) ---------------------------------------------------------------------------
+STAGE1_PATCH_SIZE = _setting("STAGE1_PATCH_SIZE", 2048, int)  # window side, pixels
+STAGE1_MIN_MASK_PIXELS = _setting("STAGE1_MIN_MASK_PIXELS", 3000, int)
+STAGE1_CHANGE_QUANTILE = _setting("STAGE1_CHANGE_QUANTILE", 0.9, float)  # of the preview change_map_binary.png only
+STAGE1_SAM_PARAMS = _parameters(
+    "STAGE1_SAM_PARAMS",
+    {
+        "points_per_side": 32,
+        "points_per_batch": 64,
+        "pred_iou_thresh": 0.6,
+        "stability_score_thresh": 0.4,
+        "stability_score_offset": 1.0,
+        "box_nms_thresh": 0.4,
+        "crop_n_layers": 0,
+        "crop_nms_thresh": 0.4,
+        "min_mask_region_area": 10000,  # pixels: holes and islands below it are filled or dropped
+    },
+)
+
+# --- Stage 2: anomaly among the changes (section 4) ------------------------------------------------------------------
+STAGE2_CHANGE_MAP_QUANTILE = _setting("STAGE2_CHANGE_MAP_QUANTILE", 0.7, float)
+STAGE2_MIN_MASK_PIXELS = _setting("STAGE2_MIN_MASK_PIXELS", 1500, int)
+STAGE2_PATCH_SIZE = _setting("STAGE2_PATCH_SIZE", 2048, int)  # window side where the image's shorter side reaches it,
+STAGE2_SMALL_PATCH_SIZE = _setting("STAGE2_SMALL_PATCH_SIZE", 1024, int)  # else this one
+# Part of the published configuration; neither the published stage 2 nor this one generates masks with it.
+STAGE2_SAM_PARAMS = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.6, "min_mask_region_area": 1500}
+
+# --- Evaluation (section 5) ------------------------------------------------------------------------------------------
+EVAL_QUANTILE_THRESH = _setting("EVAL_QUANTILE_THRESH", 0.945, float)  # stage 1 binary map
+EVAL_STAGE2_FIXED_THRESH = _setting("EVAL_STAGE2_FIXED_THRESH", 0.08, float)  # stage 2 binary map
+EVAL_CLOSING_SIZE = _setting("EVAL_CLOSING_SIZE", 512, int)  # side that the closing works at, pixels
+EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of its disk, pixels
+EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float)  # of the image; smaller components are dropped
+EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float)  # of a false positive in the precision
+EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)

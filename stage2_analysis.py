@@ -1,0 +1,60 @@
+"""Stage 2: which changes no earlier date explains (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from regions import WindowFeatures
+
+
+def filter_change_map(change_map: np.ndarray, quantile: float) -> np.ndarray:
+    """Set everything below the map's `quantile` (of all its pixels, linear interpolation) to 0.
+
+    `change_map`: (H, W) float32, a whole event's, as stage 1 wrote it. Returns a new array of the same shape and type.
+    """
+    threshold = np.quantile(change_map, quantile)
+    return np.where(change_map < threshold, np.float32(0), change_map)
+
+
+def anomaly_map(
+    filtered: np.ndarray,
+    historical: Sequence[WindowFeatures],
+    monitor: WindowFeatures,
+    min_region_pixels: int,
+    max_region_fraction: float,
+) -> np.ndarray:
+    """How unlike every earlier date the changed regions of one window are.
+
+    Parameters
+    ----------
+    filtered
+        (H, W) float32, the window of the filtered change map. Its regions are the sets of pixels with the same
+        non-zero value.
+    historical, monitor
+        Encoder features of all historical images (at least one) and of the monitor image of the same window.
+    min_region_pixels, max_region_fraction
+        Regions with fewer pixels, or covering more than this share of the window, are dropped.
+
+    Returns
+    -------
+    (H, W) float32 in [0, 2], 0 outside the regions: `1 - max over dates of cos(historical, monitor)`, not clipped
+    (so that it can fall below 0 by rounding).
+    """
+    values, region_of_pixel, areas = np.unique(filtered, return_inverse=True, return_counts=True)
+    kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * filtered.size)
+    regions = int(kept.sum())
+    if not regions:
+        return np.zeros(filtered.shape, np.float32)
+    number_of_value = np.where(kept, np.cumsum(kept), 0)
+    labels = number_of_value[region_of_pixel].reshape(filtered.shape)
+    counts = monitor.label_counts(labels, regions)
+    monitor_means = monitor.region_means(counts)
+    similarity = np.max([cosine_similarity(date.region_means(counts), monitor_means) for date in historical], axis=0)
+    return np.concatenate([[0], 1 - similarity]).astype(np.float32)[labels]
+
+
+def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of each pair of rows, 0 where either is all zeros. (N, C) each; returns (N,) float64 in [-1, 1]."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.einsum("nc,nc->n", a, b)
+    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)

@@ -1,0 +1,377 @@
+"""What the scripts share: errors, events, windows, whole files, and the run over all events with its summary."""
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+import time
+import traceback
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import config
+
+LOG = logging.getLogger("anomalycd")
+
+# Name and colour (RGB) of every category, by the first character of the event's folder (docs/method.md, section 1).
+CATEGORIES = {
+    0: ("normal control", (0, 0, 0)),
+    1: ("explosion", (220, 30, 30)),
+    2: ("collapse", (255, 150, 0)),
+    3: ("landslide", (40, 160, 60)),
+    4: ("fire", (250, 220, 40)),
+    5: ("dam break", (120, 190, 255)),
+    6: ("others", (150, 150, 150)),
+}
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+class AnomalyCDError(Exception):
+    """Something a user can mend; the message is one line that says what and how."""
+
+
+class UsageError(AnomalyCDError):
+    """Nothing can be run as asked: exit code 2."""
+
+
+class EventError(AnomalyCDError):
+    """One event cannot be processed; the others go on."""
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Event:
+    """One place: its monitor image, its historical images (oldest first), and where there is one, its label."""
+
+    folder: Path
+    monitor: Path
+    historical: tuple[Path, ...]
+    label: Path | None
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which begins with the category."""
+        return self.folder.name
+
+    @property
+    def category(self) -> int:
+        """Key in CATEGORIES."""
+        return int(self.name[0])
+
+    @property
+    def reference(self) -> Path:
+        """The latest historical image."""
+        return self.historical[-1]
+
+
+@dataclass
+class Listing:
+    """The event folders of a data root, by name."""
+
+    events: list[Event] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # name, reason
+
+    def first(self, count: int) -> "Listing":
+        """The first `count` event folders by name, usable or not."""
+        names = sorted([event.name for event in self.events] + [name for name, _ in self.skipped])[:count]
+        return Listing(
+            [event for event in self.events if event.name in names],
+            [(name, reason) for name, reason in self.skipped if name in names],
+        )
+
+
+def list_events(data_root: Path, only: str | None = None) -> Listing:
+    """Find the events of a data root: the folders whose names begin with a category, `0_` to `6_`.
+
+    `only`: the name of the one folder to take. Folders that hold no usable event are listed with the reason.
+    Raises UsageError for a data root that is missing or empty, and for an unknown event, naming the nearest ones.
+    """
+    try:
+        entries = sorted(entry for entry in data_root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"{data_root}: no such data root ({error.strerror}); give it with --data-root") from None
+    folders = {_normal_form(entry.name): entry for entry in entries if _is_event_name(entry.name) and entry.is_dir()}
+    if only is not None:
+        if _normal_form(only) not in folders:
+            nearest = difflib.get_close_matches(_normal_form(only), folders, n=3, cutoff=0) or ["(no events at all)"]
+            raise UsageError(f"{data_root}: no event {only!r}; nearest: {', '.join(nearest)}")
+        folders = {only: folders[_normal_form(only)]}
+    if not folders:
+        raise UsageError(f"{data_root}: no event folders (names beginning with 0_ to 6_) in this data root")
+    listing = Listing()
+    for folder in folders.values():
+        try:
+            listing.events.append(read_event(folder))
+        except EventError as error:
+            listing.skipped.append((folder.name, str(error)))
+    return listing
+
+
+def _normal_form(name: str) -> str:
+    return unicodedata.normalize("NFC", name)  # a folder copied from macOS spells accents as two characters
+
+
+def _is_event_name(name: str) -> bool:
+    return len(name) > 2 and name[0] in "0123456" and name[1] == "_"
+
+
+def read_event(folder: Path) -> Event:
+    """Tell monitor, historical images and label apart (docs/method.md, section 1).
+
+    Names decide where they follow `anomaly_DATE.tif`, `anomaly_DATE_label.tif`, `normal_DATE.tif`; where none of them
+    does, the sorted order decides. Everything that is not `*.tif` or `*.tiff` is ignored. Raises EventError.
+    """
+    if folder.resolve().parent != folder.parent.resolve():
+        raise EventError("the folder is a link that leaves the data root; copy it or name its real parent")
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith(".") and path.is_file()
+    )
+    normals = [path for path in files if path.stem.lower().startswith("normal_")]
+    anomalies = [path for path in files if path.stem.lower().startswith("anomaly_")]
+    if folder.name.startswith("0_"):
+        return _normal_control(folder, normals or ([] if anomalies else files))
+    if not normals and not anomalies:
+        if len(files) < 3:
+            raise EventError(
+                f"{len(files)} images without anomaly_/normal_ names; needs a monitor, a label and a historical one"
+            )
+        return Event(folder, files[0], tuple(files[2:]), files[1])
+    labels = [path for path in anomalies if path.stem.lower().endswith("_label")]
+    monitors = [path for path in anomalies if path not in labels]
+    if len(monitors) != 1 or len(labels) > 1:
+        raise EventError(
+            f"needs one monitor image anomaly_DATE.tif and at most one label, has {len(monitors)} and {len(labels)}"
+        )
+    if not normals:
+        raise EventError("no historical image normal_DATE.tif")
+    for path in files:
+        if path not in normals and path not in anomalies:
+            LOG.warning("%s: ignored, its name begins with neither anomaly_ nor normal_", path)
+    return Event(folder, monitors[0], tuple(normals), labels[0] if labels else None)
+
+
+def _normal_control(folder: Path, images: list[Path]) -> Event:
+    if len(images) < 2:
+        raise EventError(f"a normal control needs two normal_DATE.tif or more, has {len(images)}")
+    return Event(folder, images[-1], tuple(images[:-1]), None)
+
+
+# --- Windows ---------------------------------------------------------------------------------------------------------
+class Window(NamedTuple):
+    """A rectangle of an image, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an (H, W) array with."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+
+def tile(height: int, width: int, patch_size: int) -> list[Window]:
+    """Cover an image with square windows, column by column (docs/method.md, section 2).
+
+    The last window in each direction is moved back to end at the image's edge, so it overlaps its neighbour; a window
+    larger than the image is clipped to it.
+    """
+    return [
+        Window(x, y, min(patch_size, width), min(patch_size, height))
+        for x in _starts(width, patch_size)
+        for y in _starts(height, patch_size)
+    ]
+
+
+def _starts(length: int, patch_size: int) -> list[int]:
+    return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size)})
+
+
+# --- Files that appear whole or not at all ---------------------------------------------------------------------------
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; when the block ends well, it is synced to disk and takes its place.
+
+    When it does not, what was written is removed and `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# --- Runs over all events --------------------------------------------------------------------------------------------
+@dataclass
+class Summary:
+    """What became of every event of a run."""
+
+    stage: str
+    done: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """1 when any event failed."""
+        return 1 if self.failed else 0
+
+    def log(self, seconds: float) -> None:
+        """Write the summary, one line an event that is not done."""
+        counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
+        LOG.info("%s: %s in %s", self.stage, counts, tqdm.format_interval(seconds))
+        for kind, events in (("skipped", self.skipped), ("failed", self.failed)):
+            for name, reason in events:
+                LOG.info("  %s %s: %s", kind, name, reason)
+
+
+def run_events(
+    stage: str,
+    listing: Listing,
+    count_windows: Callable[[Event], int],
+    process: Callable[[Event, Callable[[], object]], str | None],
+    unit: str = "window",
+) -> Summary:
+    """Process every event under one progress bar; an event that fails does not stop the others.
+
+    `process(event, window_done)` returns None, or the reason why the event was skipped; it raises an error when the
+    event failed, and calls `window_done` after each of the `count_windows(event)` windows. `unit` names them.
+    """
+    summary = Summary(stage, skipped=list(listing.skipped))
+    windows = [_count_or_none(count_windows, event) for event in listing.events]
+    started = time.monotonic()
+    # In a log file a bar is one line an update: seldom is enough there.
+    interval = 0.1 if sys.stderr.isatty() else 30
+    try:
+        with (
+            logging_redirect_tqdm([LOG]),
+            tqdm(total=sum(windows), desc=stage, unit=unit, mininterval=interval) as bar,
+        ):
+            expected = 0
+            for event, count in zip(listing.events, windows, strict=True):
+                expected += count
+                _run_event(event, process, bar, summary)
+                bar.update(expected - bar.n)
+    finally:
+        summary.log(time.monotonic() - started)
+    return summary
+
+
+def _count_or_none(count_windows: Callable[[Event], int], event: Event) -> int:
+    try:
+        return count_windows(event)
+    except AnomalyCDError:
+        return 0  # the event itself will fail with this error, in its turn
+
+
+def _run_event(
+    event: Event, process: Callable[[Event, Callable[[], object]], str | None], bar: tqdm, summary: Summary
+) -> None:
+    started = time.monotonic()
+    try:
+        reason = process(event, bar.update)
+    except (AnomalyCDError, OSError, MemoryError) as error:
+        problem = str(error) or type(error).__name__
+    except Exception as error:  # a defect of ours: keep the night's other events, and the trace for the report
+        problem = f"unexpected {type(error).__name__}: {error}"
+        LOG.error("%s", traceback.format_exc())
+    else:
+        if reason is None:
+            summary.done.append(event.name)
+            LOG.info("%s: %s done in %.0f s", event.name, summary.stage, time.monotonic() - started)
+        else:
+            summary.skipped.append((event.name, reason))
+        return
+    problem = " ".join(problem.split())  # one line, whatever a library's message looks like
+    summary.failed.append((event.name, problem))
+    LOG.error("%s: %s failed: %s", event.name, summary.stage, problem)
+
+
+# --- Scripts ---------------------------------------------------------------------------------------------------------
+class _LevelFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = super().format(record)
+        return message if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {message}"
+
+
+def run_script(main: Callable[[], int]) -> NoReturn:
+    """Run a script's `main` with its log on stderr, and exit: 2 for usage errors, 130 when interrupted."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LevelFormatter())
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    for name, value in config.OVERRIDDEN.items():
+        LOG.info("config: %s=%s from the environment", name, value)
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        LOG.error("%s", error)
+        sys.exit(2)
+    except OSError as error:  # outside of any event: a table or a folder that cannot be written
+        LOG.error("%s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        LOG.error("interrupted; finished events are kept")
+        sys.exit(130)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--data-root` and `--event`."""
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=config.DEFAULT_DATA_ROOT,
+        help="folder with one folder an event (default: %(default)s)",
+    )
+    parser.add_argument("--event", help="name of the one event folder to process (default: all of them)")
+
+
+def add_sam_arguments(parser: argparse.ArgumentParser, model_types: Sequence[str]) -> None:
+    """`--device`, `--sam-checkpoint` and `--sam-model-type`."""
+    parser.add_argument(
+        "--device",
+        help=f"torch device (default: {config.DEFAULT_DEVICE}; where there is no GPU, cpu with a warning)",
+    )
+    parser.add_argument(
+        "--sam-checkpoint",
+        type=Path,
+        help=f"SAM weights (default: {config.SAM_CHECKPOINT} for {config.SAM_MODEL_TYPE}, "
+        f"else the model's own file in {config.WEIGHTS_DIR} or, for vit_demo, in demo/)",
+    )
+    parser.add_argument(
+        "--sam-model-type",
+        choices=model_types,
+        default=config.SAM_MODEL_TYPE,
+        help="architecture of the weights; vit_demo is a toy for demos and tests (default: %(default)s)",
+    )
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: an integer above 0."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number in [0, 1]."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
