@@ -55,6 +55,7 @@ def binarize_anomaly_map(
     Returns
     -------
     (H, W) bool.
+
     """
     if normalize:
         low, high = anomaly_map.min(), anomaly_map.max()

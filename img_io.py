@@ -199,7 +199,9 @@ def write_raster(
                 dataset.GetRasterBand(band + 1).WriteArray(bands[:, :, band])
             dataset.FlushCache()
             del dataset  # closes the file; GDAL swallows errors here, so what arrived is read back
-            if not np.array_equal(np.atleast_3d(np.moveaxis(_open(part).ReadAsArray(), 0, -1 if count > 1 else 0)), bands):
+            if not np.array_equal(
+                np.atleast_3d(np.moveaxis(_open(part).ReadAsArray(), 0, -1 if count > 1 else 0)), bands
+            ):
                 raise EventError(f"{path}: does not read back as written; is the disk full?")
     except RuntimeError as error:
         raise EventError(f"{path}: cannot be written, is the disk full? ({error})") from None

@@ -9,7 +9,16 @@ import numpy as np
 
 import config
 from eval_metrics import binarize_anomaly_map
-from img_io import is_current, open_event, open_image, read_map, read_parameters, read_window, write_preview, write_raster
+from img_io import (
+    is_current,
+    open_event,
+    open_image,
+    read_map,
+    read_parameters,
+    read_window,
+    write_preview,
+    write_raster,
+)
 from sam_engine import MODEL_TYPES, SamEngine, load_engine
 from stage2_analysis import anomaly_map, filter_change_map
 from utils import (

@@ -78,7 +78,9 @@ def load_model(model_type: str, checkpoint: Path) -> Sam:
     except FileNotFoundError:
         raise UsageError(f"{checkpoint}: SAM weights not found; give their path with --sam-checkpoint") from None
     except pickle.UnpicklingError:
-        raise UsageError(f"{checkpoint}: not a plain state dict (it holds code or is no PyTorch file); refused") from None
+        raise UsageError(
+            f"{checkpoint}: not a plain state dict (it holds code or is no PyTorch file); refused"
+        ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UsageError(f"{checkpoint}: damaged or cut off ({_first_line(error)}); fetch the file again") from None
     model = build_model(model_type)
@@ -131,7 +133,9 @@ class SamEngine:
             predictor.features, image.shape[:2], predictor.input_size, self._model.image_encoder.img_size
         )
 
-    def generate_masks(self, image: np.ndarray, features: WindowFeatures, parameters: dict[str, Any]) -> list[np.ndarray]:
+    def generate_masks(
+        self, image: np.ndarray, features: WindowFeatures, parameters: dict[str, Any]
+    ) -> list[np.ndarray]:
         """The automatic masks of a window, in the generator's order, possibly none.
 
         `image`: (H, W, 3) uint8 RGB, of which `features` are the encoding. `parameters`: keyword arguments of

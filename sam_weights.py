@@ -57,7 +57,9 @@ def locate_weights(model_type: str, checkpoint: Path | None) -> Weights:
     official = OFFICIAL_FILES.get(model_type)
     if not path.exists():
         if official is None or path.absolute() != config.WEIGHTS_DIR / official.name:
-            raise UsageError(f"{path}: SAM weights not found; give the path of {model_type} weights to --sam-checkpoint")
+            raise UsageError(
+                f"{path}: SAM weights not found; give the path of {model_type} weights to --sam-checkpoint"
+            )
         download(official, path)
     try:
         checksum = sha256(path)
@@ -90,7 +92,9 @@ def download(official: OfficialFile, path: Path) -> None:
                     digest.update(chunk)
                     bar.update(len(chunk))
             if digest.hexdigest() != official.sha256:
-                raise UsageError(f"{url}: what arrived has the wrong SHA-256 (cut off, or changed on the way); try again")
+                raise UsageError(
+                    f"{url}: what arrived has the wrong SHA-256 (cut off, or changed on the way); try again"
+                )
     except (OSError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(

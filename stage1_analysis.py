@@ -30,6 +30,7 @@ def change_map(
     Returns
     -------
     (H, W) float32 in [0, 1], 0 where no mask remains: the maximum of the maps painted from either mask set.
+
     """
     painted = (
         _paint_scores(reference, monitor, masks, min_mask_pixels, max_region_fraction)

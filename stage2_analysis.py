@@ -39,6 +39,7 @@ def anomaly_map(
     -------
     (H, W) float32 in [0, 2], 0 outside the regions: `1 - max over dates of cos(historical, monitor)`, not clipped
     (so that it can fall below 0 by rounding).
+
     """
     values, region_of_pixel, areas = np.unique(filtered, return_inverse=True, return_counts=True)
     kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * filtered.size)

@@ -58,13 +58,13 @@ def draw_event(event: Event, result_root: Path) -> np.ndarray:
         f"reference {event.reference.stem.split('_')[-1]}": _photo_tile(event.reference),
         f"monitor {event.monitor.stem.split('_')[-1]}": _photo_tile(event.monitor),
         "label": _label_tile(event.label),
-        f"stage 1: {change_binary.mean():.1%} changed": _score_tile(changes, change_binary, 0.6),
-        f"stage 2: {anomaly_binary.mean():.1%} anomalous": _score_tile(anomalies, anomaly_binary, 0.6),
+        f"stage 1: {change_binary.mean():.1%} changed": _score_tile(changes, change_binary, 1.0),
+        f"stage 2: {anomaly_binary.mean():.1%} anomalous": _score_tile(anomalies, anomaly_binary, 1.0),
     }
     width = len(tiles) * (SIDE + MARGIN) + MARGIN
     canvas = np.full((HEADER + SIDE + FOOTER, width, 3), 255, np.uint8)
     cv2.putText(canvas, event.name, (MARGIN, 24), TEXT, 0.7, (0, 0, 0), 1, cv2.LINE_AA)
-    legend = "scores 0 to 0.6, viridis; outlined: the binary map"
+    legend = "scores 0 to 1, viridis; outlined: the binary map"
     cv2.putText(canvas, legend, (width - 520, 24), TEXT, 0.55, (90, 90, 90), 1, cv2.LINE_AA)
     for column, (caption, tile) in enumerate(tiles.items()):
         x = MARGIN + column * (SIDE + MARGIN)

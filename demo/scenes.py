@@ -172,9 +172,7 @@ def _villages(rng: Generator, size: int, scale: float) -> list[Patch]:
 def build_world(rng: Generator, size: int, zoom: float = 1.0) -> list[Patch]:
     """The patches of a place of `size` x `size` pixels, in painting order; `zoom` enlarges all of them."""
     scale = size * zoom
-    return [
-        patch for part in (_fields, _woods_and_lakes, _roads, _villages) for patch in part(rng, size, scale)
-    ]
+    return [patch for part in (_fields, _woods_and_lakes, _roads, _villages) for patch in part(rng, size, scale)]
 
 
 def disaster(rng: Generator, size: int, category: int) -> list[Patch]:

@@ -185,7 +185,9 @@ def validate(model: Sam, surface_head: torch.nn.Linear, samples: list[Sample]) -
 def main() -> None:
     """Draw scenes, train, validate, save the state dict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=config.DEFAULT_OUTPUT_ROOT / "sam_vit_demo.pth", help="state dict to write")
+    parser.add_argument(
+        "--output", type=Path, default=config.DEFAULT_OUTPUT_ROOT / "sam_vit_demo.pth", help="state dict to write"
+    )
     parser.add_argument("--scenes", type=int, default=1500, help="training scenes")
     parser.add_argument("--steps", type=int, default=5500, help="steps of 2 images x 16 points")
     parser.add_argument("--seed", type=int, default=0)
@@ -201,7 +203,9 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), args.output)
     minutes = (time.monotonic() - started) / 60
-    print(f"{args.output}: {args.steps} steps in {minutes:.0f} min; unseen scenes: IoU {iou:.3f}, surfaces {accuracy:.3f}")
+    print(
+        f"{args.output}: {args.steps} steps in {minutes:.0f} min; unseen scenes: IoU {iou:.3f}, surfaces {accuracy:.3f}"
+    )
 
 
 if __name__ == "__main__":
