@@ -136,7 +136,8 @@ def print_averages(results: list[Result]) -> None:
     for title, members in groups.items():
         if members:
             stage1, stage2 = (average_scores([getattr(m, stage) for m in members]) for stage in ("stage1", "stage2"))
-            print_scores(f"Average of {title} ({len(members)} events)", stage1, stage2)
+            plural = "" if len(members) == 1 else "s"
+            print_scores(f"Average of {title} ({len(members)} event{plural})", stage1, stage2)
 
 
 def write_csv(path: Path, results: list[Result]) -> None:

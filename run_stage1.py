@@ -65,14 +65,15 @@ def process_event(
         return "its change map exists"
     changes = np.zeros(reference.shape, np.float32)
     for window in tile(*reference.shape, args.patch_size):
-        pixels = [read_window(image, window) for image in (reference, monitor)]
-        features = [engine.encode(image) for image in pixels]
-        masks = [
-            engine.generate_masks(image, encoded, config.STAGE1_SAM_PARAMS)
-            for image, encoded in zip(pixels, features, strict=True)
-        ]
+        before, after = read_window(reference, window), read_window(monitor, window)
+        before_features, after_features = engine.encode(before), engine.encode(after)
         changes[window.slices] = change_map(
-            *features, *masks, config.STAGE1_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION
+            before_features,
+            after_features,
+            engine.generate_masks(before, before_features, config.STAGE1_SAM_PARAMS),
+            engine.generate_masks(after, after_features, config.STAGE1_SAM_PARAMS),
+            config.STAGE1_MIN_MASK_PIXELS,
+            config.MAX_REGION_FRACTION,
         )
         window_done()
     write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))

@@ -20,7 +20,7 @@ from sam_weights import Weights, locate_weights
 from utils import LOG, UsageError
 
 MODEL_TYPES = ("vit_b", "vit_l", "vit_h", "vit_demo")
-MINIMUM_TORCH = (2, 10)  # torch.load(weights_only=True) of older ones can be made to run code: CVE-2026-24747
+MINIMUM_TORCH = "2.10"  # torch.load(weights_only=True) of older ones can be made to run code: CVE-2026-24747
 
 
 def _build_vit_demo() -> Sam:
@@ -72,7 +72,7 @@ def load_model(model_type: str, checkpoint: Path) -> Sam:
     another architecture, and for a torch too old to read it safely.
     """
     if torch.torch_version.TorchVersion(torch.__version__) < MINIMUM_TORCH:
-        raise UsageError(f"torch {torch.__version__} cannot load weights safely; install torch >= 2.10")
+        raise UsageError(f"torch {torch.__version__} cannot load weights safely; install torch >= {MINIMUM_TORCH}")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except FileNotFoundError:

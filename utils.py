@@ -100,10 +100,12 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
         raise UsageError(f"{data_root}: no such data root ({error.strerror}); give it with --data-root") from None
     folders = {_normal_form(entry.name): entry for entry in entries if _is_event_name(entry.name) and entry.is_dir()}
     if only is not None:
-        if _normal_form(only) not in folders:
-            nearest = difflib.get_close_matches(_normal_form(only), folders, n=3, cutoff=0) or ["(no events at all)"]
-            raise UsageError(f"{data_root}: no event {only!r}; nearest: {', '.join(nearest)}")
-        folders = {only: folders[_normal_form(only)]}
+        wanted = _normal_form(only)
+        if wanted not in folders:
+            nearest = [name for name in folders if wanted.casefold() in name.casefold()]
+            nearest = nearest or difflib.get_close_matches(wanted, folders, n=3, cutoff=0)
+            raise UsageError(f"{data_root}: no event {only!r}; nearest: {', '.join(nearest[:3]) or 'there are none'}")
+        folders = {only: folders[wanted]}
     if not folders:
         raise UsageError(f"{data_root}: no event folders (names beginning with 0_ to 6_) in this data root")
     listing = Listing()

@@ -8,7 +8,6 @@ published thresholds on 1 - cosine make sense for this model too.
 
 import argparse
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -112,7 +111,9 @@ def make_batch(rng: Generator, samples: list[Sample]) -> Batch:
     return Batch(torch.stack(images), torch.stack(points), torch.stack(masks), torch.stack(surfaces))
 
 
-def _mask_loss(model: Sam, features: torch.Tensor, points: torch.Tensor, target: torch.Tensor) -> tuple:
+def _mask_loss(
+    model: Sam, features: torch.Tensor, points: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, float]:
     """SAM's mask and IoU loss for the points of one image, and the mean IoU of the best masks."""
     sparse, dense = model.prompt_encoder(
         points=(points[:, None], torch.ones(len(points), 1, dtype=torch.int)), boxes=None, masks=None
@@ -209,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,35 @@
+# One command each: make setup | demo | test | lint. They run on Debian or Ubuntu with Python >= 3.10.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := outputs/demo
+DEMO_SAM := --device cpu --sam-model-type vit_demo
+
+.PHONY: setup demo test lint clean
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt setup.sh
+	./setup.sh $(PYTHON) $(VENV)
+	touch $@
+
+# Six synthetic disasters on the CPU, with the toy SAM: numbers to try the program with, not to publish.
+demo: $(READY)
+	$(BIN)/python -m demo.make_events $(DEMO)/events
+	$(BIN)/python run.py --stage all --no-skip-existing-stage1 $(DEMO_SAM) --data-root $(DEMO)/events \
+		--stage1-root $(DEMO)/stage1 --stage2-root $(DEMO)/stage2
+	$(BIN)/python run_eval.py --data-root $(DEMO)/events --result-root $(DEMO)/stage2
+	$(BIN)/python -m demo.panels --data-root $(DEMO)/events --result-root $(DEMO)/stage2 --output $(DEMO)/pictures
+	@echo "Pictures, one an event (reference, monitor, label, stage 1, stage 2): $(CURDIR)/$(DEMO)/pictures"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO)

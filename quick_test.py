@@ -1,0 +1,159 @@
+"""Checks a set-up: packages, device, weights, data, and one 1024-pixel window through both stages."""
+
+import argparse
+import importlib
+import importlib.metadata
+import logging
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# The project's own modules need the packages that `check_packages` looks for, so they are imported after it.
+if TYPE_CHECKING:
+    from sam_engine import SamEngine
+    from utils import Event
+
+WINDOW_SIZE = 1024
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
+IMPORT_NAMES = {
+    "segment-anything": "segment_anything",
+    "opencv-python": "cv2",
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+    "GDAL": "osgeo.gdal_array",  # not there where GDAL was built without NumPy
+}
+
+
+class SetupError(Exception):
+    """Something is missing; the message says what to do."""
+
+
+def check_packages() -> list[str]:
+    """The version of every required package. Raises SetupError for the first one that is missing or too old."""
+    versions = [f"Python {platform.python_version()}"]
+    for name, minimum in re.findall(r"^([\w-]+)>=([\d.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE):
+        try:
+            importlib.import_module(IMPORT_NAMES.get(name, name))
+            version = importlib.metadata.version(name)
+        except ImportError as error:
+            raise SetupError(f"{name} cannot be imported ({error}): run `make setup`, use .venv/bin/python") from None
+        if _numbers(version) < _numbers(minimum):
+            raise SetupError(f"{name} {version} is too old, {minimum} or newer is needed: run `make setup`")
+        versions.append(f"{name} {version}")
+    return versions
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    from sam_engine import MODEL_TYPES
+    from utils import add_data_arguments, add_sam_arguments
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_data_arguments(parser)
+    add_sam_arguments(parser, MODEL_TYPES)
+    return parser.parse_args(arguments)
+
+
+def check_weights(args: argparse.Namespace) -> "SamEngine":
+    """Load SAM. Raises SetupError for a file that is not the one Meta published where that one belongs."""
+    from sam_engine import load_engine
+    from sam_weights import OFFICIAL_FILES, default_checkpoint
+
+    engine = load_engine(args.sam_model_type, args.sam_checkpoint, args.device)
+    path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
+    checksum = engine.provenance["sam_checkpoint_sha256"]
+    print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
+    official = OFFICIAL_FILES.get(args.sam_model_type)
+    if official is not None and path.name == official.name and checksum != official.sha256:
+        raise SetupError(f"{path}: not the file that Meta publishes under this name; delete it, to have it downloaded")
+    return engine
+
+
+def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
+    """The event asked for, or the data root's first one, or a generated demo event where it has none yet."""
+    from demo.make_events import DEMO_EVENTS, write_event
+    from utils import UsageError, list_events, read_event
+
+    try:
+        listing = list_events(args.data_root, args.event)
+    except UsageError as error:
+        if args.event is not None:
+            raise
+        print(f"data: none yet ({error}); GDL is sent on request; taking a generated demo event")
+        return read_event(write_event(scratch, DEMO_EVENTS[-1]))
+    if not listing.events:
+        name, reason = listing.skipped[0]
+        raise SetupError(f"{args.data_root / name}: {reason}")
+    print(f"data {args.data_root}: {len(listing.events)} events, {len(listing.skipped)} unusable folders")
+    return listing.events[0]
+
+
+def run_window(event: "Event", engine: "SamEngine") -> None:
+    """Take the first window of an event through both stages. Raises SetupError where the scores make no sense."""
+    import numpy as np
+
+    import config
+    from img_io import open_event, read_window
+    from stage1_analysis import change_map
+    from stage2_analysis import anomaly_map, filter_change_map
+    from utils import tile
+
+    images = open_event([*event.historical, event.monitor])
+    window = tile(*images[0].shape, WINDOW_SIZE)[0]
+    print(f"event {event.name}: {len(event.historical)} historical images, label: {event.label is not None}, {window}")
+    pixels = [read_window(image, window) for image in images]
+    features = [engine.encode(image) for image in pixels]
+    masks = [engine.generate_masks(pixels[i], features[i], config.STAGE1_SAM_PARAMS) for i in (-2, -1)]
+    changes = change_map(
+        features[-2],
+        features[-1],
+        masks[0],
+        masks[1],
+        config.STAGE1_MIN_MASK_PIXELS,
+        config.MAX_REGION_FRACTION,
+    )
+    filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
+    anomalies = anomaly_map(
+        filtered, features[:-1], features[-1], config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION
+    )
+    print(f"masks: {len(masks[0])} of the reference image, {len(masks[1])} of the monitor image")
+    print(f"features {tuple(features[-1].embedding.shape)} on {features[-1].embedding.device}")
+    for name, scores in (("change map", changes), ("anomaly map", anomalies)):
+        print(f"{name} {scores.shape} {scores.dtype}, {scores.min():.4f} to {scores.max():.4f}")
+        if not (np.isfinite(scores).all() and scores.min() >= -1e-6 and scores.max() <= 2):
+            raise SetupError(f"the {name} holds scores that cannot be; report this with the lines above")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all checks; returns the exit code: 0 where everything works, else 1."""
+    try:
+        versions = check_packages()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    from utils import AnomalyCDError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    args = parse_arguments(arguments)
+    print("\n".join(versions))
+    try:
+        engine = check_weights(args)
+        with tempfile.TemporaryDirectory() as scratch:
+            run_window(find_event(args, Path(scratch)), engine)
+    except (SetupError, AnomalyCDError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("QUICK TEST PASSED")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Makes the virtual environment: ./setup.sh PYTHON FOLDER. Installs what is missing from the system where it may.
+set -eu
+python=$1
+venv=$2
+
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
+    fail "$python is not Python 3.10 or newer; name another one: make setup PYTHON=python3.12"
+
+missing=""
+command -v gdal-config >/dev/null || missing="$missing libgdal-dev"
+command -v g++ >/dev/null || missing="$missing g++"
+"$python" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+"$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
+    missing="$missing python3-dev"
+# OpenCV's wheel needs these two at run time.
+ldconfig -p 2>/dev/null | grep -q 'libGL\.so\.1' || missing="$missing libgl1"
+ldconfig -p 2>/dev/null | grep -q 'libglib-2\.0\.so\.0' || missing="$missing libglib2.0-0"
+
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null || fail "install the equivalents of these Debian packages, then try again:$missing"
+    if [ "$(id -u)" = 0 ]; then
+        root=""
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        root="sudo"
+    else
+        fail "run this, then try again: sudo apt-get install$missing"
+    fi
+    $root apt-get update -qq
+    # shellcheck disable=SC2086  # several packages, one word each
+    DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+"$python" -m venv "$venv"
+pip="$venv/bin/python -m pip --disable-pip-version-check"
+$pip install --quiet --upgrade pip
+# GDAL's Python bindings must have the version of the system's library, and are built here: NumPy has to be there
+# first, and build isolation off, or they come without array support.
+$pip install --quiet "numpy>=2.0" setuptools wheel
+$pip install --quiet --no-build-isolation "GDAL==$(gdal-config --version)"
+$pip install --quiet -r requirements.txt -r requirements-dev.txt
+"$venv/bin/python" -c 'import cv2, torch, torchvision; from osgeo import gdal_array'
+echo "ready: $venv"
