@@ -54,13 +54,14 @@ class WindowFeatures:
 
         `masks`: N arrays (H, W) of bool, which may overlap. Returns (N, cells) int64.
         """
-        row_starts = np.searchsorted(self.rows, np.arange(self.grid_size[0]))
-        column_starts = np.searchsorted(self.columns, np.arange(self.grid_size[1]))
-        counts = np.empty((len(masks), *self.grid_size), np.int64)
+        # Only cells that hold pixels: where a window has fewer pixels than cells, reduceat would repeat some.
+        rows, row_starts = np.unique(self.rows, return_index=True)
+        columns, column_starts = np.unique(self.columns, return_index=True)
+        counts = np.zeros((len(masks), *self.grid_size), np.int64)
         for mask, count in zip(masks, counts, strict=True):
             by_row = np.add.reduceat(mask, row_starts, axis=0, dtype=np.int32)
-            np.add.reduceat(by_row, column_starts, axis=1, dtype=np.int64, out=count)
-        return counts.reshape(len(masks), -1)
+            count[np.ix_(rows, columns)] = np.add.reduceat(by_row, column_starts, axis=1)
+        return counts.reshape(len(masks), self.grid_size[0] * self.grid_size[1])
 
     def label_counts(self, labels: np.ndarray, regions: int) -> np.ndarray:
         """How many pixels of each labelled region fall into each cell.

@@ -1,0 +1,221 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.ndimage import binary_dilation, binary_erosion
+from skimage.morphology import disk
+from skimage.transform import resize
+from sklearn.metrics import precision_score, recall_score
+
+import config
+from eval_metrics import (
+    Scores,
+    average_scores,
+    binarize_anomaly_map,
+    binarize_by_quantile,
+    resize_nearest,
+    score_binary_map,
+)
+from tests.helpers import property_test
+
+rates = st.floats(0, 1)
+
+
+def published_binary(anomalies: np.ndarray, normalize: bool = False) -> np.ndarray:
+    return binarize_anomaly_map(
+        anomalies.astype(np.float32),
+        config.EVAL_STAGE2_FIXED_THRESH,
+        config.EVAL_AREA_RATIO,
+        config.EVAL_CLOSING_SIZE,
+        config.EVAL_CLOSING_RADIUS,
+        normalize,
+    )
+
+
+def published_scores(predicted: Sequence[Sequence[int]], label: Sequence[Sequence[int]]) -> Scores:
+    return score_binary_map(np.array(predicted, bool), np.array(label), config.EVAL_BACKGROUND_WEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("recall", "precision", "f1"), [(0.5, 1, 2 / 3), (0.6, 0.3, 0.4), (1, 1, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)]
+)
+def test_f1_is_the_harmonic_mean(recall: float, precision: float, f1: float) -> None:
+    scores = Scores.from_rates(recall, precision)
+    assert scores == (recall, precision, pytest.approx(f1, abs=1e-12))
+
+
+@property_test
+@given(rates, rates)
+def test_f1_lies_in_the_unit_interval(recall: float, precision: float) -> None:
+    assert 0 <= Scores.from_rates(recall, precision).f1 <= 1
+
+
+def test_quantile_binary_map() -> None:
+    # 201 values: the quantile 0.945 is the one at index 189, which counts itself.
+    changes = np.arange(201, dtype=np.float32).reshape(3, 67)
+    binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
+    assert binary.dtype == bool
+    assert changes[binary].tolist() == list(range(189, 201))
+
+
+def test_quantile_between_two_values() -> None:
+    # Index 0.945 of [0, 1] is 0.945; of [0.95, 1] it is 0.99725.
+    assert binarize_by_quantile(np.array([[0, 1]], np.float32), 0.945).tolist() == [[False, True]]
+    assert binarize_by_quantile(np.array([[0.95, 1]], np.float32), 0.945).tolist() == [[False, True]]
+
+
+def test_zero_quantile_keeps_what_is_above_zero() -> None:
+    changes = np.zeros((10, 10), np.float32)
+    changes[0, :2] = 1e-6, 0.5
+    binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
+    assert np.argwhere(binary).tolist() == [[0, 0], [0, 1]]
+    assert not binarize_by_quantile(np.zeros((3, 3), np.float32), config.EVAL_QUANTILE_THRESH).any()
+
+
+def test_threshold_counts_itself() -> None:
+    threshold = np.float32(0.08)
+    anomalies = np.zeros((512, 512), np.float32)
+    anomalies[100:150, 100:150] = threshold
+    anomalies[300:350, 300:350] = np.nextafter(threshold, np.float32(0))
+    binary = published_binary(anomalies)
+    assert binary.dtype == bool
+    np.testing.assert_array_equal(binary, anomalies == threshold)
+
+
+@pytest.mark.parametrize(("gap", "filled"), [(6, True), (7, False)])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_closing_fills_gaps_narrower_than_the_disk(gap: int, filled: bool, scale: int) -> None:
+    # The disk of radius 3 is 7 pixels wide, at 512 x 512: gaps twice as wide are filled in a map of 1024 x 1024.
+    anomalies = np.ones((512 * scale, 512 * scale))
+    anomalies[:, 200 * scale : (200 + gap) * scale] = 0
+    np.testing.assert_array_equal(published_binary(anomalies), np.ones_like(anomalies) if filled else anomalies)
+
+
+def test_closing_of_a_non_square_map_works_on_a_square() -> None:
+    gap_across, gap_along = np.ones((2, 512, 1024))
+    gap_across[:, 400:412] = 0  # 6 columns at 512 x 512
+    gap_along[200:207] = 0
+    assert published_binary(gap_across).all()
+    np.testing.assert_array_equal(published_binary(gap_along), gap_along)
+
+
+@pytest.mark.parametrize(("height", "width", "kept"), [(7, 11, False), (6, 13, True)])
+def test_components_below_the_area_limit_are_dropped(height: int, width: int, kept: bool) -> None:
+    # 512 * 512 * 0.0003 = 78.6: 77 pixels are too few, 78 are enough.
+    anomalies = np.zeros((512, 512))
+    anomalies[50 : 50 + height, 80 : 80 + width] = 1
+    np.testing.assert_array_equal(published_binary(anomalies), anomalies if kept else np.zeros_like(anomalies))
+
+
+def test_components_hang_together_by_their_corners() -> None:
+    anomalies = np.zeros((10, 10), np.float32)
+    anomalies[1, 1] = anomalies[2, 2] = anomalies[3, 1] = 1
+    anomalies[7, 7:9] = 1
+    binary = binarize_anomaly_map(anomalies, 0.5, area_ratio=0.03, closing_size=10, closing_radius=0)
+    assert np.argwhere(binary).tolist() == [[1, 1], [2, 2], [3, 1]]
+
+
+def test_map_without_anomalies_stays_empty() -> None:
+    assert not published_binary(np.zeros((40, 60))).any()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.01), (-1, 1), (0.5, 2)])
+def test_normalized_map_is_scaled_before_the_threshold(low: float, high: float) -> None:
+    ramp = np.tile(np.linspace(low, high, 512), (512, 1))
+    # Column i is i / 511 once scaled: 41 / 511 = 0.0802 is the first to reach 0.08.
+    binary = published_binary(ramp, normalize=True)
+    np.testing.assert_array_equal(binary, np.tile(np.arange(512) >= 41, (512, 1)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0, 0.5, 2])
+def test_constant_map_is_empty_once_normalized(value: float) -> None:
+    assert not published_binary(np.full((64, 64), value), normalize=True).any()
+
+
+@property_test
+@given(st.integers(1, 24).flatmap(lambda side: arrays(bool, (side, side))), st.integers(0, 3))
+def test_closing_is_a_dilation_and_an_erosion(binary: np.ndarray, radius: int) -> None:
+    closed = binarize_anomaly_map(
+        binary.astype(np.float32), 0.5, area_ratio=0, closing_size=len(binary), closing_radius=radius
+    )
+    expected = binary_erosion(binary_dilation(binary, disk(radius)), disk(radius), border_value=1)
+    np.testing.assert_array_equal(closed, expected)
+
+
+def test_resize_takes_the_nearest_pixel_centre() -> None:
+    # The centres of 3 pixels in 5 lie at 0.33, 2 and 3.67.
+    assert resize_nearest(np.arange(5)[None], (1, 3)).tolist() == [[0, 2, 4]]
+    # And of 5 in 3 at -0.2, 0.4, 1, 1.6 and 2.2.
+    assert resize_nearest(np.arange(3)[:, None], (5, 1)).ravel().tolist() == [0, 0, 1, 2, 2]
+
+
+@property_test
+@given(
+    array_shapes(min_dims=2, max_dims=2, max_side=40),
+    array_shapes(min_dims=2, max_dims=2, max_side=40),
+    st.sampled_from([np.uint8, np.int32, np.float32]),
+)
+def test_resize_equals_that_of_scikit_image(old: tuple[int, int], new: tuple[int, int], dtype: type) -> None:
+    image: np.ndarray = np.random.default_rng(old).integers(0, 256, old).astype(dtype)
+    resized = resize_nearest(image, new)
+    np.testing.assert_array_equal(resized, resize(image, new, order=0, preserve_range=True, anti_aliasing=False))
+    assert resized.dtype == dtype
+
+
+def test_false_positives_weigh_a_tenth() -> None:
+    scores = published_scores([[1, 1, 0, 0, 1, 1, 1, 0]], [[2, 3, 4, 2, 0, 0, 0, 0]])
+    # 2 of 4 anomalous pixels; 2 / (2 + 0.1 * 3) = 20 / 23; F1 = 2 * 10 / 23 / (63 / 46) = 40 / 63.
+    assert scores == pytest.approx((0.5, 20 / 23, 40 / 63), abs=1e-12)
+
+
+def test_label_value_one_is_background() -> None:
+    scores = published_scores([[1, 1, 0, 0]], [[1, 2, 1, 0]])
+    assert scores == pytest.approx((1, 10 / 11, 20 / 21), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "label"),
+    [
+        ([[0, 0]], [[0, 2]]),  # nothing predicted
+        ([[1, 1]], [[0, 1]]),  # nothing to find
+        ([[0, 0]], [[0, 1]]),
+        ([[1, 0]], [[0, 2]]),  # all of it wrong
+    ],
+)
+def test_scores_without_true_positives_are_zero(predicted: list[list[int]], label: list[list[int]]) -> None:
+    assert published_scores(predicted, label) == (0, 0, 0)
+
+
+def test_scores_are_zero_where_background_weighs_nothing() -> None:
+    assert score_binary_map(np.array([[True]]), np.array([[0]]), background_weight=0) == (0, 0, 0)
+
+
+@property_test
+@given(array_shapes(min_dims=2, max_dims=2, max_side=12), st.data())
+def test_rates_equal_those_of_scikit_learn(shape: tuple[int, int], data: st.DataObject) -> None:
+    predicted = data.draw(arrays(bool, shape))
+    label = data.draw(arrays(np.int32, shape, elements=st.integers(0, 3)))
+    truth = label.ravel() > 1
+    weights = np.where(truth, 1, 0.1)
+    scores = score_binary_map(predicted, label, background_weight=0.1)
+    assert scores.recall == pytest.approx(
+        recall_score(truth, predicted.ravel(), sample_weight=weights, zero_division=0)
+    )
+    assert scores.precision == pytest.approx(
+        precision_score(truth, predicted.ravel(), sample_weight=weights, zero_division=0)
+    )
+    assert all(0 <= score <= 1 for score in scores)
+
+
+def test_average_f1_is_that_of_the_average_rates() -> None:
+    scores = [Scores.from_rates(1, 0.5), Scores.from_rates(0, 1)]
+    # 2 * 0.5 * 0.75 / 1.25; the mean of the two F1 would be 1 / 3.
+    assert average_scores(scores) == pytest.approx((0.5, 0.75, 0.6), abs=1e-12)
+
+
+def test_average_of_one_event_is_its_scores() -> None:
+    assert average_scores([Scores.from_rates(0.6, 0.3)]) == pytest.approx((0.6, 0.3, 0.4), abs=1e-12)

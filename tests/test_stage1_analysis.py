@@ -1,0 +1,164 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import config
+from regions import WindowFeatures
+from stage1_analysis import change_map, change_scores
+from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants
+
+EAST, NORTH = (1, 0), (0, 1)  # orthogonal: a score of 1
+# Between these two the upper half is unchanged (score 0), the lower one changed (1), and a mask that has as much of
+# one as of the other scores HALF: the cosine of (1, 0) and (0.5, 0.5) is 1 / sqrt(2).
+REFERENCE = quadrants(EAST)
+MONITOR = quadrants(EAST, EAST, NORTH, NORTH)
+HALF = 0.29289322
+UPPER, UNCHANGED, LEFT = first_rows(5000), first_rows(3000), first_rows(5000).T
+
+
+def published_map(
+    reference: WindowFeatures,
+    monitor: WindowFeatures,
+    reference_masks: Sequence[np.ndarray],
+    monitor_masks: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    return change_map(
+        reference,
+        monitor,
+        reference_masks,
+        monitor_masks,
+        config.STAGE1_MIN_MASK_PIXELS,
+        config.MAX_REGION_FRACTION,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "monitor", "score"),
+    [
+        ((1, 0), (3, 4), 0.4),  # 1 - 3 / 5
+        ((1, 2, 2), (2, 3, 6), 1 / 21),  # 1 - 20 / (3 * 7)
+        ((5, 0), (0, 0.1), 1),
+        ((2, 1), (4, 2), 0),
+    ],
+)
+def test_score(reference: Sequence[float], monitor: Sequence[float], score: float) -> None:
+    (found,) = change_scores(np.array([reference], float), np.array([monitor], float))
+    assert found == pytest.approx(score, abs=1e-8)
+
+
+def test_epsilon_is_added_to_the_norms() -> None:
+    # The product of the norms is 1e-8, and so is r.m: 1 - 1 / 2; then 3e-8: 1 - 3 / 4.
+    scores = change_scores(np.array([[1e-4, 0], [1e-4, 0]]), np.array([[1e-4, 0], [3e-4, 0]]))
+    np.testing.assert_allclose(scores, [0.5, 0.25], rtol=1e-12)
+
+
+def test_zero_vectors_score_one() -> None:
+    zero, vector = np.zeros((1, 2)), np.ones((1, 2))
+    assert [float(change_scores(*pair)[0]) for pair in [(zero, vector), (vector, zero), (zero, zero)]] == [1, 1, 1]
+
+
+def test_opposite_vectors_are_clipped_to_one() -> None:
+    assert change_scores(np.array([[1.0, 2.0]]), np.array([[-1.0, -2.0]])).tolist() == [1]
+
+
+def test_rounding_is_clipped_to_zero() -> None:
+    # Large enough for the epsilon to vanish, so that about every fifth of these would be negative unclipped.
+    vectors = np.random.default_rng(0).normal(scale=1e6, size=(1000, 3))
+    assert change_scores(vectors, vectors).min() == 0
+
+
+def test_mask_means_weight_cells_by_pixels() -> None:
+    mask = first_rows(6000)  # 5000 pixels (1, 0), 1000 pixels (0, 1): the mean is (5, 1) / 6
+    expected = np.where(mask, 1 - 5 / 26**0.5, 0)
+    np.testing.assert_allclose(published_map(REFERENCE, MONITOR, [mask]), expected, atol=1e-6)
+
+
+def test_map_is_float32_of_the_window_size() -> None:
+    window = encoded_window(np.ones((1, 4, 4)), (60, 110))
+    changes = published_map(window, window, [np.arange(6600).reshape(60, 110) < 3300])
+    assert changes.dtype == np.float32
+    assert changes.shape == (60, 110)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_smaller_mask_overwrites_larger_one(order: int) -> None:
+    changes = published_map(REFERENCE, MONITOR, [LEFT, UNCHANGED][::order])
+    np.testing.assert_allclose(changes, np.where(LEFT & ~UNCHANGED, HALF, 0), atol=1e-6)
+
+
+def test_later_of_equally_large_masks_overwrites() -> None:
+    upper_last = published_map(REFERENCE, MONITOR, [LEFT, UPPER])
+    left_last = published_map(REFERENCE, MONITOR, [UPPER, LEFT])
+    np.testing.assert_allclose(upper_last, np.where(LEFT & ~UPPER, HALF, 0), atol=1e-6)
+    np.testing.assert_allclose(left_last, np.where(LEFT, HALF, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(2999, False), (3000, True), (9000, True), (9001, False)])
+def test_area_limits(pixels: int, kept: bool) -> None:
+    changes = published_map(quadrants(EAST), quadrants(NORTH), [first_rows(pixels)])
+    np.testing.assert_array_equal(changes, first_rows(pixels) if kept else np.zeros(SIZE))
+
+
+def test_dropped_masks_do_not_overwrite() -> None:
+    changes = published_map(REFERENCE, MONITOR, [LEFT, first_rows(2999)])
+    np.testing.assert_allclose(changes, np.where(LEFT, HALF, 0), atol=1e-6)
+
+
+def test_maximum_of_both_mask_sets() -> None:
+    lower = ~UPPER
+    expected = np.where(lower, 1, np.where(LEFT, HALF, 0))
+    np.testing.assert_allclose(published_map(REFERENCE, MONITOR, [LEFT], [lower]), expected, atol=1e-6)
+    np.testing.assert_allclose(published_map(REFERENCE, MONITOR, [lower], [LEFT]), expected, atol=1e-6)
+    # One set's smaller mask does not overwrite the other set's larger one.
+    np.testing.assert_allclose(
+        published_map(REFERENCE, MONITOR, [LEFT], [UNCHANGED]), np.where(LEFT, HALF, 0), atol=1e-6
+    )
+
+
+def test_image_without_masks_contributes_zeros() -> None:
+    expected = np.where(LEFT, HALF, 0)
+    np.testing.assert_allclose(published_map(REFERENCE, MONITOR, [LEFT], []), expected, atol=1e-6)
+    np.testing.assert_allclose(published_map(REFERENCE, MONITOR, [], [LEFT]), expected, atol=1e-6)
+
+
+def test_no_masks_at_all_give_zeros() -> None:
+    changes = published_map(REFERENCE, MONITOR, [], [])
+    np.testing.assert_array_equal(changes, np.zeros(SIZE))
+    assert changes.dtype == np.float32
+
+
+@property_test
+@given(arrays(np.float64, (2, 4, 3), elements=feature_values))
+def test_scores_lie_in_the_unit_interval(means: np.ndarray) -> None:
+    scores = change_scores(*means)
+    assert np.all((scores >= 0) & (scores <= 1))
+
+
+@property_test
+@given(
+    arrays(np.float32, (2, 2, 3, 3), elements=feature_values),
+    st.lists(arrays(bool, (4, 6)).filter(np.any), max_size=4),
+    st.lists(arrays(bool, (4, 6)).filter(np.any), max_size=4),
+)
+def test_pixels_take_their_smallest_mask(
+    features: np.ndarray, reference_masks: list[np.ndarray], monitor_masks: list[np.ndarray]
+) -> None:
+    reference, monitor = (encoded_window(of_image, (4, 6)) for of_image in features)
+
+    def score(mask: np.ndarray) -> float:
+        counts = reference.mask_counts([mask])
+        return float(change_scores(reference.region_means(counts), monitor.region_means(counts))[0])
+
+    expected = np.zeros((4, 6))
+    for masks in (reference_masks, monitor_masks):
+        for pixel in np.ndindex(4, 6):
+            covering = [mask for mask in masks[::-1] if mask[pixel]]
+            if covering:
+                smallest = min(covering, key=np.count_nonzero)  # the first, thus the last painted, of equal ones
+                expected[pixel] = max(float(expected[pixel]), score(smallest))
+    changes = change_map(reference, monitor, reference_masks, monitor_masks, min_mask_pixels=1, max_region_fraction=1)
+    np.testing.assert_allclose(changes, expected, atol=1e-6)

@@ -1,0 +1,169 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+import config
+from regions import WindowFeatures
+from stage2_analysis import anomaly_map, cosine_similarity, filter_change_map
+from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants
+
+EAST, NORTH, WEST, ZERO = (1, 0), (0, 1), (-1, 0), (0, 0)
+HALF = first_rows(5000)
+
+
+def published_map(filtered: np.ndarray, historical: Sequence[WindowFeatures], monitor: WindowFeatures) -> np.ndarray:
+    return anomaly_map(
+        filtered.astype(np.float32), historical, monitor, config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION
+    )
+
+
+def score_of_half(historical: Sequence[Sequence[float]], monitor: Sequence[float]) -> float:
+    """The score of one region over which the dates' features are these."""
+    scores = published_map(HALF, [quadrants(date) for date in historical], quadrants(monitor))
+    np.testing.assert_array_equal(scores, np.where(HALF, scores[0, 0], 0))
+    return float(scores[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (range(11), [0] * 7 + [7, 8, 9, 10]),  # the quantile is the value at index 7, which stays
+        (range(10), [0] * 7 + [7, 8, 9]),  # index 6.3: 6.3
+        ([0, 10], [0, 10]),  # index 0.7: 7
+        ([1, 5, 5, 5, 9], [0, 5, 5, 5, 9]),  # index 2.8: 5, and ties stay
+        ([3, 3, 3, 3], [3, 3, 3, 3]),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 0, 0, 2]),  # index 6.3: 0
+    ],
+)
+def test_filter_zeroes_what_lies_below_the_quantile(values: Sequence[float], expected: list[float]) -> None:
+    filtered = filter_change_map(np.array([values], np.float32), config.STAGE2_CHANGE_MAP_QUANTILE)
+    assert filtered.tolist() == [expected]
+    assert filtered.dtype == np.float32
+
+
+def test_filter_leaves_its_input_alone() -> None:
+    changes = np.arange(6, dtype=np.float32).reshape(2, 3)
+    filter_change_map(changes, 0.7)
+    assert changes.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@property_test
+@given(
+    arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.floats(0, 1, width=32)),
+    st.floats(0, 1),
+)
+def test_filter_uses_the_linear_quantile_of_the_float32_map(changes: np.ndarray, quantile: float) -> None:
+    filtered = filter_change_map(changes, quantile)
+    kept = changes >= np.quantile(changes, quantile, method="linear")
+    np.testing.assert_array_equal(filtered[kept], changes[kept])
+    assert not filtered[~kept].any()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "cosine"),
+    [
+        ((1, 0), (3, 4), 0.6),
+        ((1, 2, 2), (2, 3, 6), 20 / 21),
+        ((1, 0), (0, 2), 0),
+        ((1, 2), (-2, -4), -1),
+        ((1e-6, 0), (1e-6, 0), 1),  # no epsilon, unlike stage 1
+    ],
+)
+def test_cosine_similarity(a: Sequence[float], b: Sequence[float], cosine: float) -> None:
+    (found,) = cosine_similarity(np.array([a], float), np.array([b], float))
+    assert found == pytest.approx(cosine, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_cosine_of_a_zero_vector_is_zero() -> None:
+    similarity = cosine_similarity(np.array([ZERO, EAST, ZERO, EAST], float), np.array([EAST, ZERO, ZERO, EAST], float))
+    assert similarity.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("historical", "monitor", "score"),
+    [
+        ([EAST], (3, 4), 0.4),
+        ([NORTH], (3, 4), 0.2),
+        ([EAST, NORTH], (3, 4), 0.2),  # the most similar date counts, wherever it stands
+        ([NORTH, EAST], (3, 4), 0.2),
+        ([WEST, NORTH, WEST], EAST, 1),
+        ([EAST], EAST, 0),
+    ],
+)
+def test_score_is_the_dissimilarity_to_the_most_similar_date(
+    historical: Sequence[Sequence[float]], monitor: Sequence[float], score: float
+) -> None:
+    assert score_of_half(historical, monitor) == pytest.approx(score, abs=1e-6)
+
+
+def test_opposite_vectors_score_two() -> None:
+    assert score_of_half([WEST], EAST) == 2
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("historical", "monitor", "score"),
+    [
+        ([ZERO], EAST, 1),
+        ([EAST], ZERO, 1),
+        ([ZERO], ZERO, 1),
+        ([ZERO, (4, 3)], EAST, 0.2),
+        ([WEST, ZERO], EAST, 1),  # cosine 0 is more similar than -1
+    ],
+)
+def test_constant_zero_date_has_cosine_zero(
+    historical: Sequence[Sequence[float]], monitor: Sequence[float], score: float
+) -> None:
+    assert score_of_half(historical, monitor) == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(1499, False), (1500, True), (9000, True), (9001, False)])
+def test_area_limits(pixels: int, kept: bool) -> None:
+    region = first_rows(pixels)
+    scores = published_map(np.where(region, 0.5, 0), [quadrants(EAST)], quadrants(NORTH))
+    np.testing.assert_array_equal(scores, region if kept else np.zeros(SIZE))
+
+
+def test_regions_are_the_pixels_of_equal_value() -> None:
+    filtered = np.zeros(SIZE)
+    filtered[:10, :75] = filtered[90:, :75] = 0.3  # 1500 pixels, though neither part has as many
+    filtered[20:50, :50] = 0.6
+    filtered[20:50, 50:] = np.nextafter(np.float32(0.6), np.float32(1))
+    scores = published_map(filtered, [quadrants(EAST)], quadrants((3, 4), (4, -3), NORTH, NORTH))
+    # The first region's features sum to 500 * (3, 4) + 250 * (4, -3) + 750 * (0, 1) = 500 * (5, 4).
+    expected = np.where(filtered == 0.3, 1 - 5 / 41**0.5, 0)
+    expected[20:50, :50] = 0.4
+    expected[20:50, 50:] = 0.2
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_zero_is_no_region() -> None:
+    scores = published_map(np.zeros(SIZE), [quadrants(EAST)], quadrants(NORTH))
+    np.testing.assert_array_equal(scores, np.zeros(SIZE))
+    assert scores.dtype == np.float32
+
+
+def test_map_is_float32_of_the_window_size() -> None:
+    filtered = np.where(np.arange(6600) < 3300, 0.5, 0).reshape(60, 110)
+    historical, monitor = (encoded_window(np.full((1, 4, 4), value), (60, 110)) for value in (-1, 1))
+    scores = published_map(filtered, [historical], monitor)
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores, 4 * filtered)
+
+
+@property_test
+@given(
+    arrays(np.float32, (3, 2, 3, 3), elements=feature_values),
+    arrays(np.float32, (4, 6), elements=st.sampled_from([0, 0.25, 0.5, 1])),
+)
+def test_scores_lie_between_zero_and_two(features: np.ndarray, filtered: np.ndarray) -> None:
+    *historical, monitor = (encoded_window(of_date, (4, 6)) for of_date in features)
+    scores = anomaly_map(filtered, historical, monitor, min_region_pixels=2, max_region_fraction=0.9)
+    # Not clipped, so rounding may show.
+    assert np.all((scores >= -1e-6) & (scores <= 2 + 1e-6))
+    assert not scores[filtered == 0].any()
