@@ -68,7 +68,7 @@ def open_image(path: Path) -> Image:
     if dataset.RasterCount != 3 or kinds != {"Byte"}:
         raise EventError(
             f"{path}: {dataset.RasterCount} band(s) of {', '.join(sorted(kinds))}; only three 8-bit bands (RGB) can be "
-            "read: convert with gdal_translate -b 1 -b 2 -b 3 -ot Byte -scale"
+            "read; docs/data.md shows how to convert it"
         )
     image = Image(path, dataset)
     if any(dataset.GetRasterBand(b + 1).GetMaskFlags() != gdal.GMF_ALL_VALID for b in range(3)):

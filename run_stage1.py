@@ -15,6 +15,7 @@ from utils import (
     Event,
     add_data_arguments,
     add_sam_arguments,
+    file_sizes,
     list_events,
     positive_int,
     run_events,
@@ -55,6 +56,7 @@ def process_event(
     """Write the change map of one event and its preview; returns a reason where it is skipped."""
     folder = args.output_root / event.name
     parameters = engine.provenance | {
+        "images": file_sizes([event.reference, event.monitor]),
         "patch_size": args.patch_size,
         "sam_params": config.STAGE1_SAM_PARAMS,
         "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,

@@ -28,6 +28,7 @@ from utils import (
     Window,
     add_data_arguments,
     add_sam_arguments,
+    file_sizes,
     list_events,
     run_events,
     run_script,
@@ -89,6 +90,7 @@ def process_event(
     *historical, monitor = open_event([*event.historical, event.monitor])
     changes = read_change_map(stage1_path, event, monitor.shape, engine)
     parameters: dict[str, Any] = engine.provenance | {
+        "images": file_sizes([*event.historical, event.monitor]),
         "stage1": read_parameters(stage1_path),
         "change_map_quantile": config.STAGE2_CHANGE_MAP_QUANTILE,
         "patch_sizes": [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE],

@@ -4,7 +4,6 @@ The contract is *encode once*: `encode` runs the image encoder, everything else 
 """
 
 import pickle
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def load_model(model_type: str, checkpoint: Path) -> Sam:
         raise UsageError(
             f"{checkpoint}: not a plain state dict (it holds code or is no PyTorch file); refused"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make torch's reader fail in any way, also by IndexError, struct.error
         raise UsageError(f"{checkpoint}: damaged or cut off ({_first_line(error)}); fetch the file again") from None
     model = build_model(model_type)
     try:
@@ -139,9 +138,13 @@ class SamEngine:
         """The automatic masks of a window, in the generator's order, possibly none.
 
         `image`: (H, W, 3) uint8 RGB, of which `features` are the encoding. `parameters`: keyword arguments of
-        segment_anything's SamAutomaticMaskGenerator. Returns arrays (H, W) of bool, which may overlap.
+        segment_anything's SamAutomaticMaskGenerator. Returns arrays (H, W) of bool, which may overlap. Raises
+        UsageError for parameters that it does not take.
         """
-        generator = SamAutomaticMaskGenerator(self._model, **parameters)
+        try:
+            generator = SamAutomaticMaskGenerator(self._model, **parameters)
+        except (TypeError, AssertionError) as error:
+            raise UsageError(f"SAM does not take these mask parameters ({_first_line(error)}): {parameters}") from None
         generator.predictor = _EncodedPredictor(self._model, features)
         return [annotation["segmentation"] for annotation in generator.generate(image)]
 
@@ -156,12 +159,14 @@ def resolve_device(name: str | None) -> torch.device:
     try:
         device = torch.device(named or config.DEFAULT_DEVICE)
     except RuntimeError:
-        raise UsageError(f"--device {named}: no such device; use cuda:0 (or another number), or cpu") from None
+        raise UsageError(
+            f"--device {named or config.DEFAULT_DEVICE}: no such device; use cuda:0 (or another number), or cpu"
+        ) from None
     if device.type == "cpu":
         return device
     if device.type != "cuda":
-        raise UsageError(f"--device {named}: only cuda and cpu are supported")
-    if (device.index or 0) < torch.cuda.device_count():
+        raise UsageError(f"--device {named or config.DEFAULT_DEVICE}: only cuda and cpu are supported")
+    if 0 <= (device.index or 0) < torch.cuda.device_count():  # torch reads cuda:1000 as a negative index
         return device
     if named is None:
         LOG.warning("no GPU for %s: running on the CPU, which takes many times longer", device)
@@ -170,7 +175,9 @@ def resolve_device(name: str | None) -> torch.device:
 
 
 def load_engine(model_type: str, checkpoint: Path | None, device_name: str | None) -> SamEngine:
-    """Find the weights (downloading official ones once), load them, and say what runs where."""
+    """Find the weights (downloading official ones once), load them, and say what runs where. Raises UsageError."""
+    if model_type not in MODEL_TYPES:  # argparse lets a default from the environment pass
+        raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(MODEL_TYPES)}")
     device = resolve_device(device_name)
     weights: Weights = locate_weights(model_type, checkpoint)
     model = load_model(model_type, weights.path)

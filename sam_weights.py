@@ -1,7 +1,7 @@
 """Finds the SAM weights: official files are downloaded once and checked, others are taken as they are."""
 
 import hashlib
-import urllib.error
+import http.client
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +40,8 @@ class Weights(NamedTuple):
 
 def default_checkpoint(model_type: str) -> Path:
     """Where the weights of a model type are looked for when the user names no file."""
-    if model_type == config.SAM_MODEL_TYPE:
+    type_alone_overridden = "SAM_MODEL_TYPE" in config.OVERRIDDEN and "SAM_CHECKPOINT" not in config.OVERRIDDEN
+    if model_type == config.SAM_MODEL_TYPE and not type_alone_overridden:
         return config.SAM_CHECKPOINT
     if model_type == "vit_demo":
         return config.DEMO_CHECKPOINT
@@ -95,7 +96,7 @@ def download(official: OfficialFile, path: Path) -> None:
                 raise UsageError(
                     f"{url}: what arrived has the wrong SHA-256 (cut off, or changed on the way); try again"
                 )
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(
             f"SAM weights cannot be downloaded ({reason}): fetch {url} elsewhere and put it at {path}; "

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +112,7 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
     for folder in folders.values():
         try:
             listing.events.append(read_event(folder))
-        except EventError as error:
+        except (EventError, OSError) as error:  # OSError: a folder that may not be read
             listing.skipped.append((folder.name, str(error)))
     return listing
 
@@ -160,6 +160,11 @@ def read_event(folder: Path) -> Event:
         if path not in normals and path not in anomalies:
             LOG.warning("%s: ignored, its name begins with neither anomaly_ nor normal_", path)
     return Event(folder, monitors[0], tuple(normals), labels[0] if labels else None)
+
+
+def file_sizes(paths: Iterable[Path]) -> dict[str, int]:
+    """Name and size in bytes of the images that a map is made from, to tell later whether it is still theirs."""
+    return {path.name: path.stat().st_size for path in paths}
 
 
 def _normal_control(folder: Path, images: list[Path]) -> Event:
@@ -255,7 +260,7 @@ def run_events(
     event failed, and calls `window_done` after each of the `count_windows(event)` windows. `unit` names them.
     """
     summary = Summary(stage, skipped=list(listing.skipped))
-    windows = [_count_or_none(count_windows, event) for event in listing.events]
+    windows = [_count_or_zero(count_windows, event) for event in listing.events]
     started = time.monotonic()
     # In a log file a bar is one line an update: seldom is enough there.
     interval = 0.1 if sys.stderr.isatty() else 30
@@ -274,10 +279,10 @@ def run_events(
     return summary
 
 
-def _count_or_none(count_windows: Callable[[Event], int], event: Event) -> int:
+def _count_or_zero(count_windows: Callable[[Event], int], event: Event) -> int:
     try:
         return count_windows(event)
-    except AnomalyCDError:
+    except Exception:
         return 0  # the event itself will fail with this error, in its turn
 
 

@@ -28,12 +28,12 @@ class DemoEvent(NamedTuple):
 
 
 DEMO_EVENTS = (
-    DemoEvent("0_demo_normal", 100),
-    DemoEvent("1_demo_explosion", 101),
-    DemoEvent("2_demo_collapse", 102),
-    DemoEvent("3_demo_landslide", 103),
-    DemoEvent("4_demo_fire", 104),
-    DemoEvent("5_demo_dam_break", 105),
+    DemoEvent("0_demo_normal", 10),
+    DemoEvent("1_demo_explosion", 21),
+    DemoEvent("2_demo_collapse", 12),
+    DemoEvent("3_demo_landslide", 13),
+    DemoEvent("4_demo_fire", 14),
+    DemoEvent("5_demo_dam_break", 15),
 )
 
 

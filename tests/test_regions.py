@@ -17,7 +17,7 @@ def featureless(size: tuple[int, int], grid: int) -> WindowFeatures:
 
 @st.composite
 def windows(draw: st.DrawFn) -> WindowFeatures:
-    """Windows of any shape, at least one pixel a cell along the longer side."""
+    """Windows of any shape, some with fewer pixels than cells."""
     grid = draw(st.integers(1, 4))
     sides = draw(st.permutations([draw(st.integers(1, 12)), draw(st.integers(1, 12))]))
     features = draw(arrays(np.float32, (draw(st.integers(1, 3)), grid, grid), elements=feature_values))

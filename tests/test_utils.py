@@ -1,0 +1,419 @@
+import argparse
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import utils
+from tests.helpers import property_test
+from tests.scripts import run_process
+from utils import (
+    CATEGORIES,
+    Event,
+    EventError,
+    Listing,
+    UsageError,
+    Window,
+    fraction,
+    list_events,
+    positive_int,
+    read_event,
+    run_events,
+    tile,
+    whole_file,
+)
+
+MONITOR = "anomaly_20210720.tif"
+LABEL = "anomaly_20210720_label.tif"
+FIRST, SECOND, LAST = "normal_20180101.tif", "normal_20190614.tif", "normal_20200311.tif"
+
+
+def make_folder(root: Path, name: str, *files: str) -> Path:
+    """An event folder with empty files: discovery goes by names alone."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).touch()
+    return folder
+
+
+def names(event: Event) -> tuple[str, list[str], str | None]:
+    """Monitor, historical images and label."""
+    return event.monitor.name, [path.name for path in event.historical], event.label and event.label.name
+
+
+def skip_reason(root: Path) -> str:
+    """Why the only event of a data root is skipped."""
+    listing = list_events(root)
+    assert not listing.events
+    ((_, reason),) = listing.skipped
+    return reason
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+def test_names_tell_the_images_apart(tmp_path: Path) -> None:
+    event = read_event(make_folder(tmp_path, "4_fire", SECOND, LABEL, LAST, MONITOR, FIRST))
+    assert names(event) == (MONITOR, [FIRST, SECOND, LAST], LABEL)
+    assert event.reference.name == LAST
+    assert event.name == "4_fire"
+    assert CATEGORIES[event.category][0] == "fire"
+
+
+def test_sorted_order_decides_where_names_follow_no_pattern(tmp_path: Path) -> None:
+    event = read_event(make_folder(tmp_path, "1_x", "d.tif", "a.tif", "c.tif", "b.tif"))
+    assert names(event) == ("a.tif", ["c.tif", "d.tif"], "b.tif")
+
+
+@pytest.mark.parametrize("files", [(MONITOR, FIRST), ("Anomaly_1.TIF", "NORMAL_1.tif")])
+def test_an_event_without_label_keeps_its_first_normal_image(tmp_path: Path, files: tuple[str, str]) -> None:
+    event = read_event(make_folder(tmp_path, "1_x", *files))
+    assert names(event) == (files[0], [files[1]], None)
+
+
+def test_side_files_are_no_images(tmp_path: Path) -> None:
+    side_files = (f"{MONITOR}.aux.xml", f"{FIRST}.ovr", "Thumbs.db", f"._{FIRST}", ".hidden.tif", "notes.txt")
+    folder = make_folder(tmp_path, "3_x", MONITOR, LABEL, FIRST, *side_files)
+    make_folder(folder, "normal_folder.tif", SECOND)
+    assert names(read_event(folder)) == (MONITOR, [FIRST], LABEL)
+
+
+def test_side_files_do_not_shift_positions(tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path, "3_x", "a.tif", "b.tif", "c.tif", "a.tif.aux.xml", "a.tif.ovr", "._a.tif", "Thumbs.db"
+    )
+    assert names(read_event(folder)) == ("a.tif", ["c.tif"], "b.tif")
+
+
+def test_upper_case_and_long_extensions_count(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, "2_x", "anomaly_1.TIF", "normal_1.TIFF", "normal_2.tiff")
+    assert names(read_event(folder)) == ("anomaly_1.TIF", ["normal_1.TIFF", "normal_2.tiff"], None)
+
+
+def test_an_image_named_otherwise_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_folder(tmp_path, "1_x", MONITOR, FIRST, "mosaic.tif")
+    assert names(read_event(folder)) == (MONITOR, [FIRST], None)
+    (warning,) = caplog.messages
+    assert str(folder / "mosaic.tif") in warning
+
+
+def test_a_normal_control_is_monitored_by_its_last_image(tmp_path: Path) -> None:
+    event = read_event(make_folder(tmp_path, "0_control", SECOND, LAST, FIRST))
+    assert names(event) == (LAST, [FIRST, SECOND], None)
+    assert event.category == 0
+
+
+def test_a_normal_control_without_names_goes_by_order(tmp_path: Path) -> None:
+    assert names(read_event(make_folder(tmp_path, "0_x", "b.tif", "a.tif"))) == ("b.tif", ["a.tif"], None)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "reason"),
+    [
+        ("1_x", (MONITOR, "anomaly_20220101.tif", FIRST), "one monitor image anomaly_DATE.tif"),
+        ("1_x", (MONITOR, LABEL, "anomaly_2_label.tif", FIRST), "at most one label, has 1 and 2"),
+        ("1_x", (LABEL, FIRST), "has 0 and 1"),
+        ("1_x", (FIRST, SECOND), "has 0 and 0"),
+        ("1_x", (MONITOR, LABEL), "no historical image"),
+        ("1_x", ("a.tif", "b.tif"), "2 images without anomaly_/normal_ names"),
+        ("1_x", (), "0 images"),
+        ("0_x", (FIRST,), "two normal_DATE.tif or more, has 1"),
+        ("0_x", (MONITOR, LABEL), "two normal_DATE.tif or more, has 0"),
+    ],
+)
+def test_unusable_events_are_skipped_with_a_reason(
+    tmp_path: Path, name: str, files: tuple[str, ...], reason: str
+) -> None:
+    make_folder(tmp_path, name, *files)
+    assert reason in skip_reason(tmp_path)
+
+
+def test_an_unreadable_folder_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path, "1_x", MONITOR, FIRST)
+
+    def refuse(folder: Path) -> Event:
+        raise PermissionError(13, "Permission denied", str(folder))  # root, who may run the tests, is never refused
+
+    monkeypatch.setattr(utils, "read_event", refuse)
+    assert "Permission denied" in skip_reason(tmp_path)
+
+
+def test_only_category_folders_are_events(tmp_path: Path) -> None:
+    for name in ("1_b", "0_a", "7_x", "10_x", "x_1", "1_", ".1_hidden", "outputs"):
+        make_folder(tmp_path, name, MONITOR, FIRST, SECOND)
+    (tmp_path / "2_file").touch()
+    assert [event.name for event in list_events(tmp_path).events] == ["0_a", "1_b"]
+
+
+def test_one_event_by_name(tmp_path: Path) -> None:
+    for name in ("1_a", "1_b"):
+        make_folder(tmp_path, name, MONITOR, FIRST)
+    (event,) = list_events(tmp_path, "1_b").events
+    assert event.folder == tmp_path / "1_b"
+
+
+@pytest.mark.parametrize("name", ["4_火灾_凉山", "1_Beirut port (2020)", "5_Kréma & 'Sàn'"])
+def test_names_need_not_be_ascii(tmp_path: Path, name: str) -> None:
+    make_folder(tmp_path, name, MONITOR, FIRST)
+    (event,) = list_events(tmp_path, name).events
+    assert event.name == name
+
+
+@pytest.mark.parametrize(("on_disk", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_match_however_they_are_spelt(tmp_path: Path, on_disk: str, asked: str) -> None:
+    spelt = {form: unicodedata.normalize(form, "3_Éboulement") for form in ("NFC", "NFD")}  # type: ignore[arg-type]
+    make_folder(tmp_path, spelt[on_disk], MONITOR, FIRST)
+    (event,) = list_events(tmp_path, spelt[asked]).events
+    assert event.monitor.is_file()
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"), [("4_brand", "4_Brandt"), ("brand", "4_Brandt"), ("5_dam_brake", "5_dam_break"), ("", "1_a")]
+)
+def test_an_unknown_event_names_the_nearest(tmp_path: Path, asked: str, nearest: str) -> None:
+    for name in ("1_a", "4_Brandt", "5_dam_break"):
+        make_folder(tmp_path, name, MONITOR, FIRST)
+    with pytest.raises(UsageError, match=f"no event '{asked}'; nearest: {nearest}"):
+        list_events(tmp_path, asked)
+
+
+@pytest.mark.parametrize("asked", ["../secret/1_x", "1_x/../1_x", "./1_x", "1_x/", "..", "{root}/1_x"])
+def test_paths_are_no_event_names(tmp_path: Path, asked: str) -> None:
+    root = tmp_path / "data"
+    make_folder(root, "1_x", MONITOR, FIRST)
+    make_folder(tmp_path / "secret", "1_x", MONITOR, FIRST)
+    with pytest.raises(UsageError, match="no event"):
+        list_events(root, asked.format(root=root))
+
+
+def test_a_link_that_leaves_the_data_root_is_skipped(tmp_path: Path) -> None:
+    outside = make_folder(tmp_path, "1_outside", MONITOR, FIRST)
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "1_linked").symlink_to(outside)
+    assert "link that leaves the data root" in skip_reason(root)
+
+
+def test_a_linked_data_root_is_followed(tmp_path: Path) -> None:
+    make_folder(tmp_path / "disk", "1_x", MONITOR, FIRST)
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    assert len(list_events(tmp_path / "data").events) == 1
+
+
+def test_a_missing_data_root(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere: no such data root .*--data-root"):
+        list_events(tmp_path / "nowhere")
+
+
+def test_a_data_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="no such data root"):
+        list_events(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("only", "problem"), [(None, "no event folders"), ("1_x", "nearest: there are none")])
+def test_an_empty_data_root(tmp_path: Path, only: str | None, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        list_events(tmp_path, only)
+
+
+@pytest.mark.parametrize(
+    ("count", "events", "skipped"), [(0, [], []), (1, ["0_a"], []), (2, ["0_a"], ["1_b"]), (9, ["0_a", "2_c"], ["1_b"])]
+)
+def test_first_counts_skipped_events_too(tmp_path: Path, count: int, events: list[str], skipped: list[str]) -> None:
+    make_folder(tmp_path, "0_a", FIRST, SECOND)
+    make_folder(tmp_path, "1_b")
+    make_folder(tmp_path, "2_c", MONITOR, FIRST)
+    listing = list_events(tmp_path).first(count)
+    assert [event.name for event in listing.events] == events
+    assert [name for name, _ in listing.skipped] == skipped
+
+
+# --- Windows ---------------------------------------------------------------------------------------------------------
+def test_windows_by_hand() -> None:
+    assert tile(1100, 1300, 1024) == [(x, y, 1024, 1024) for x, y in ((0, 0), (0, 76), (276, 0), (276, 76))]
+
+
+def test_windows_that_fit_do_not_overlap() -> None:
+    assert tile(4, 6, 2) == [(x, y, 2, 2) for x in (0, 2, 4) for y in (0, 2)]
+
+
+@pytest.mark.parametrize(("height", "width", "expected"), [(5, 9, (0, 0, 9, 5)), (10, 10, (0, 0, 10, 10))])
+def test_a_window_is_clipped_to_the_image(height: int, width: int, expected: tuple[int, int, int, int]) -> None:
+    assert tile(height, width, 10) == [expected]
+
+
+def test_slices_of_a_window() -> None:
+    assert Window(3, 5, 20, 10).slices == (slice(5, 15), slice(3, 23))
+
+
+def covered(starts: list[int], side: int) -> set[int]:
+    return {pixel for start in starts for pixel in range(start, start + side)}
+
+
+@property_test
+@given(height=st.integers(1, 300), width=st.integers(1, 300), patch_size=st.integers(1, 400))
+def test_windows_cover_the_image_column_by_column(height: int, width: int, patch_size: int) -> None:
+    windows = tile(height, width, patch_size)
+    sides = min(patch_size, width), min(patch_size, height)
+    assert {(window.width, window.height) for window in windows} == {sides}
+    columns, rows = sorted({window.x for window in windows}), sorted({window.y for window in windows})
+    assert [window[:2] for window in windows] == [(x, y) for x in columns for y in rows]
+    for starts, side, length in ((columns, sides[0], width), (rows, sides[1], height)):
+        assert covered(starts, side) == set(range(length))
+        assert starts[-1] + side == length
+        assert len(starts) == -(-length // patch_size)  # no more windows than needed
+        assert all(start == index * patch_size for index, start in enumerate(starts[:-1]))
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    for content in ("old", "new"):
+        with whole_file(path) as part:
+            assert part.parent == path.parent  # the same disk: renaming is one step
+            part.write_text(content)
+            assert not path.exists() or path.read_text() == "old"
+        assert path.read_text() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("interruption", [OSError, KeyboardInterrupt])
+def test_a_file_that_fails_is_left_as_it_was(tmp_path: Path, interruption: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(interruption), whole_file(path) as part:
+        part.write_text("half")
+        raise interruption
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- Runs ------------------------------------------------------------------------------------------------------------
+def listing_of(*event_names: str) -> Listing:
+    return Listing([Event(Path(name), Path("m.tif"), (Path("n.tif"),), None) for name in event_names])
+
+
+def two_windows(_: Event) -> int:
+    return 2
+
+
+def do_both(_: Event, window_done: Callable[[], object]) -> None:
+    for _window in range(2):
+        window_done()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EventError("x.tif: is\ncut off"), "x.tif: is cut off"),
+        (UsageError("no weights"), "no weights"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (MemoryError(), "MemoryError"),
+        (ZeroDivisionError("by zero"), "unexpected ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_failing_event_does_not_stop_the_others(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", "anomalycd")
+
+    def process(event: Event, window_done: Callable[[], object]) -> None:
+        window_done()
+        if event.name == "2_b":
+            raise error
+        window_done()
+
+    summary = run_events("stage 1", listing_of("1_a", "2_b", "3_c"), two_windows, process)
+    assert summary.done == ["1_a", "3_c"]
+    assert summary.failed == [("2_b", reason)]
+    assert summary.exit_code == 1
+    assert f"2_b: stage 1 failed: {reason}" in caplog.messages
+    assert any(line.startswith("stage 1: 2 done, 0 skipped, 1 failed in ") for line in caplog.messages)
+    assert f"  failed 2_b: {reason}" in caplog.messages
+    assert "6/6" in capsys.readouterr().err  # the bar moves past the windows that the failed event left
+
+
+def test_the_trace_of_an_unexpected_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def process(_: Event, __: Callable[[], object]) -> None:
+        raise KeyError("a defect")
+
+    run_events("stage 1", listing_of("1_a"), two_windows, process)
+    assert "Traceback" in caplog.text
+
+
+def test_skipped_events_are_no_failures(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level("INFO", "anomalycd")
+    listing = listing_of("1_a", "2_b")
+    listing.skipped.append(("3_c", "no images"))
+    summary = run_events("stage 2", listing, two_windows, lambda _, __: "its map exists", unit="date")
+    assert summary.skipped == [("3_c", "no images"), ("1_a", "its map exists"), ("2_b", "its map exists")]
+    assert summary.exit_code == 0
+    assert "  skipped 3_c: no images" in caplog.messages
+    assert "4/4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [EventError("x.tif: cut off"), RuntimeError("a defect")])
+def test_an_event_whose_windows_cannot_be_counted_still_has_its_turn(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def count(event: Event) -> int:
+        if event.name == "1_a":
+            raise error
+        return 2
+
+    summary = run_events("stage 1", listing_of("1_a", "2_b"), count, do_both)
+    assert summary.done == ["1_a", "2_b"]
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_still_sums_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "anomalycd")
+
+    def process(event: Event, _: Callable[[], object]) -> None:
+        if event.name == "2_b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_events("stage 1", listing_of("1_a", "2_b"), two_windows, process)
+    assert any(line.startswith("stage 1: 1 done") for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "lines"),
+    [
+        ("return 0", 0, []),
+        ("return 1", 1, []),
+        ("raise utils.UsageError('no such thing')", 2, ["error: no such thing"]),
+        ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: [Errno 28] No space left: 'a.csv'"]),
+        ("raise KeyboardInterrupt", 130, ["error: interrupted; finished events are kept"]),
+        ("utils.LOG.info('hello'); utils.LOG.warning('careful'); return 0", 0, ["hello", "warning: careful"]),
+    ],
+)
+def test_a_script_exits_with_its_code_and_one_line(body: str, code: int, lines: list[str]) -> None:
+    done = run_process("-c", f"import utils\ndef main():\n    {body}\nutils.run_script(main)")
+    assert done.returncode == code
+    assert done.stderr.splitlines() == lines
+    assert not done.stdout
+
+
+def test_a_script_tells_what_the_environment_changed() -> None:
+    done = run_process("-c", "import utils; utils.run_script(lambda: 0)", ANOMALYCD_STAGE1_PATCH_SIZE="512")
+    assert done.stderr.splitlines() == ["config: STAGE1_PATCH_SIZE=512 from the environment"]
+
+
+# --- Arguments -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("parse", "text", "value"), [(positive_int, "1", 1), (fraction, "0", 0), (fraction, "1", 1)])
+def test_numbers_within_their_limits(parse: Callable[[str], float], text: str, value: float) -> None:
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [(positive_int, "0"), (positive_int, "-3"), (fraction, "1.01"), (fraction, "-0.1"), (fraction, "nan")],
+)
+def test_numbers_outside_their_limits(parse: Callable[[str], float], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        parse(text)
