@@ -1,6 +1,6 @@
 """Every path, threshold and default of AnomalyCD: the published values, in one table.
 
-Sections name docs/method.md. Any setting can be overridden by the environment variable ``ANOMALYCD_<NAME>``
+Sections name docs/method.md. Every path and setting can be overridden by the environment variable ``ANOMALYCD_<NAME>``
 (numbers as numbers, parameter tables as JSON that is merged into the default); every run prints the thresholds
 that were overridden, because a changed threshold is no longer the published method.
 """

@@ -4,7 +4,9 @@ This version takes 8-bit RGB GeoTIFFs whose dates share one grid, and refuses ev
 """
 
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,33 +180,53 @@ def write_raster(
     """Write a GeoTIFF that appears whole or not at all.
 
     `values`: (H, W), or (H, W, 3), of a type GDAL knows. `parameters` are stored with it (see `read_parameters`).
-    Raises EventError where the disk is full or the file does not read back as it was written.
+    Raises EventError where it cannot be written, as on a full disk.
     """
     bands = np.atleast_3d(values)
     height, width, count = bands.shape
-    kind = gdal_array.NumericTypeCodeToGDALTypeCode(values.dtype)
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(bands.dtype)
     options = ["TILED=YES", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER"]
     if count == 3:
         options.append("PHOTOMETRIC=RGB")
+    # GDAL swallows what goes wrong when a file is closed, a full disk above all. So it writes to memory, and Python,
+    # which reports every error, to the disk.
+    with _memory_file() as memory:
+        dataset = gdal.GetDriverByName("GTiff").Create(memory, width, height, count, kind, options)
+        if georeference.spatial_reference is not None:
+            dataset.SetSpatialRef(georeference.spatial_reference)
+        if georeference.transform is not None:
+            dataset.SetGeoTransform(georeference.transform)
+        if parameters is not None:
+            dataset.SetMetadataItem(PARAMETERS_TAG, json.dumps(parameters, sort_keys=True))
+        for band in range(count):
+            dataset.GetRasterBand(band + 1).WriteArray(bands[:, :, band])
+        del dataset  # closes the file
+        _write_bytes(path, _memory_bytes(memory))
+
+
+@contextmanager
+def _memory_file() -> Iterator[str]:
+    name = f"/vsimem/{uuid.uuid4()}.tif"
+    try:
+        yield name
+    finally:
+        gdal.Unlink(name)
+
+
+def _memory_bytes(name: str) -> bytes:
+    file = gdal.VSIFOpenL(name, "rb")
+    try:
+        return bytes(gdal.VSIFReadL(1, gdal.VSIStatL(name).size, file))
+    finally:
+        gdal.VSIFCloseL(file)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
     try:
         with whole_file(path) as part:
-            dataset = gdal.GetDriverByName("GTiff").Create(str(part), width, height, count, kind, options)
-            if georeference.spatial_reference is not None:
-                dataset.SetSpatialRef(georeference.spatial_reference)
-            if georeference.transform is not None:
-                dataset.SetGeoTransform(georeference.transform)
-            if parameters is not None:
-                dataset.SetMetadataItem(PARAMETERS_TAG, json.dumps(parameters, sort_keys=True))
-            for band in range(count):
-                dataset.GetRasterBand(band + 1).WriteArray(bands[:, :, band])
-            dataset.FlushCache()
-            del dataset  # closes the file; GDAL swallows errors here, so what arrived is read back
-            if not np.array_equal(
-                np.atleast_3d(np.moveaxis(_open(part).ReadAsArray(), 0, -1 if count > 1 else 0)), bands
-            ):
-                raise EventError(f"{path}: does not read back as written; is the disk full?")
-    except RuntimeError as error:
-        raise EventError(f"{path}: cannot be written, is the disk full? ({error})") from None
+            part.write_bytes(content)
+    except OSError as error:
+        raise EventError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def write_preview(path: Path, binary: np.ndarray) -> None:
@@ -215,5 +237,4 @@ def write_preview(path: Path, binary: np.ndarray) -> None:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write a picture, (H, W) or (H, W, 3) uint8 RGB, as a PNG that appears whole or not at all."""
     _, encoded = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
-    with whole_file(path) as part:
-        part.write_bytes(encoded.tobytes())
+    _write_bytes(path, encoded.tobytes())

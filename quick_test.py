@@ -139,11 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    import config
     from utils import AnomalyCDError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     args = parse_arguments(arguments)
     print("\n".join(versions))
+    for name, value in config.OVERRIDDEN.items():
+        print(f"config: {name}={value} from the environment")
     try:
         engine = check_weights(args)
         with tempfile.TemporaryDirectory() as scratch:

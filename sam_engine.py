@@ -156,22 +156,21 @@ def resolve_device(name: str | None) -> torch.device:
     flag or environment) and is not there.
     """
     named = name or ("DEFAULT_DEVICE" in config.OVERRIDDEN and config.DEFAULT_DEVICE) or None
+    wanted = named or config.DEFAULT_DEVICE
     try:
-        device = torch.device(named or config.DEFAULT_DEVICE)
+        device = torch.device(wanted)
     except RuntimeError:
-        raise UsageError(
-            f"--device {named or config.DEFAULT_DEVICE}: no such device; use cuda:0 (or another number), or cpu"
-        ) from None
+        raise UsageError(f"--device {wanted}: no such device; use cuda:0 (or another number), or cpu") from None
     if device.type == "cpu":
         return device
     if device.type != "cuda":
-        raise UsageError(f"--device {named or config.DEFAULT_DEVICE}: only cuda and cpu are supported")
+        raise UsageError(f"--device {wanted}: only cuda and cpu are supported")
     if 0 <= (device.index or 0) < torch.cuda.device_count():  # torch reads cuda:1000 as a negative index
         return device
     if named is None:
         LOG.warning("no GPU for %s: running on the CPU, which takes many times longer", device)
         return torch.device("cpu")
-    raise UsageError(f"--device {named}: not there, torch sees {torch.cuda.device_count()} GPU(s); use --device cpu")
+    raise UsageError(f"--device {wanted}: not there, torch sees {torch.cuda.device_count()} GPU(s); use --device cpu")
 
 
 def load_engine(model_type: str, checkpoint: Path | None, device_name: str | None) -> SamEngine:

@@ -7,6 +7,9 @@ from segment_anything.modeling import Sam
 import config
 from sam_engine import SamEngine, load_model
 
+# The demo SAM is too small to share: on a busy machine, its threads wait for each other many times longer.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def demo_model() -> Sam:

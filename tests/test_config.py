@@ -80,11 +80,12 @@ def test_parameters_from_the_environment_are_merged_into_the_default() -> None:
 
 
 def test_a_moved_output_root_moves_both_stages(tmp_path: Path) -> None:
-    shown = setting(
-        "STAGE1_OUTPUT_DIR, config.STAGE2_OUTPUT_DIR", ANOMALYCD_DEFAULT_OUTPUT_ROOT=str(tmp_path / "elsewhere")
-    )
-    for folder in ("stage1_change_detection", "stage2_anomaly_change"):
-        assert repr(tmp_path / "elsewhere" / folder) in shown
+    for name, folder in (
+        ("STAGE1_OUTPUT_DIR", "stage1_change_detection"),
+        ("STAGE2_OUTPUT_DIR", "stage2_anomaly_change"),
+    ):
+        shown = setting(name, ANOMALYCD_DEFAULT_OUTPUT_ROOT=str(tmp_path))
+        assert shown.startswith(repr(tmp_path / folder))
 
 
 def test_a_moved_weights_folder_moves_the_checkpoint(tmp_path: Path) -> None:
