@@ -1,14 +1,16 @@
-"""The demo SAM, loaded once for all tests."""
+"""What tests share: the demo SAM, two small events, and what a run leaves for them."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from segment_anything.modeling import Sam
 
 import config
+from demo.make_events import DemoEvent, write_event
 from sam_engine import SamEngine, load_model
-
-# The demo SAM is too small to share: on a busy machine, its threads wait for each other many times longer.
-torch.set_num_threads(1)
+from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,41 @@ def demo_model() -> Sam:
 @pytest.fixture(scope="session")
 def demo_engine(demo_model: Sam) -> SamEngine:
     return SamEngine(demo_model, torch.device("cpu"), {"sam_model_type": "vit_demo"})
+
+
+@pytest.fixture(scope="session")
+def small_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with a labelled event, whose name is not ASCII, and a normal control; 256 pixels each."""
+    root = tmp_path_factory.mktemp("small_events")
+    for name in (FIRE, CONTROL):
+        write_event(root, DemoEvent(name, seed=4), size=256)
+    return root
+
+
+@pytest.fixture
+def data_root(small_events: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(small_events, tmp_path / "data"))
+
+
+@pytest.fixture
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 4)
+
+
+@pytest.fixture(scope="session")
+def finished(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `stage1` and `stage2`, as `python run.py` leaves it for both events."""
+    root = tmp_path_factory.mktemp("finished")
+    roots = ("--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
+    done = run_process("run.py", "--stage", "all", "--data-root", small_events, *roots, *DEMO_SAM, **FEW_POINTS)
+    assert done.returncode == 0, done.stderr
+    assert "config: STAGE1_SAM_PARAMS" in done.stderr
+    assert "stage 1: 2 done, 0 skipped, 0 failed" in done.stderr
+    assert "stage 2: 2 done, 0 skipped, 0 failed" in done.stderr
+    return root
+
+
+@pytest.fixture(autouse=True)
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "anomalycd")

@@ -9,6 +9,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 DEMO_SAM = ("--device", "cpu", "--sam-model-type", "vit_demo")
 # A coarse point grid: seconds instead of a minute a window, where the masks themselves are not looked at.
 FEW_POINTS = {"ANOMALYCD_STAGE1_SAM_PARAMS": '{"points_per_side": 4}'}
+# The events of the `small_events` fixture; one name is not ASCII and has a space.
+FIRE = "4_火灾_kleiner Brand"
+CONTROL = "0_control"
 
 
 def command(script: str, *arguments: object) -> list[str]:

@@ -1,0 +1,60 @@
+"""quick_test.py: what it prints, and what it says when something is missing."""
+
+from pathlib import Path
+
+import pytest
+
+import quick_test
+from tests.scripts import DEMO_SAM, FEW_POINTS, FIRE, run_process
+
+pytestmark = pytest.mark.usefixtures("few_points")
+
+
+def test_quick_test_passes_without_data(tmp_path: Path) -> None:
+    done = run_process("quick_test.py", "--data-root", tmp_path, *DEMO_SAM, **FEW_POINTS)
+    assert done.returncode == 0, done.stderr
+    assert "data: none yet" in done.stdout
+    assert "change map (1024, 1024) float32" in done.stdout
+    assert done.stdout.splitlines()[-1] == "QUICK TEST PASSED"
+
+
+def test_quick_test_takes_the_event_it_is_given(small_events: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quick_test.main(["--data-root", str(small_events), "--event", FIRE, *DEMO_SAM]) == 0
+    assert f"event {FIRE}: 4 historical images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--sam-checkpoint", "nowhere.pth"), "nowhere.pth: SAM weights not found"),
+        (("--event", "9_none"), "no event '9_none'"),
+        (("--device", "cuda:7"), "cuda:7: not there"),
+    ],
+)
+def test_quick_test_says_in_one_line_what_to_do(
+    small_events: Path, flags: tuple[str, str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quick_test.main(["--data-root", str(small_events), *DEMO_SAM, *flags]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert problem in line
+
+
+def test_quick_test_names_a_missing_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("no-such-package>=1.0\n")
+    monkeypatch.setattr(quick_test, "REQUIREMENTS", requirements)
+    assert quick_test.main([]) == 1
+    assert "no-such-package cannot be imported" in capsys.readouterr().err
+
+
+def test_quick_test_names_an_old_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("tqdm>=99.0\n")
+    monkeypatch.setattr(quick_test, "REQUIREMENTS", requirements)
+    assert quick_test.main([]) == 1
+    assert "is too old, 99.0 or newer is needed" in capsys.readouterr().err

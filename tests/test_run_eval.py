@@ -1,0 +1,104 @@
+"""run_eval.py with every flag."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import config
+import run_eval
+from img_io import Georeference, write_raster
+from tests.scripts import CONTROL, FIRE, run_process
+
+
+def evaluate(data: Path, results: Path, *flags: object) -> int:
+    return run_eval.main([*map(str, ("--data-root", data, "--result-root", results / "stage2", *flags))])
+
+
+def read_table(path: Path) -> list[list[str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_evaluation_prints_blocks_and_averages_and_writes_the_table(
+    finished: Path, small_events: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2")
+    done = run_process("run_eval.py", *roots, "--output-csv", table)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == FIRE
+    assert lines[1].startswith("  Stage1  recall=")
+    assert lines[2].startswith("  Stage2  recall=")
+    assert "Average of 4_ fire (1 event)" in lines
+    assert "Average of all categories (1 event)" in lines
+    assert f"skipped {CONTROL}: a normal control" in done.stderr
+    header, row = read_table(table)
+    assert header == list(run_eval.CSV_COLUMNS)
+    assert row[0] == FIRE
+
+
+@pytest.mark.parametrize(
+    ("flags", "stage1_line", "stage2_line"),
+    [
+        ((), "recall=0.5500  precision=1.0000  F1=0.7097", "recall=1.0000  precision=0.9524  F1=0.9756"),
+        (("--quantile-threshold", 0.89), "recall=1.0000  precision=0.9901", "recall=1.0000"),
+        (("--stage2-threshold", 0.3), "recall=0.5500", "recall=1.0000  precision=1.0000"),
+        (("--stage2-threshold", 0.6), "recall=0.5500", "recall=0.0000"),
+        (("--stage2-threshold", 0.6, "--normalize-anomaly-map"), "recall=0.5500", "recall=1.0000"),
+        (("--area-ratio", 0.06), "recall=0.5500", "recall=1.0000  precision=1.0000"),
+        (("--background-weight", 1), "recall=0.5500", "recall=1.0000  precision=0.6667"),
+    ],
+)
+def test_evaluation_flags_change_what_they_name(
+    data_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[object, ...],
+    stage1_line: str,
+    stage2_line: str,
+) -> None:
+    label = np.ones((200, 200), np.uint8)
+    label[:20] = 2  # a tenth of the image is anomalous, value 1 is background
+    changes = np.repeat(np.linspace(1, 0, 200, dtype=np.float32)[:, None], 200, axis=1)
+    anomalies = np.where(label == 2, np.float32(0.5), np.float32(0))
+    anomalies[100:110] = 0.1  # a twentieth of the image: a false alarm
+    nowhere = Georeference(None, None)
+    write_raster(data_root / FIRE / "anomaly_20210720_label.tif", label, nowhere)
+    for name, values in ((config.FILTERED_MAP_NAME, changes), (config.ANOMALY_MAP_NAME, anomalies)):
+        write_raster(tmp_path / "stage2" / FIRE / name, values, nowhere)
+    assert evaluate(data_root, tmp_path, *flags) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert f"  Stage1  {stage1_line}" in printed[1]
+    assert f"  Stage2  {stage2_line}" in printed[2]
+
+
+def test_max_events_counts_normal_controls(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    assert evaluate(small_events, finished, "--max-events", 1, "--output-csv", tmp_path / "table.csv") == 0
+    assert read_table(tmp_path / "table.csv") == [list(run_eval.CSV_COLUMNS)]
+
+
+def test_evaluation_leaves_out_events_without_label(
+    finished: Path, data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (data_root / FIRE / "anomaly_20210720_label.tif").unlink()
+    assert evaluate(data_root, finished) == 0
+    assert "no label, not evaluated" in caplog.text
+
+
+def test_evaluation_without_maps_fails_the_event(
+    small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert evaluate(small_events, tmp_path) == 1
+    assert f"{FIRE}: evaluation failed" in caplog.text
+
+
+def test_evaluation_refuses_a_label_of_another_size(
+    finished: Path, data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label = data_root / FIRE / "anomaly_20210720_label.tif"
+    write_raster(label, np.zeros((50, 60), np.uint8), Georeference(None, None))
+    assert evaluate(data_root, finished) == 1
+    assert "sizes differ" in caplog.text
