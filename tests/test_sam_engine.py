@@ -1,5 +1,6 @@
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ FEW_POINTS = {
 }
 SCENE = make_event(seed=3, category=4, size=160, historical_dates=1).monitor
 WINDOWS = {"square": SCENE, "wide": SCENE[:90], "tall": SCENE[:, :70]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Windows this small are too little to share: on a busy machine, threads wait for each other many times longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def refusal(checkpoint: Path, model_type: str = "vit_demo") -> str:
