@@ -6,6 +6,11 @@ READY := $(VENV)/.ready
 DEMO := outputs/demo
 DEMO_SAM := --device cpu --sam-model-type vit_demo
 
+# glibc: keep freed memory for the next tensor instead of handing it back to the system; on a CPU this halves the time
+# that masks take, and changes no number.
+export MALLOC_MMAP_THRESHOLD_ := 17179869184
+export MALLOC_TRIM_THRESHOLD_ := 17179869184
+
 .PHONY: setup demo test lint clean
 
 setup: $(READY)
