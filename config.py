@@ -26,9 +26,12 @@ def _setting(name: str, default: Value, parse: Callable[[str], Value]) -> Value:
         return default
     try:
         value = parse(text)
+        # Every whole number here is a size or a count, every other one a share or a score.
+        if (isinstance(value, int) and value <= 0) or (isinstance(value, float) and not 0 <= value <= 1):
+            raise ValueError(text)
     except ValueError:
         print(
-            f"error: environment variable ANOMALYCD_{name}={text!r} is not a valid {type(default).__name__}; unset it",
+            f"error: environment variable ANOMALYCD_{name}={text!r} is no valid {type(default).__name__} here; unset it",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

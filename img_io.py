@@ -108,6 +108,8 @@ def _check_same_grid(first: Image, other: Image) -> None:
     if transform is None or other_transform is None:
         return
     inverse = gdal.InvGeoTransform(transform)
+    if inverse is None:
+        raise EventError(f"{first.path}: its transform {transform} maps the image to a line; set it right (gdal_edit)")
     height, width = first.shape
     for corner in ((0, 0), (width, 0), (0, height), (width, height)):
         there = gdal.ApplyGeoTransform(inverse, *gdal.ApplyGeoTransform(other_transform, *corner))
@@ -145,9 +147,12 @@ def read_map(path: Path) -> np.ndarray:
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
-    """The parameters that a map was written with; None for a map of another program."""
+    """The parameters that a map was written with; None for a map of another program. Raises EventError."""
     text = _open(path).GetMetadataItem(PARAMETERS_TAG)
-    return json.loads(text) if text else None
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        raise EventError(f"{path}: its metadata item {PARAMETERS_TAG} is damaged; remove the file") from None
 
 
 def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> bool:

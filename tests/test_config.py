@@ -102,6 +102,9 @@ def test_paths_are_made_absolute_and_know_the_home_folder() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "kind"),
     [
+        ("STAGE1_PATCH_SIZE", "0", "int"),
+        ("STAGE2_CHANGE_MAP_QUANTILE", "1.5", "float"),
+        ("MAX_REGION_FRACTION", "nan", "float"),
         ("STAGE1_PATCH_SIZE", "abc", "int"),
         ("STAGE1_PATCH_SIZE", "10.5", "int"),
         ("EVAL_AREA_RATIO", "small", "float"),
@@ -113,4 +116,4 @@ def test_an_invalid_variable_is_one_line_and_exit_code_2(name: str, text: str, k
     refused = run_process("run_stage1.py", "--help", **{f"ANOMALYCD_{name}": text})
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
-    assert line == f"error: environment variable ANOMALYCD_{name}={text!r} is not a valid {kind}; unset it"
+    assert line == f"error: environment variable ANOMALYCD_{name}={text!r} is no valid {kind} here; unset it"

@@ -9,6 +9,7 @@ import pytest
 from osgeo import gdal, gdal_array, osr
 
 from img_io import (
+    PARAMETERS_TAG,
     Georeference,
     is_current,
     open_event,
@@ -207,6 +208,12 @@ def event_refusal(first: Path, other: Path) -> str:
     return message
 
 
+def test_a_transform_that_maps_the_image_to_a_line(tmp_path: Path) -> None:
+    flat = tmp_path / "flat.tif"
+    write_raster(flat, RGB, Georeference(None, (0.0, 1.0, 1.0, 0.0, 1.0, 1.0)))
+    assert "maps the image to a line" in refusal(flat, lambda path: open_event([path, flat]))
+
+
 def test_sizes_that_differ(tmp_path: Path) -> None:
     message = event_refusal(placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", values=RGB[:20]))
     assert "sizes differ, 30 x 40 and 30 x 20" in message
@@ -313,6 +320,14 @@ def test_a_truncated_map_is_not_current(tmp_path: Path, caplog: pytest.LogCaptur
     (warning,) = caplog.messages
     assert str(path) in warning
     assert warning.endswith("made again")
+
+
+def test_a_map_with_damaged_parameters_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "map.tif"
+    write_raster(path, MAP, NOWHERE)
+    gdal.OpenEx(str(path), gdal.OF_UPDATE).SetMetadataItem(PARAMETERS_TAG, "{")
+    assert not is_current(path, MAP.shape, PARAMETERS)
+    assert "is damaged; remove the file; made again" in caplog.text
 
 
 def test_an_image_in_the_place_of_a_map_is_not_current(tmp_path: Path) -> None:
