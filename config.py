@@ -31,7 +31,7 @@ def _setting(name: str, default: Value, parse: Callable[[str], Value]) -> Value:
             raise ValueError(text)
     except ValueError:
         print(
-            f"error: environment variable ANOMALYCD_{name}={text!r} is no valid {type(default).__name__} here; unset it",
+            f"error: ANOMALYCD_{name}={text!r} is no valid {type(default).__name__} here; unset it",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

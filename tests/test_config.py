@@ -116,4 +116,4 @@ def test_an_invalid_variable_is_one_line_and_exit_code_2(name: str, text: str, k
     refused = run_process("run_stage1.py", "--help", **{f"ANOMALYCD_{name}": text})
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
-    assert line == f"error: environment variable ANOMALYCD_{name}={text!r} is no valid {kind} here; unset it"
+    assert line == f"error: ANOMALYCD_{name}={text!r} is no valid {kind} here; unset it"
