@@ -190,7 +190,7 @@ def main() -> None:
         "--output", type=Path, default=config.DEFAULT_OUTPUT_ROOT / "sam_vit_demo.pth", help="state dict to write"
     )
     parser.add_argument("--scenes", type=int, default=1500, help="training scenes")
-    parser.add_argument("--steps", type=int, default=5500, help="steps of 2 images x 16 points")
+    parser.add_argument("--steps", type=int, default=5000, help="steps of 2 images x 16 points")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
