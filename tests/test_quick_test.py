@@ -40,21 +40,22 @@ def test_quick_test_says_in_one_line_what_to_do(
     assert problem in line
 
 
-def test_quick_test_names_a_missing_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("requirement", "problem"),
+    [
+        ("no-such-package>=1.0", "no-such-package cannot be imported"),
+        ("tqdm>=99.0", "is too old, 99.0 or newer is needed"),
+    ],
+)
+def test_quick_test_names_a_package_that_will_not_do(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    requirement: str,
+    problem: str,
 ) -> None:
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text("no-such-package>=1.0\n")
+    requirements.write_text(f"{requirement}\n")
     monkeypatch.setattr(quick_test, "REQUIREMENTS", requirements)
     assert quick_test.main([]) == 1
-    assert "no-such-package cannot be imported" in capsys.readouterr().err
-
-
-def test_quick_test_names_an_old_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text("tqdm>=99.0\n")
-    monkeypatch.setattr(quick_test, "REQUIREMENTS", requirements)
-    assert quick_test.main([]) == 1
-    assert "is too old, 99.0 or newer is needed" in capsys.readouterr().err
+    assert problem in capsys.readouterr().err
