@@ -81,11 +81,11 @@ MAX_REGION_FRACTION = _setting("MAX_REGION_FRACTION", 0.9, float)  # of the wind
 STAGE1_PATCH_SIZE = _setting("STAGE1_PATCH_SIZE", 2048, int)  # window side, pixels
 STAGE1_MIN_MASK_PIXELS = _setting("STAGE1_MIN_MASK_PIXELS", 3000, int)
 STAGE1_CHANGE_QUANTILE = _setting("STAGE1_CHANGE_QUANTILE", 0.9, float)  # of the preview change_map_binary.png only
+# The published 64 points a batch is a matter of speed alone: --points-per-batch.
 STAGE1_SAM_PARAMS = _parameters(
     "STAGE1_SAM_PARAMS",
     {
         "points_per_side": 32,
-        "points_per_batch": 64,
         "pred_iou_thresh": 0.6,
         "stability_score_thresh": 0.4,
         "stability_score_offset": 1.0,

@@ -53,21 +53,21 @@ def _numbers(version: str) -> list[int]:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    from sam_engine import MODEL_TYPES
-    from utils import add_data_arguments, add_sam_arguments
+    from engine_options import add_sam_arguments
+    from utils import add_data_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_arguments(parser)
-    add_sam_arguments(parser, MODEL_TYPES)
+    add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
 
 def check_weights(args: argparse.Namespace) -> "SamEngine":
     """Load SAM. Raises SetupError for a file that is not the one Meta published where that one belongs."""
-    from sam_engine import load_engine
+    from engine_options import load_engine
     from sam_weights import OFFICIAL_FILES, default_checkpoint
 
-    engine = load_engine(args.sam_model_type, args.sam_checkpoint, args.device)
+    engine = load_engine(args)
     path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
     checksum = engine.provenance["sam_checkpoint_sha256"]
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
@@ -110,8 +110,8 @@ def run_window(event: "Event", engine: "SamEngine") -> None:
     window = tile(*images[0].shape, WINDOW_SIZE)[0]
     print(f"event {event.name}: {len(event.historical)} historical images, label: {event.label is not None}, {window}")
     pixels = [read_window(image, window) for image in images]
-    features = [engine.encode(image) for image in pixels]
-    masks = [engine.generate_masks(pixels[i], features[i], config.STAGE1_SAM_PARAMS) for i in (-2, -1)]
+    features = engine.encode([engine.scale(image) for image in pixels])
+    masks = [engine.generate_masks(pixels[i], features[i], config.STAGE1_SAM_PARAMS).collect() for i in (-2, -1)]
     changes = change_map(
         features[-2],
         features[-1],

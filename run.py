@@ -7,8 +7,8 @@ from pathlib import Path
 import config
 import run_stage1
 import run_stage2
-from sam_engine import MODEL_TYPES, load_engine
-from utils import add_data_arguments, add_sam_arguments, list_events, positive_int, run_script
+from engine_options import add_sam_arguments, load_engine
+from utils import add_data_arguments, list_events, positive_int, run_script
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -44,7 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=config.STAGE1_PATCH_SIZE,
         help="side of a stage 1 window in pixels (default: %(default)s)",
     )
-    add_sam_arguments(parser, MODEL_TYPES)
+    add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages asked for; returns the larger of their exit codes."""
     args = parse_arguments(arguments)
     list_events(args.data_root, args.event)  # a wrong name is told before the weights are loaded
-    engine = load_engine(args.sam_model_type, args.sam_checkpoint, args.device)
+    engine = load_engine(args)
     common = ["--data-root", str(args.data_root)]
     if args.event is not None:
         common += [f"--event={args.event}"]

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 import config
+from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_by_quantile
 from img_io import is_current, open_event, open_image, read_window, write_preview, write_raster
-from sam_engine import MODEL_TYPES, SamEngine, load_engine
+from sam_engine import SamEngine
 from stage1_analysis import change_map
 from utils import (
     Event,
     add_data_arguments,
-    add_sam_arguments,
     file_sizes,
     list_events,
     positive_int,
@@ -46,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=True,
         help="leave events alone whose change map is there, whole and made with the same parameters (default: skip)",
     )
-    add_sam_arguments(parser, MODEL_TYPES)
+    add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -68,12 +68,12 @@ def process_event(
     changes = np.zeros(reference.shape, np.float32)
     for window in tile(*reference.shape, args.patch_size):
         before, after = read_window(reference, window), read_window(monitor, window)
-        before_features, after_features = engine.encode(before), engine.encode(after)
+        before_features, after_features = engine.encode([engine.scale(before), engine.scale(after)])
         changes[window.slices] = change_map(
             before_features,
             after_features,
-            engine.generate_masks(before, before_features, config.STAGE1_SAM_PARAMS),
-            engine.generate_masks(after, after_features, config.STAGE1_SAM_PARAMS),
+            engine.generate_masks(before, before_features, config.STAGE1_SAM_PARAMS).collect(),
+            engine.generate_masks(after, after_features, config.STAGE1_SAM_PARAMS).collect(),
             config.STAGE1_MIN_MASK_PIXELS,
             config.MAX_REGION_FRACTION,
         )
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None, engine: SamEngine | None = None
     """Run stage 1; returns the exit code. `engine`: one that is loaded already, to be used instead of loading SAM."""
     args = parse_arguments(arguments)
     listing = list_events(args.data_root, args.event)
-    sam = engine or load_engine(args.sam_model_type, args.sam_checkpoint, args.device)
+    sam = engine or load_engine(args)
     return run_events(
         "stage 1",
         listing,

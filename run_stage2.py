@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import config
+from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_anomaly_map
 from img_io import (
     is_current,
@@ -19,7 +20,7 @@ from img_io import (
     write_preview,
     write_raster,
 )
-from sam_engine import MODEL_TYPES, SamEngine, load_engine
+from sam_engine import SamEngine
 from stage2_analysis import anomaly_map, filter_change_map
 from utils import (
     LOG,
@@ -27,7 +28,6 @@ from utils import (
     EventError,
     Window,
     add_data_arguments,
-    add_sam_arguments,
     file_sizes,
     list_events,
     run_events,
@@ -57,7 +57,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="leave events alone whose maps are there, whole and made with the same parameters (default: recompute)",
     )
-    add_sam_arguments(parser, MODEL_TYPES)
+    add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -103,7 +103,7 @@ def process_event(
     filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
     anomalies = np.zeros(monitor.shape, np.float32)
     for window in event_windows(monitor.shape):
-        features = [engine.encode(read_window(image, window)) for image in (*historical, monitor)]
+        features = engine.encode([engine.scale(read_window(image, window)) for image in (*historical, monitor)])
         anomalies[window.slices] = anomaly_map(
             filtered[window.slices],
             features[:-1],
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None, engine: SamEngine | None = None
     """Run stage 2; returns the exit code. `engine`: one that is loaded already, to be used instead of loading SAM."""
     args = parse_arguments(arguments)
     listing = list_events(args.data_root, args.event)
-    sam = engine or load_engine(args.sam_model_type, args.sam_checkpoint, args.device)
+    sam = engine or load_engine(args)
     return run_events(
         "stage 2",
         listing,

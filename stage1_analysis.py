@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regions import WindowFeatures
+from masks import Mask
+from regions import WindowFeatures, region_means
 
 
 def change_map(
     reference: WindowFeatures,
     monitor: WindowFeatures,
-    reference_masks: Sequence[np.ndarray],
-    monitor_masks: Sequence[np.ndarray],
+    reference_masks: Sequence[Mask],
+    monitor_masks: Sequence[Mask],
     min_mask_pixels: int,
     max_region_fraction: float,
 ) -> np.ndarray:
@@ -22,8 +23,8 @@ def change_map(
     reference, monitor
         Encoder features of the two images of the same window.
     reference_masks, monitor_masks
-        SAM's masks of the two images, (H, W) bool each, in the generator's order. Either may be empty: that image
-        then contributes zeros.
+        SAM's masks of the two images, in the generator's order. Either may be empty: that image then contributes
+        zeros.
     min_mask_pixels, max_region_fraction
         Masks with fewer pixels, or covering more than this share of the window, are dropped.
 
@@ -32,31 +33,24 @@ def change_map(
     (H, W) float32 in [0, 1], 0 where no mask remains: the maximum of the maps painted from either mask set.
 
     """
-    painted = (
-        _paint_scores(reference, monitor, masks, min_mask_pixels, max_region_fraction)
-        for masks in (reference_masks, monitor_masks)
+    most_pixels = max_region_fraction * reference.window_size[0] * reference.window_size[1]
+    kept = [_largest_first(masks, min_mask_pixels, most_pixels) for masks in (reference_masks, monitor_masks)]
+    scores = change_scores(*region_means(reference.mask_counts(kept[0] + kept[1]), [reference, monitor]))
+    return np.maximum(
+        _paint(kept[0], scores[: len(kept[0])], reference.window_size),
+        _paint(kept[1], scores[len(kept[0]) :], reference.window_size),
     )
-    return np.maximum(*painted)
 
 
-def _paint_scores(
-    reference: WindowFeatures,
-    monitor: WindowFeatures,
-    masks: Sequence[np.ndarray],
-    min_mask_pixels: int,
-    max_region_fraction: float,
-) -> np.ndarray:
-    painted = np.zeros(reference.window_size, np.float32)
-    areas = np.array([np.count_nonzero(mask) for mask in masks], np.int64)
-    kept = np.flatnonzero((areas >= min_mask_pixels) & (areas <= max_region_fraction * painted.size))
-    largest_first = kept[np.argsort(-areas[kept], kind="stable")]  # equal areas keep the generator's order
-    if not len(largest_first):
-        return painted
-    regions = [masks[index] for index in largest_first]
-    counts = reference.mask_counts(regions)
-    scores = change_scores(reference.region_means(counts), monitor.region_means(counts))
-    for mask, score in zip(regions, scores, strict=True):
-        painted[mask] = score  # smaller masks overwrite larger ones
+def _largest_first(masks: Sequence[Mask], fewest_pixels: int, most_pixels: float) -> list[Mask]:
+    kept = [mask for mask in masks if fewest_pixels <= mask.area <= most_pixels]
+    return sorted(kept, key=lambda mask: -mask.area)  # equal areas keep the generator's order
+
+
+def _paint(masks: list[Mask], scores: np.ndarray, window_size: tuple[int, int]) -> np.ndarray:
+    painted = np.zeros(window_size, np.float32)
+    for mask, score in zip(masks, scores, strict=True):
+        painted[mask.box.slices][mask.pixels] = score  # smaller masks overwrite larger ones
     return painted
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regions import WindowFeatures
+from regions import Runs, WindowFeatures, region_means
 
 
 def filter_change_map(change_map: np.ndarray, quantile: float) -> np.ndarray:
@@ -41,17 +41,20 @@ def anomaly_map(
     (so that it can fall below 0 by rounding).
 
     """
-    values, region_of_pixel, areas = np.unique(filtered, return_inverse=True, return_counts=True)
+    runs = Runs.of(filtered)
+    values, value_of_run = np.unique(runs.value, return_inverse=True)
+    areas = np.bincount(value_of_run, weights=runs.length)
     kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * filtered.size)
-    regions = int(kept.sum())
-    if not regions:
-        return np.zeros(filtered.shape, np.float32)
-    number_of_value = np.where(kept, np.cumsum(kept), 0)
-    labels = number_of_value[region_of_pixel].reshape(filtered.shape)
-    counts = monitor.label_counts(labels, regions)
-    monitor_means = monitor.region_means(counts)
-    similarity = np.max([cosine_similarity(date.region_means(counts), monitor_means) for date in historical], axis=0)
-    return np.concatenate([[0], 1 - similarity]).astype(np.float32)[labels]
+    scores = np.zeros(len(values), np.float32)
+    if kept.any():
+        number_of_value = np.cumsum(kept) - 1
+        of_kept = kept[value_of_run]
+        regions = number_of_value[value_of_run[of_kept]]
+        counts = monitor.run_counts(runs.at(of_kept), regions, int(kept.sum()))
+        *historical_means, monitor_means = region_means(counts, [*historical, monitor])
+        similarity = np.max([cosine_similarity(means, monitor_means) for means in historical_means], axis=0)
+        scores[kept] = 1 - similarity
+    return np.repeat(scores[value_of_run], runs.length).reshape(filtered.shape)
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,11 @@ class UsageError(AnomalyCDError):
 
 class EventError(AnomalyCDError):
     """One event cannot be processed; the others go on."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the rest of a long message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # --- Events ----------------------------------------------------------------------------------------------------------
@@ -346,26 +351,6 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with one folder an event (default: %(default)s)",
     )
     parser.add_argument("--event", help="name of the one event folder to process (default: all of them)")
-
-
-def add_sam_arguments(parser: argparse.ArgumentParser, model_types: Sequence[str]) -> None:
-    """`--device`, `--sam-checkpoint` and `--sam-model-type`."""
-    parser.add_argument(
-        "--device",
-        help=f"torch device (default: {config.DEFAULT_DEVICE}; where there is no GPU, cpu with a warning)",
-    )
-    parser.add_argument(
-        "--sam-checkpoint",
-        type=Path,
-        help=f"SAM weights (default: {config.SAM_CHECKPOINT} for {config.SAM_MODEL_TYPE}, "
-        f"else the model's own file in {config.WEIGHTS_DIR} or, for vit_demo, in demo/)",
-    )
-    parser.add_argument(
-        "--sam-model-type",
-        choices=model_types,
-        default=config.SAM_MODEL_TYPE,
-        help="architecture of the weights; vit_demo is a toy for demos and tests (default: %(default)s)",
-    )
 
 
 def positive_int(text: str) -> int:

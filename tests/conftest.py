@@ -9,7 +9,8 @@ from segment_anything.modeling import Sam
 
 import config
 from demo.make_events import DemoEvent, write_event
-from sam_engine import SamEngine, load_model
+from sam_engine import SamEngine
+from sam_models import load_model
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 

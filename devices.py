@@ -1,0 +1,91 @@
+"""Chooses the torch device, and how much is put on it at once."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+import config
+from utils import LOG, EventError, UsageError
+
+Items = TypeVar("Items", Sequence[Any], Tensor)
+Result = TypeVar("Result")
+
+# What one batch may take. On a GPU a quarter of what is free, and no more than keeps it busy; on a CPU what its caches
+# like: larger batches are slower there.
+FREE_SHARE = 4
+LARGEST_BATCH_BYTES = {"cuda": 2 << 30, "cpu": 128 << 20}
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The torch device that the user named, or the default one.
+
+    Without a GPU the default falls back to the CPU with a warning. Raises UsageError for a device that was named (by
+    flag or environment) and is not there.
+    """
+    named = name or ("DEFAULT_DEVICE" in config.OVERRIDDEN and config.DEFAULT_DEVICE) or None
+    wanted = named or config.DEFAULT_DEVICE
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UsageError(f"--device {wanted}: no such device; use cuda:0 (or another number), or cpu") from None
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(f"--device {wanted}: only cuda and cpu are supported")
+    if 0 <= (device.index or 0) < torch.cuda.device_count():  # torch reads cuda:1000 as a negative index
+        return device
+    if named is None:
+        LOG.warning("no GPU for %s: running on the CPU, which takes many times longer", device)
+        return torch.device("cpu")
+    raise UsageError(f"--device {wanted}: not there, torch sees {torch.cuda.device_count()} GPU(s); use --device cpu")
+
+
+def batch_size(device: torch.device, item_bytes: int) -> int:
+    """How many items of this size one batch should hold, at least one, from what is free on the device now."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        # All of it, not what is free by chance: the same command takes the same batches every time.
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(free // FREE_SHARE, LARGEST_BATCH_BYTES[device.type]) // item_bytes)
+
+
+class Batches:
+    """Takes items to a device in batches, which it halves for good when the device runs out of memory."""
+
+    def __init__(self, size: int, flag: str) -> None:
+        self.size = size
+        self._flag = flag
+        self._warned = False
+
+    def run(self, work: Callable[[Items], Result], items: Items) -> Iterator[Result]:
+        """`work` of each batch of the items, in order. Raises EventError where not even one item fits."""
+        start = 0
+        while start < len(items):
+            try:
+                result = work(items[start : start + self.size])
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve()
+                continue
+            start += self.size
+            yield result
+
+    def _halve(self) -> None:
+        if self.size == 1:
+            raise EventError("out of device memory with a batch of one; take smaller windows or another device")
+        if not self._warned:
+            LOG.warning("out of device memory with %s %d: halving it until the work fits", self._flag, self.size)
+        self._warned = True
+        self.size //= 2
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

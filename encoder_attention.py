@@ -1,0 +1,52 @@
+"""SAM's encoder attention, fused: the same numbers, without holding the square of the tokens several times."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BIAS_BYTES = 256 << 20  # of relative positions held at once; heads are taken in groups that stay below it
+
+
+class FusedAttention(nn.Module):
+    """Stands in for an attention of segment_anything's encoder, whose weights it uses.
+
+    Relative positions are added as the bias of torch's `scaled_dot_product_attention`.
+    """
+
+    def __init__(self, attention: Any, size: int) -> None:
+        """`attention`: of a block whose tokens form squares of `size` by `size`."""
+        super().__init__()
+        self.qkv, self.proj, self.heads = attention.qkv, attention.proj, attention.num_heads
+        distance = torch.arange(size)[:, None] - torch.arange(size)[None, :] + size - 1
+        # (size, size, d): what a query in row q has to do with keys in row k, and the same for columns
+        distance = distance.to(attention.rel_pos_h.device)
+        self.row_table = nn.Buffer(attention.rel_pos_h.detach()[distance], persistent=False)
+        self.column_table = nn.Buffer(attention.rel_pos_w.detach()[distance], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x`: (B, size, size, C); returns the same shape."""
+        batch, height, width, channels = x.shape
+        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, h, N, d) each
+        group = max(1, BIAS_BYTES // (4 * batch * (height * width) ** 2))
+        attended = [
+            F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q, height, width))
+            for q, k, v in zip(query.split(group, 1), key.split(group, 1), value.split(group, 1), strict=True)
+        ]
+        return self.proj(torch.cat(attended, dim=1).transpose(1, 2).reshape(batch, height, width, channels))
+
+    def _bias(self, query: Tensor, height: int, width: int) -> Tensor:
+        """What relative positions add to the scores, (B, h, N, N)."""
+        placed = query.unflatten(2, (height, width))
+        by_row = torch.einsum("bhyxd,ykd->bhyxk", placed, self.row_table)
+        by_column = torch.einsum("bhyxd,xkd->bhyxk", placed, self.column_table)
+        return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+
+
+def fuse_attention(encoder: Any) -> None:
+    """Replace the attention of all blocks of an image encoder with relative positions."""
+    for block in encoder.blocks:
+        size = block.window_size or encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
+        block.attn = FusedAttention(block.attn, size)

@@ -1,0 +1,166 @@
+"""Measures masks at full size from the decoder's small logits: areas at two thresholds, and boxes.
+
+SAM brings a mask's logits to the window's size by two bilinear interpolations, which never leave the range of the
+logits they mix. So a block of the window whose logits all lie on one side of the thresholds is settled without looking
+at its pixels; only the blocks that a mask's edge crosses are interpolated.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+REACH = 3  # logits in a row that a block of pixels can depend on
+LARGEST_BLOCK = 128  # pixels; counts along a block's side have to fit into a byte
+PIXELS_AT_ONCE = 1 << 22  # interpolated pixels held in memory
+OUTSIDE = 1 << 30  # beyond any window
+
+
+class MaskMeasures(NamedTuple):
+    """What SAM's filters want to know of n masks, in pixels of the window."""
+
+    area_low: Tensor  # (n,) int64: pixels above threshold - offset
+    area_high: Tensor  # (n,) int64: pixels above threshold + offset
+    boxes: Tensor  # (n, 4) int64: first column, first row, last column, last row; all 0 for an empty mask
+
+    @property
+    def stability(self) -> Tensor:
+        """SAM's stability score, (n,) float32: the IoU of the masks at the two thresholds; NaN where both are empty."""
+        return self.area_high.to(torch.int32) / self.area_low.to(torch.int32)
+
+
+class _Axis(NamedTuple):
+    """The blocks of one axis of a window, b of them, of up to p pixels each."""
+
+    source: Tensor  # (b,) int64: first of the REACH logits that its pixels depend on
+    start: Tensor  # (b,) int64: first pixel
+    length: Tensor  # (b,) int64: pixels
+    weights: (
+        Tensor  # (b, p, REACH) float32: of the logits in each pixel; NaN, of which no comparison is true, behind them
+    )
+
+
+class _Totals(NamedTuple):
+    """Areas at the three levels, and first and last column and row, (n,) int64 each, while they are gathered."""
+
+    areas: list[Tensor]
+    columns: tuple[Tensor, Tensor]
+    rows: tuple[Tensor, Tensor]
+
+
+class WindowScale:
+    """How the logits of masks become the pixels of a window.
+
+    SAM interpolates logits, L x L, to the encoder's input, `encoder_size` square, cuts away what is not `input_size`
+    (h, w), and interpolates the rest to `window_size` (H, W).
+    """
+
+    def __init__(
+        self,
+        logit_size: int,
+        encoder_size: int,
+        input_size: tuple[int, int],
+        window_size: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        self._rows, self._columns = (
+            _Axis(*(torch.from_numpy(part).to(device) for part in _blocks(logit_size, encoder_size, scaled, length)))
+            for scaled, length in zip(input_size, window_size, strict=True)
+        )
+
+    def measure(self, logits: Tensor, threshold: float, offset: float) -> MaskMeasures:
+        """Areas and boxes of n masks. `logits`: (n, L, L) float32. A pixel belongs to a mask above `threshold`.
+
+        Equal to counting in the interpolated mask, up to pixels that lie within rounding of a threshold.
+        """
+        levels = (threshold - offset, threshold, threshold + offset)
+        lowest, highest = self._extremes(logits)
+        rounding = 1e-5 * logits.abs().amax(dim=(1, 2))[:, None, None]  # far above what interpolation rounds
+        crossed = torch.zeros_like(lowest, dtype=torch.bool)
+        for level in levels:
+            crossed |= (lowest <= level + rounding) & (highest > level - rounding)
+        settled = [(lowest > level) & ~crossed for level in levels]
+        totals = self._total_of_settled(settled)
+        mask, row, column = crossed.nonzero(as_tuple=True)
+        step = max(1, PIXELS_AT_ONCE // (self._rows.weights.shape[1] * self._columns.weights.shape[1]))
+        for block in zip(mask.split(step), row.split(step), column.split(step), strict=True):
+            self._add_crossed(totals, logits, levels, *block)
+        boxes = torch.stack([totals.columns[0], totals.rows[0], totals.columns[1], totals.rows[1]], dim=1)
+        return MaskMeasures(totals.areas[0], totals.areas[2], torch.where(boxes[:, 2:3] < 0, 0, boxes))
+
+    def _extremes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest logit that each block depends on, (n, row blocks, column blocks) each."""
+        padded = F.pad(logits[:, None], (0, REACH - 1, 0, REACH - 1), mode="replicate")[:, 0]
+        extremes = []
+        for choose in (torch.minimum, torch.maximum):
+            tall = choose(choose(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+            square = choose(choose(tall[:, :, :-2], tall[:, :, 1:-1]), tall[:, :, 2:])
+            extremes.append(square[:, self._rows.source][:, :, self._columns.source])
+        return extremes[0], extremes[1]
+
+    def _total_of_settled(self, settled: list[Tensor]) -> _Totals:
+        rows, columns = self._rows, self._columns
+        areas = [((inside.double() @ columns.length.double()) @ rows.length.double()).long() for inside in settled]
+        spans = []
+        for inside, axis in ((settled[1].any(1), columns), (settled[1].any(2), rows)):
+            first = torch.where(inside, axis.start, OUTSIDE).amin(1)
+            last = torch.where(inside, axis.start + axis.length - 1, -1).amax(1)
+            spans.append((first, last))
+        return _Totals(areas, *spans)
+
+    def _add_crossed(
+        self, totals: _Totals, logits: Tensor, levels: tuple[float, ...], mask: Tensor, row: Tensor, column: Tensor
+    ) -> None:
+        """Interpolate m blocks, given by their mask, row and column, and add them to the totals."""
+        rows, columns = self._rows, self._columns
+        reach, last = torch.arange(REACH, device=logits.device), logits.shape[-1] - 1
+        patch_rows = (rows.source[row][:, None] + reach).clamp(max=last)
+        patch_columns = (columns.source[column][:, None] + reach).clamp(max=last)
+        patch = logits[mask[:, None, None], patch_rows[:, :, None], patch_columns[:, None, :]]
+        pixels = rows.weights[row] @ patch @ columns.weights[column].transpose(1, 2)
+        for area, level in zip(totals.areas, levels, strict=True):
+            # Bytes: summing truth values makes an int64 copy of them first, ten times slower.
+            in_rows = (pixels > level).view(torch.uint8).sum(2, dtype=torch.uint8)
+            area.index_add_(0, mask, in_rows.sum(1))
+        inside = (pixels > levels[1]).view(torch.uint8)
+        _widen(totals.columns, mask, columns.start[column], inside.amax(1))
+        _widen(totals.rows, mask, rows.start[row], inside.amax(2))
+
+
+def _widen(span: tuple[Tensor, Tensor], mask: Tensor, start: Tensor, inside: Tensor) -> None:
+    """Widen the masks' first and last pixel by those of m blocks. `start`: (m,), `inside`: (m, p) uint8."""
+    place = start[:, None] + torch.arange(inside.shape[1], device=inside.device)
+    span[0].scatter_reduce_(0, mask, torch.where(inside > 0, place, OUTSIDE).amin(1), "amin")
+    span[1].scatter_reduce_(0, mask, torch.where(inside > 0, place, -1).amax(1), "amax")
+
+
+def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tuple[np.ndarray, ...]:
+    """Source, start, length and weights (see _Axis) of the blocks of an axis of `length` pixels."""
+    # Two interpolations in a row: each pixel mixes two pixels of the encoder's input, each of these two logits.
+    near, far, far_share = _bilinear(length, scaled)
+    first, second, second_share = _bilinear(encoder_size, logit_size)
+    source = first[near]
+    pixel_weights = np.zeros((length, REACH))
+    for pixel, share in ((near, 1 - far_share), (far, far_share)):
+        np.add.at(pixel_weights, (np.arange(length), first[pixel] - source), share * (1 - second_share[pixel]))
+        np.add.at(pixel_weights, (np.arange(length), second[pixel] - source), share * second_share[pixel])
+    run_starts = np.flatnonzero(np.diff(source, prepend=-1))
+    run_lengths = np.diff(run_starts, append=length)
+    size = min(int(np.median(run_lengths)), LARGEST_BLOCK)  # runs at the border are longer: several blocks
+    starts = np.concatenate(
+        [np.arange(start, start + count, size) for start, count in zip(run_starts, run_lengths, strict=True)]
+    )
+    lengths = np.diff(starts, append=length)
+    weights = np.full((len(starts), size, REACH), np.nan, np.float32)
+    for block, start, count in zip(weights, starts, lengths, strict=True):
+        block[:count] = pixel_weights[start : start + count]
+    return source[starts], starts, lengths, weights
+
+
+def _bilinear(size_out: int, size_in: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two inputs that each output mixes, and the second one's share (PyTorch's rule, corners not aligned)."""
+    position = np.maximum((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, 0)
+    first = np.minimum(position.astype(np.int64), size_in - 1)
+    return first, np.minimum(first + 1, size_in - 1), position - first

@@ -1,0 +1,96 @@
+"""A window's masks on the host: kept as the box they fill, cleaned of small holes and islands inside it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from utils import Window
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A region of a window; all its pixels lie in `box`, which need not be tight."""
+
+    box: Window  # in pixels of the window
+    pixels: np.ndarray  # (box.height, box.width) bool
+    area: int  # pixels
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, x: int = 0, y: int = 0) -> "Mask":
+        """The mask of these pixels, (h, w) bool, whose first column and row are the window's `x` and `y`."""
+        height, width = pixels.shape
+        return cls(Window(x, y, width, height), pixels, int(np.count_nonzero(pixels)))
+
+    @property
+    def edges(self) -> tuple[int, int, int, int]:
+        """First column, first row, last column and last row that hold pixels; all 0 for an empty mask."""
+        rows, columns = (np.flatnonzero(self.pixels.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return 0, 0, 0, 0
+        x, y = self.box.x, self.box.y
+        return x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]), y + int(rows[-1])
+
+    def full(self, window_size: tuple[int, int]) -> np.ndarray:
+        """The mask as an array of the window's size, (H, W) bool."""
+        pixels = np.zeros(window_size, bool)
+        pixels[self.box.slices] = self.pixels
+        return pixels
+
+
+def clean_mask(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, bool]:
+    """Fill holes, then drop islands, of fewer than `min_area` pixels; also says whether anything changed.
+
+    What segment_anything's `remove_small_regions` does to the whole window, on the mask's box alone. Where all islands
+    are smaller than `min_area`, the largest stays. Components are 8-connected.
+    """
+    framed, outside = _framed(mask, window_size, min_area)
+    pixels, filled = _fill_holes(framed.pixels, outside, min_area)
+    pixels, dropped = _drop_islands(pixels, min_area)
+    if not (filled or dropped):
+        return mask, False
+    return Mask.of(pixels, framed.box.x, framed.box.y), True
+
+
+def _framed(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, np.ndarray]:
+    """The mask in a box with a margin of one pixel, and which pixels of that box join what lies outside of it.
+
+    The margin connects all background pixels that are connected outside of the box. Where the background outside is
+    itself no larger than a hole, its exact size matters: the box is then the whole window.
+    """
+    height, width = window_size
+    x0, y0, x1, y1 = mask.edges
+    left, top, right, bottom = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 2, width), min(y1 + 2, height)
+    # Strips beside the box at full height or width: each lies in one background component.
+    strips = (left * height, (width - right) * height, top * width, (height - bottom) * width)
+    if any(0 < strip < min_area for strip in strips):
+        return Mask.of(mask.full(window_size)), np.zeros(window_size, bool)
+    pixels = np.zeros((bottom - top, right - left), bool)
+    pixels[y0 - top : y1 + 1 - top, x0 - left : x1 + 1 - left] = mask.pixels[
+        y0 - mask.box.y : y1 + 1 - mask.box.y, x0 - mask.box.x : x1 + 1 - mask.box.x
+    ]
+    outside = np.zeros(pixels.shape, bool)
+    outside[:, :1], outside[:, -1:] = left > 0, right < width
+    outside[:1] |= top > 0
+    outside[-1:] |= bottom < height
+    return Mask.of(pixels, left, top), outside
+
+
+def _fill_holes(pixels: np.ndarray, outside: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
+    _, components, statistics, _ = cv2.connectedComponentsWithStats((~pixels).astype(np.uint8), connectivity=8)
+    small = statistics[:, cv2.CC_STAT_AREA] < min_area
+    small[components[outside]] = False
+    small[0] = False  # the mask itself
+    return (pixels | small[components], True) if small.any() else (pixels, False)
+
+
+def _drop_islands(pixels: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
+    _, components, statistics, _ = cv2.connectedComponentsWithStats(pixels.astype(np.uint8), connectivity=8)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    kept = areas >= min_area
+    kept[0] = False  # the background
+    if kept[1:].all():
+        return pixels, False
+    if not kept.any():
+        kept[1 + np.argmax(areas[1:])] = True
+    return kept[components], True
