@@ -1,14 +1,17 @@
 """AnomalyCD: both stages over every event of a data root, with one SAM."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import config
 import run_stage1
 import run_stage2
 from engine_options import add_sam_arguments, load_engine
-from utils import add_data_arguments, list_events, positive_int, run_script
+from feature_cache import FeatureCache
+from img_io import open_image
+from sam_engine import SamEngine
+from utils import Event, add_data_arguments, list_events, positive_int, run_events, run_script
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -48,24 +51,48 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def process_event(
+    event: Event, args: argparse.Namespace, engine: SamEngine, window_done: Callable[[], object]
+) -> str | None:
+    """Take one event through the stages asked for; returns the reasons where all of them skip it.
+
+    What stage 1 encodes, in windows that stage 2 has too, is not encoded again.
+    """
+    folder1, folder2 = args.stage1_root / event.name, args.stage2_root / event.name
+    args.stage1_root.mkdir(parents=True, exist_ok=True)
+    shared = run_stage2.event_windows(open_image(event.monitor).shape) if args.stage == "all" else []
+    reasons = []
+    with FeatureCache(args.stage1_root, shared) as cache:
+        if args.stage != "2":
+            skip = not args.no_skip_existing_stage1
+            reasons.append(
+                run_stage1.process_event(event, engine, folder1, args.patch_size, skip, window_done, cache)
+            )
+        if args.stage != "1":
+            stage1_path, skip = folder1 / config.CHANGE_MAP_NAME, args.skip_existing_stage2
+            reasons.append(run_stage2.process_event(event, engine, stage1_path, folder2, skip, window_done, cache))
+    given = [reason for reason in reasons if reason is not None]
+    return " and ".join(given) if len(given) == len(reasons) else None
+
+
+def count_windows(event: Event, args: argparse.Namespace) -> int:
+    """How many windows the stages asked for take an event in."""
+    in_stage1 = run_stage1.count_windows(event, args.patch_size) if args.stage != "2" else 0
+    in_stage2 = run_stage2.count_windows(event) if args.stage != "1" else 0
+    return in_stage1 + in_stage2
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the stages asked for; returns the larger of their exit codes."""
+    """Run the stages asked for; returns the exit code."""
     args = parse_arguments(arguments)
-    list_events(args.data_root, args.event)  # a wrong name is told before the weights are loaded
+    listing = list_events(args.data_root, args.event)
     engine = load_engine(args)
-    common = ["--data-root", str(args.data_root)]
-    if args.event is not None:
-        common += [f"--event={args.event}"]
-    codes = []
-    if args.stage in ("all", "1"):
-        flags = ["--output-root", str(args.stage1_root), "--patch-size", str(args.patch_size)]
-        flags.append("--no-skip-existing" if args.no_skip_existing_stage1 else "--skip-existing")
-        codes.append(run_stage1.main(common + flags, engine))
-    if args.stage in ("all", "2"):
-        flags = ["--stage1-root", str(args.stage1_root), "--output-root", str(args.stage2_root)]
-        flags += ["--skip-existing"] if args.skip_existing_stage2 else []
-        codes.append(run_stage2.main(common + flags, engine))
-    return max(codes)
+    return run_events(
+        "both stages" if args.stage == "all" else f"stage {args.stage}",
+        listing,
+        lambda event: count_windows(event, args),
+        lambda event, window_done: process_event(event, args, engine, window_done),
+    ).exit_code
 
 
 if __name__ == "__main__":

@@ -1,19 +1,25 @@
 """Stage 1: from the reference and monitor image of every event to its continuous change map."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import config
 from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_by_quantile
-from img_io import is_current, open_event, open_image, read_window, write_preview, write_raster
-from sam_engine import SamEngine
+from feature_cache import FeatureCache
+from img_io import Image, is_current, open_event, open_image, read_window, write_preview, write_raster
+from pipeline import BackgroundWriter, one_behind, read_ahead
+from raster_store import RasterStore
+from regions import WindowFeatures
+from sam_engine import PendingMasks, SamEngine, ScaledImage
 from stage1_analysis import change_map
 from utils import (
     Event,
+    Window,
     add_data_arguments,
     file_sizes,
     list_events,
@@ -50,49 +56,96 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+class FoundMasks(NamedTuple):
+    """The two images of a window, encoded, and their masks, which may still be cleaned on other threads."""
+
+    window: Window
+    features: list[WindowFeatures]
+    masks: list[PendingMasks]
+
+
 def process_event(
-    event: Event, args: argparse.Namespace, engine: SamEngine, window_done: Callable[[], object]
+    event: Event,
+    engine: SamEngine,
+    folder: Path,
+    patch_size: int,
+    skip_existing: bool,
+    window_done: Callable[[], object],
+    cache: FeatureCache | None = None,
 ) -> str | None:
-    """Write the change map of one event and its preview; returns a reason where it is skipped."""
-    folder = args.output_root / event.name
+    """Write the change map of one event and its preview; returns a reason where it is skipped.
+
+    `folder`: for the event's outputs. `cache`: keeps the features of both images for stage 2.
+    """
+    path = folder / config.CHANGE_MAP_NAME
     parameters = engine.provenance | {
         "images": file_sizes([event.reference, event.monitor]),
-        "patch_size": args.patch_size,
+        "patch_size": patch_size,
         "sam_params": config.STAGE1_SAM_PARAMS,
         "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,
         "max_region_fraction": config.MAX_REGION_FRACTION,
     }
     reference, monitor = open_event([event.reference, event.monitor])
-    if args.skip_existing and is_current(folder / config.CHANGE_MAP_NAME, reference.shape, parameters):
+    if skip_existing and is_current(path, reference.shape, parameters):
         return "its change map exists"
-    changes = np.zeros(reference.shape, np.float32)
-    for window in tile(*reference.shape, args.patch_size):
-        before, after = read_window(reference, window), read_window(monitor, window)
-        before_features, after_features = engine.encode([engine.scale(before), engine.scale(after)])
-        changes[window.slices] = change_map(
-            before_features,
-            after_features,
-            engine.generate_masks(before, before_features, config.STAGE1_SAM_PARAMS).collect(),
-            engine.generate_masks(after, after_features, config.STAGE1_SAM_PARAMS).collect(),
-            config.STAGE1_MIN_MASK_PIXELS,
-            config.MAX_REGION_FRACTION,
+    with RasterStore(folder / f".{config.CHANGE_MAP_NAME}.store", reference.shape) as changes:
+        with BackgroundWriter(changes) as writer:
+            for found in one_behind(find_masks(engine, (reference, monitor), patch_size, cache)):
+                writer.write(
+                    found.window,
+                    change_map(
+                        *found.features,
+                        *(masks.collect() for masks in found.masks),
+                        config.STAGE1_MIN_MASK_PIXELS,
+                        config.MAX_REGION_FRACTION,
+                    ),
+                )
+                window_done()
+        write_preview(
+            folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE)
         )
-        window_done()
-    write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))
-    write_raster(folder / config.CHANGE_MAP_NAME, changes, reference.georeference, parameters)
+        write_raster(path, changes, reference.georeference, parameters)
     return None
 
 
-def main(arguments: Sequence[str] | None = None, engine: SamEngine | None = None) -> int:
-    """Run stage 1; returns the exit code. `engine`: one that is loaded already, to be used instead of loading SAM."""
+def find_masks(
+    engine: SamEngine, images: tuple[Image, Image], patch_size: int, cache: FeatureCache | None
+) -> Iterator[FoundMasks]:
+    """Encode every window of both images and start on their masks."""
+
+    def read(window: Window) -> tuple[list[np.ndarray], list[ScaledImage]]:
+        pixels = [read_window(image, window) for image in images]
+        return pixels, [engine.scale(of_image) for of_image in pixels]
+
+    for window, (pixels, scaled) in read_ahead(read, tile(*images[0].shape, patch_size)):
+        features = engine.encode(scaled)
+        if cache is not None:
+            for image, of_image in zip(images, features, strict=True):
+                cache.keep(image.path, window, of_image)
+        masks = [
+            engine.generate_masks(of_image, its_features, config.STAGE1_SAM_PARAMS)
+            for of_image, its_features in zip(pixels, features, strict=True)
+        ]
+        yield FoundMasks(window, features, masks)
+
+
+def count_windows(event: Event, patch_size: int) -> int:
+    """How many windows stage 1 takes an event in."""
+    return len(tile(*open_image(event.reference).shape, patch_size))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run stage 1; returns the exit code."""
     args = parse_arguments(arguments)
     listing = list_events(args.data_root, args.event)
-    sam = engine or load_engine(args)
+    engine = load_engine(args)
     return run_events(
         "stage 1",
         listing,
-        lambda event: len(tile(*open_image(event.reference).shape, args.patch_size)),
-        lambda event, window_done: process_event(event, args, sam, window_done),
+        lambda event: count_windows(event, args.patch_size),
+        lambda event, window_done: process_event(
+            event, engine, args.output_root / event.name, args.patch_size, args.skip_existing, window_done
+        ),
     ).exit_code
 
 

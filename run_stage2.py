@@ -1,26 +1,30 @@
 """Stage 2: from the change map and all historical images of every event to its anomaly map."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import config
 from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_anomaly_map
+from feature_cache import FeatureCache
 from img_io import (
+    Image,
+    MapFile,
     is_current,
     open_event,
     open_image,
-    read_map,
+    open_map,
     read_parameters,
     read_window,
     write_preview,
     write_raster,
 )
-from sam_engine import SamEngine
+from pipeline import BackgroundWriter, read_ahead
+from raster_store import RasterStore
+from regions import WindowFeatures
+from sam_engine import SamEngine, ScaledImage
 from stage2_analysis import anomaly_map, filter_change_map
 from utils import (
     LOG,
@@ -67,28 +71,41 @@ def event_windows(shape: tuple[int, int]) -> list[Window]:
     return tile(*shape, config.STAGE2_SMALL_PATCH_SIZE if small else config.STAGE2_PATCH_SIZE)
 
 
-def read_change_map(path: Path, event: Event, shape: tuple[int, int], engine: SamEngine) -> np.ndarray:
+def count_windows(event: Event) -> int:
+    """How many windows stage 2 takes an event in."""
+    return len(event_windows(open_image(event.monitor).shape))
+
+
+def open_change_map(path: Path, event: Event, shape: tuple[int, int], engine: SamEngine) -> MapFile:
     """Stage 1's change map of an event. Raises EventError where it is missing or belongs to other images."""
     if not path.exists():
         raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
-    changes = read_map(path)
+    changes = open_map(path)
     if changes.shape != shape:
         sizes = " and ".join(f"{width} x {height}" for height, width in (changes.shape, shape))
         raise EventError(f"{path} and {event.monitor}: sizes differ, {sizes}; run stage 1 again")
     recorded = read_parameters(path)
     if recorded is not None and not engine.provenance.items() <= recorded.items():
-        LOG.warning("%s: was made with other SAM weights than stage 2 runs with", path)
+        LOG.warning("%s: was made with other SAM weights or precision than stage 2 runs with", path)
     return changes
 
 
 def process_event(
-    event: Event, args: argparse.Namespace, engine: SamEngine, window_done: Callable[[], object]
+    event: Event,
+    engine: SamEngine,
+    stage1_path: Path,
+    folder: Path,
+    skip_existing: bool,
+    window_done: Callable[[], object],
+    cache: FeatureCache | None = None,
 ) -> str | None:
-    """Write the filtered change map, the anomaly map and its preview; returns a reason where the event is skipped."""
-    folder = args.output_root / event.name
-    stage1_path = args.stage1_root / event.name / config.CHANGE_MAP_NAME
-    *historical, monitor = open_event([*event.historical, event.monitor])
-    changes = read_change_map(stage1_path, event, monitor.shape, engine)
+    """Write the filtered change map, the anomaly map and its preview; returns a reason where the event is skipped.
+
+    `stage1_path`: the event's change map. `folder`: for the event's outputs. `cache`: what stage 1 encoded just now.
+    """
+    images = open_event([*event.historical, event.monitor])
+    shape = images[-1].shape
+    changes = open_change_map(stage1_path, event, shape, engine)
     parameters: dict[str, Any] = engine.provenance | {
         "images": file_sizes([*event.historical, event.monitor]),
         "stage1": read_parameters(stage1_path),
@@ -97,44 +114,77 @@ def process_event(
         "min_region_pixels": config.STAGE2_MIN_MASK_PIXELS,
         "max_region_fraction": config.MAX_REGION_FRACTION,
     }
-    outputs = [folder / name for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)]
-    if args.skip_existing and all(is_current(path, monitor.shape, parameters) for path in outputs):
+    filtered_path, anomaly_path = folder / config.FILTERED_MAP_NAME, folder / config.ANOMALY_MAP_NAME
+    if skip_existing and all(is_current(path, shape, parameters) for path in (filtered_path, anomaly_path)):
         return "its anomaly map exists"
     filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
-    anomalies = np.zeros(monitor.shape, np.float32)
-    for window in event_windows(monitor.shape):
-        features = engine.encode([engine.scale(read_window(image, window)) for image in (*historical, monitor)])
-        anomalies[window.slices] = anomaly_map(
-            filtered[window.slices],
-            features[:-1],
-            features[-1],
-            config.STAGE2_MIN_MASK_PIXELS,
-            config.MAX_REGION_FRACTION,
+    with RasterStore(folder / f".{config.ANOMALY_MAP_NAME}.store", shape) as anomalies:
+        with BackgroundWriter(anomalies) as writer:
+            for window, features in encode_dates(engine, images, cache):
+                writer.write(
+                    window,
+                    anomaly_map(
+                        filtered.read(window),
+                        features[:-1],
+                        features[-1],
+                        config.STAGE2_MIN_MASK_PIXELS,
+                        config.MAX_REGION_FRACTION,
+                    ),
+                )
+                window_done()
+        binary = binarize_anomaly_map(
+            anomalies,
+            config.EVAL_STAGE2_FIXED_THRESH,
+            config.EVAL_AREA_RATIO,
+            config.EVAL_CLOSING_SIZE,
+            config.EVAL_CLOSING_RADIUS,
         )
-        window_done()
-    binary = binarize_anomaly_map(
-        anomalies,
-        config.EVAL_STAGE2_FIXED_THRESH,
-        config.EVAL_AREA_RATIO,
-        config.EVAL_CLOSING_SIZE,
-        config.EVAL_CLOSING_RADIUS,
-    )
-    write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
-    for path, values in zip(outputs, (filtered, anomalies), strict=True):
-        write_raster(path, values, historical[-1].georeference, parameters)
+        write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
+        georeference = open_image(event.reference).georeference
+        write_raster(filtered_path, filtered, georeference, parameters)
+        write_raster(anomaly_path, anomalies, georeference, parameters)
     return None
 
 
-def main(arguments: Sequence[str] | None = None, engine: SamEngine | None = None) -> int:
-    """Run stage 2; returns the exit code. `engine`: one that is loaded already, to be used instead of loading SAM."""
+def encode_dates(
+    engine: SamEngine, images: list[Image], cache: FeatureCache | None
+) -> Iterator[tuple[Window, list[WindowFeatures]]]:
+    """Encode every window of all dates, but for those that the cache has."""
+
+    def kept(image: Image, window: Window) -> bool:
+        return cache is not None and cache.has(image.path, window)
+
+    def read(window: Window) -> list[ScaledImage]:
+        return [engine.scale(read_window(image, window)) for image in images if not kept(image, window)]
+
+    for window, scaled in read_ahead(read, event_windows(images[-1].shape)):
+        encoded = iter(engine.encode(scaled))
+        yield (
+            window,
+            [
+                cache.get(image.path, window, engine.device) if cache and kept(image, window) else next(encoded)
+                for image in images
+            ],
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run stage 2; returns the exit code."""
     args = parse_arguments(arguments)
     listing = list_events(args.data_root, args.event)
-    sam = engine or load_engine(args)
+    engine = load_engine(args)
     return run_events(
         "stage 2",
         listing,
-        lambda event: len(event_windows(open_image(event.monitor).shape)),
-        lambda event, window_done: process_event(event, args, sam, window_done),
+        count_windows,
+        lambda event, window_done: process_event(
+            event,
+            engine,
+            args.stage1_root / event.name / config.CHANGE_MAP_NAME,
+            args.output_root / event.name,
+            args.skip_existing,
+            window_done,
+        ),
     ).exit_code
 
 

@@ -101,7 +101,7 @@ class SamEngine:
         fuse_attention(model.image_encoder)
         self._encoder = torch.compile(model.image_encoder) if execution.compile else model.image_encoder
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
-        self._decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder)
+        self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder)
         self._dtype = PRECISIONS[execution.precision]
         encode_batch = execution.encode_batch or batch_size(device, _encoder_bytes(model))
         self._encode_batches = Batches(encode_batch, "--encode-batch")
@@ -175,11 +175,11 @@ class SamEngine:
         )
         points = torch.from_numpy(self._resize.apply_coords(crop.points, crop.features.window_size))
         with self._precision():
-            image = self._decoder.image_side(crop.features.embedding[0])
+            image = self.decoder.image_side(crop.features.embedding[0])
 
         def find(batch: Tensor) -> _Candidates:
             with self._precision():
-                decoded: Decoded = self._decoder.decode(image, batch.to(self.device), settings.pred_iou_thresh)
+                decoded: Decoded = self.decoder.decode(image, batch.to(self.device), settings.pred_iou_thresh)
             measures = scale.measure(decoded.logits, threshold, settings.stability_score_offset)
             kept = ~is_box_near_crop_edge(measures.boxes, crop.box, whole)
             if settings.stability_score_thresh > 0:

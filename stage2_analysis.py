@@ -1,19 +1,40 @@
 """Stage 2: which changes no earlier date explains (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from quantiles import exact_quantile
+from raster_store import Raster, read_bands
 from regions import Runs, WindowFeatures, region_means
+from utils import Window
 
 
-def filter_change_map(change_map: np.ndarray, quantile: float) -> np.ndarray:
+@dataclass(frozen=True)
+class FilteredMap:
+    """A change map in which everything below a threshold reads as 0; see raster_store.Raster."""
+
+    changes: Raster
+    threshold: np.floating
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.changes.shape
+
+    def read(self, window: Window) -> np.ndarray:
+        """(h, w) float32."""
+        values = self.changes.read(window)
+        return np.where(values < self.threshold, np.float32(0), values)
+
+
+def filter_change_map(changes: Raster, quantile: float) -> FilteredMap:
     """Set everything below the map's `quantile` (of all its pixels, linear interpolation) to 0.
 
-    `change_map`: (H, W) float32, a whole event's, as stage 1 wrote it. Returns a new array of the same shape and type.
+    `changes`: a whole event's change map, float32, as stage 1 wrote it.
     """
-    threshold = np.quantile(change_map, quantile)
-    return np.where(change_map < threshold, np.float32(0), change_map)
+    return FilteredMap(changes, exact_quantile(lambda: read_bands(changes), quantile))
 
 
 def anomaly_map(

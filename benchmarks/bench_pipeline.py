@@ -1,0 +1,163 @@
+"""Times the pipeline against the literal method, on the same window and weights, in turns; needs no GDAL.
+
+    python -m benchmarks.bench_pipeline --device cuda:0 --model vit_b --random --size 2048 --dates 5
+
+Each program runs in a process of its own, so that each one's peak memory is its own. Rows are appended to a CSV.
+"""
+
+import argparse
+import csv
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import config
+from benchmarks.measure import Measured, describe_environment
+from benchmarks.programs import SEED, Outcome, Weights, run_ours, run_reference
+from demo.scenes import SyntheticEvent, make_event
+from sam_engine import PRECISIONS, Execution
+from sam_models import MODEL_TYPES
+
+RESULTS = Path(__file__).parent / "results" / "pipeline.csv"
+CATEGORY = 4  # of the scene: a fire
+TOLERANCE = 1e-4  # of the maps' equality
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Time the pipeline against the literal method.")
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
+    parser.add_argument(
+        "--random",
+        action="store_true",
+        help="seeded random weights at their full cost, their masks replaced by blobs (default: the checkpoint)",
+    )
+    parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
+    parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")
+    parser.add_argument(
+        "--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"], help="of ours (default: fp32)"
+    )
+    parser.add_argument("--points-per-batch", type=int, help="of ours (default: from the device's memory)")
+    parser.add_argument("--encode-batch", type=int, help="of ours (default: from the device's memory)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our encoder (default: not)")
+    parser.add_argument("--rounds", type=int, default=1, help="turns; the fastest counts (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
+    parser.add_argument("--program", help=argparse.SUPPRESS)  # how this script calls itself, once a program and round
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def draw_event(args: argparse.Namespace) -> SyntheticEvent:
+    """The scene, the same in every process."""
+    return make_event(SEED, CATEGORY, args.size, args.dates - 1)
+
+
+def run_program(args: argparse.Namespace) -> None:
+    """Run one program and leave its outcome in the folder."""
+    weights = Weights(args.model, None if args.random else args.checkpoint)
+    event, changes = draw_event(args), args.folder / "changes.npy"
+    if args.program == "reference":
+        outcome = run_reference(weights, args.device, event, changes)
+    else:
+        execution = Execution(args.program, args.points_per_batch, args.encode_batch, args.compile)
+        outcome = run_ours(weights, args.device, event, changes, execution)
+    (args.folder / "outcome.pickle").write_bytes(pickle.dumps(outcome))
+
+
+def take_turns(args: argparse.Namespace) -> dict[str, Outcome]:
+    """Run every program once a round; returns each one's maps, with its fastest stages."""
+    best: dict[str, Outcome] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(args.rounds):
+            for program in ("reference", *args.precision):
+                this_script = [sys.executable, "-m", "benchmarks.bench_pipeline", *sys.argv[1:]]
+                subprocess.run([*this_script, "--program", program, "--folder", folder], check=True)
+                outcome: Outcome = pickle.loads((Path(folder) / "outcome.pickle").read_bytes())
+                before = best.get(program, outcome)
+                best[program] = outcome._replace(
+                    stage1=min(outcome.stage1, before.stage1), stage2=min(outcome.stage2, before.stage2)
+                )
+    return best
+
+
+def tabulate(args: argparse.Namespace, outcomes: dict[str, Outcome]) -> list[dict[str, str]]:
+    """One row a stage and program."""
+    event, literal = draw_event(args), outcomes["reference"]
+    rows = []
+    for stage in ("stage1", "stage2"):
+        for program, outcome in outcomes.items():
+            took: Measured = getattr(outcome, stage)
+            maps = [o.change_map if stage == "stage1" else o.anomaly_map for o in (outcome, literal)]
+            deviation = np.abs(maps[0] - maps[1])
+            rows.append(
+                {
+                    "stage": stage,
+                    "program": program,
+                    "window": str(args.size),
+                    "dates": str(2 if stage == "stage1" else args.dates),
+                    "masks": str(outcome.masks) if stage == "stage1" else "",
+                    "seconds": f"{took.seconds:.3f}",
+                    "ratio": f"{getattr(literal, stage).seconds / took.seconds:.1f}",
+                    "host MiB": f"{took.host_bytes / 2**20:.0f}",
+                    "device MiB": f"{took.device_bytes / 2**20:.0f}",
+                    "largest deviation": f"{deviation.max():.1e}",
+                    "share within 1e-4": f"{np.mean(deviation <= TOLERANCE):.5f}",
+                    "F1": f1_of(outcome.anomaly_map, event) if stage == "stage2" else "",
+                }
+            )
+    return rows
+
+
+def f1_of(anomalies: np.ndarray, event: SyntheticEvent) -> str:
+    """F1 of an anomaly map at the published thresholds; empty where scikit-image is not there."""
+    try:
+        from eval_metrics import binarize_anomaly_map, score_binary_map
+    except ImportError:
+        return ""
+    from raster_store import MemoryRaster
+
+    assert event.label is not None  # CATEGORY is no normal control
+    binary = binarize_anomaly_map(
+        MemoryRaster(anomalies),
+        config.EVAL_STAGE2_FIXED_THRESH,
+        config.EVAL_AREA_RATIO,
+        config.EVAL_CLOSING_SIZE,
+        config.EVAL_CLOSING_RADIUS,
+    )
+    return f"{score_binary_map(binary, MemoryRaster(event.label), config.EVAL_BACKGROUND_WEIGHT).f1:.4f}"
+
+
+def main() -> None:
+    """Run, print the table, append it to the results."""
+    args = parse_arguments()
+    if args.program is not None:
+        run_program(args)
+        return
+    rows = tabulate(args, take_turns(args))
+    print("  ".join(f"{column:>10}" for column in rows[0]))
+    for row in rows:
+        print("  ".join(f"{value:>{max(10, len(column))}}" for column, value in row.items()))
+    weights = "random, blobs" if args.random else args.checkpoint.name
+    described = describe_environment(args.device) | {"model": args.model, "weights": weights}
+    append_rows(args.results, [described | row for row in rows])
+
+
+def append_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """Append to a CSV, which begins with the names of the columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begins = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        if begins:
+            table.writeheader()
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

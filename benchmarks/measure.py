@@ -1,0 +1,59 @@
+"""Measures time and peak memory of a piece of work, and says where it was measured."""
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Measured(NamedTuple):
+    """What a piece of work took."""
+
+    seconds: float
+    host_bytes: int  # peak beyond what was there before it: model and libraries
+    device_bytes: int  # peak, the model's weights included; 0 on a CPU
+
+
+def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
+    """Run the work on the device to its end. Linux only: it reads peak memory from /proc."""
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    CLEAR.write_text("5")  # the peak begins anew
+    before, started = _status("VmRSS"), time.perf_counter()
+    result = work()
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - started
+    peak = _status("VmHWM") - before
+    return result, Measured(seconds, peak, torch.cuda.max_memory_allocated(device) if on_gpu else 0)
+
+
+def _status(name: str) -> int:
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def describe_environment(device: str) -> dict[str, str]:
+    """Device, versions and commit, for a row of results."""
+    on_gpu = torch.device(device).type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip() or "unknown",
+        "device": name,
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "torchvision", "numpy")},
+    }

@@ -1,0 +1,129 @@
+"""The two programs that are compared, each taking one window through both stages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+import config
+from benchmarks import reference
+from benchmarks.blobs import blob_masks, use_blobs
+from benchmarks.measure import Measured, measure
+from demo.scenes import SyntheticEvent
+from prompt_decoder import Decoded, ImageSide, PromptDecoder
+from raster_store import MemoryRaster
+from sam_engine import Execution, SamEngine
+from sam_models import build_model, load_model
+from stage1_analysis import change_map
+from stage2_analysis import anomaly_map, filter_change_map
+from utils import Window
+
+SEED = 14  # of the scene, the random weights and the blobs
+STAGE1_LIMITS = (config.STAGE1_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
+STAGE2_LIMITS = (config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
+
+
+class Weights(NamedTuple):
+    """Which SAM to run."""
+
+    model_type: str
+    checkpoint: Path | None  # None: seeded random weights, whose masks are replaced by blobs
+
+
+class Outcome(NamedTuple):
+    """What a program gave and took."""
+
+    change_map: np.ndarray
+    anomaly_map: np.ndarray
+    masks: int
+    stage1: Measured
+    stage2: Measured
+
+
+def load(weights: Weights) -> Sam:
+    """The model, on the CPU."""
+    if weights.checkpoint is not None:
+        return load_model(weights.model_type, weights.checkpoint)
+    torch.manual_seed(SEED)
+    return build_model(weights.model_type).eval()
+
+
+def run_reference(weights: Weights, device: str, event: SyntheticEvent, changes: Path) -> Outcome:
+    """Both stages, literally. Writes the change map that stage 2 of both programs starts from, if it is not there."""
+    model = load(weights).to(device)
+    parameters = config.STAGE1_SAM_PARAMS | {"points_per_batch": 64}
+    with _blobs_for(weights, model):
+        (stage1, masks), took1 = measure(
+            device,
+            lambda: reference.stage1_window(model, event.historical[-1], event.monitor, parameters, *STAGE1_LIMITS),
+        )
+    if not changes.exists():
+        np.save(changes, stage1)
+    filtered = reference.filter_change_map(np.load(changes), config.STAGE2_CHANGE_MAP_QUANTILE)
+    stage2, took2 = measure(
+        device, lambda: reference.stage2_window(model, event.historical, event.monitor, filtered, *STAGE2_LIMITS)
+    )
+    return Outcome(stage1, stage2, masks, took1, took2)
+
+
+@contextmanager
+def _blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
+    if weights.checkpoint is None:
+        with use_blobs(model, SEED):
+            yield
+    else:
+        yield
+
+
+def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path, execution: Execution) -> Outcome:
+    """Both stages with the project's engine."""
+    model = load(weights)
+    engine = SamEngine(model, torch.device(device), {}, execution)
+    if weights.checkpoint is None:
+        engine.decoder = BlobDecoder(model)
+
+    def stage1() -> tuple[np.ndarray, int]:
+        images = (event.historical[-1], event.monitor)
+        features = engine.encode([engine.scale(image) for image in images])
+        pending = [
+            engine.generate_masks(image, of_image, config.STAGE1_SAM_PARAMS)
+            for image, of_image in zip(images, features, strict=True)
+        ]
+        masks = [some.collect() for some in pending]
+        return change_map(*features, *masks, *STAGE1_LIMITS), sum(map(len, masks))
+
+    def stage2() -> np.ndarray:
+        *historical, monitor = engine.encode([engine.scale(image) for image in (*event.historical, event.monitor)])
+        return anomaly_map(filtered, historical, monitor, *STAGE2_LIMITS)
+
+    (changed, masks), took1 = measure(device, stage1)
+    whole = Window(0, 0, changed.shape[1], changed.shape[0])
+    filtered = filter_change_map(MemoryRaster(np.load(changes)), config.STAGE2_CHANGE_MAP_QUANTILE).read(whole)
+    anomalies, took2 = measure(device, stage2)
+    return Outcome(changed, anomalies, masks, took1, took2)
+
+
+class BlobDecoder(PromptDecoder):
+    """The engine's decoder at its full cost, with blobs in the place of what it finds."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__(model.prompt_encoder, model.mask_decoder)
+        self._encoder_size = model.image_encoder.img_size
+        self._iou_head = model.mask_decoder.iou_prediction_head
+
+    def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> Decoded:
+        """The blobs of the points; as many masks are upscaled as have a predicted IoU above the threshold."""
+        logits, predicted_iou = blob_masks(points, self._encoder_size, SEED)
+        hook = self._iou_head.register_forward_hook(
+            lambda _module, _inputs, output: torch.cat([output[:, :1], predicted_iou.to(output.dtype)], dim=1)
+        )
+        try:
+            decoded = super().decode(image, points, iou_threshold)
+        finally:
+            hook.remove()
+        return decoded._replace(logits=logits[predicted_iou > iou_threshold])
