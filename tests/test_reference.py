@@ -1,13 +1,16 @@
-"""The benchmarks' yardstick agrees with the project."""
+"""The benchmarks' yardstick agrees with the project, and its stand-ins for masks are what they claim to be."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
+from segment_anything.utils.amg import build_point_grid, calculate_stability_score
 
 import config
+from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.reference import filter_change_map, stage1_window, stage2_window
 from demo.scenes import make_event
 from sam_engine import SamEngine
@@ -31,6 +34,7 @@ WINDOWS = {
     "wide": np.s_[:161, :],
     "tall": np.s_[:, 10:213],
 }
+ENCODER_SIZE = 256
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,6 +44,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def points() -> torch.Tensor:
+    return torch.from_numpy(build_point_grid(32) * ENCODER_SIZE)
 
 
 def project_change_map(engine: SamEngine, reference: np.ndarray, monitor: np.ndarray) -> np.ndarray:
@@ -86,3 +95,47 @@ def test_no_masks_give_zeros(demo_model: Sam) -> None:
     np.testing.assert_array_equal(
         stage2_window(demo_model, EVENT.historical, EVENT.monitor, changes, MIN_PIXELS, 0.9), changes
     )
+
+
+def test_blobs_do_not_depend_on_the_batch(points: torch.Tensor) -> None:
+    logits, ious = blob_masks(points[300:364], ENCODER_SIZE, seed=1)
+    assert (logits.shape, logits.dtype) == ((64, 3, 64, 64), torch.float32)
+    assert (ious.shape, ious.dtype) == ((64, 3), torch.float32)
+    for batch in (7, 64):
+        parts = [blob_masks(part, ENCODER_SIZE, seed=1) for part in points[300:364].float().split(batch)]
+        assert torch.equal(torch.cat([part[0] for part in parts]), logits)
+        assert torch.equal(torch.cat([part[1] for part in parts]), ious)
+    assert not torch.equal(blob_masks(points[300:364], ENCODER_SIZE, seed=2)[0], logits)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_share_of_blobs_that_passes_the_filters(points: torch.Tensor, seed: int) -> None:
+    logits, ious = blob_masks(points, ENCODER_SIZE, seed)
+    assert -20 < logits.min() < -15
+    assert 8 < logits.max() < 12
+    stable = calculate_stability_score(logits.flatten(0, 1), 0.0, 1.0) >= 0.4
+    assert 0.6 <= stable.float().mean() <= 0.7
+    assert 0.37 <= (ious > 0.6).float().mean() <= 0.43
+
+
+def test_blobs_survive_suppression_in_realistic_numbers(demo_model: Sam) -> None:
+    window = np.zeros((128, 128, 3), np.uint8)
+    # A window of 2048 pixels, seen at a sixteenth. Small batches: memory that is used again is faster than fresh one.
+    parameters = config.STAGE1_SAM_PARAMS | {"min_mask_region_area": 10000 // 16**2, "points_per_batch": 8}
+    with use_blobs(demo_model, seed=0):
+        annotations = SamAutomaticMaskGenerator(demo_model, **parameters).generate(window)
+    assert 40 <= len(annotations) <= 120
+    areas = np.array([annotation["area"] for annotation in annotations]) * 16**2
+    assert 3e3 < np.median(areas) < 1e5
+    assert areas.max() < 4e5
+
+
+def test_the_decoder_is_itself_again_after_the_blobs(demo_model: Sam) -> None:
+    generator = SamAutomaticMaskGenerator(demo_model, **SAM_PARAMS)
+    before = generator.generate(EVENT.monitor)
+    with use_blobs(demo_model, seed=0):
+        between = generator.generate(EVENT.monitor)
+    after = generator.generate(EVENT.monitor)
+    assert len(after) == len(before)
+    assert [mask["area"] for mask in after] == [mask["area"] for mask in before]
+    assert [mask["area"] for mask in between] != [mask["area"] for mask in before]
