@@ -9,6 +9,7 @@ import numpy as np
 import config
 from eval_metrics import binarize_by_quantile
 from img_io import is_current, open_event, open_image, read_window, write_preview, write_raster
+from raster_store import MemoryRaster
 from sam_engine import MODEL_TYPES, SamEngine, load_engine
 from stage1_analysis import change_map
 from utils import (
@@ -78,7 +79,8 @@ def process_event(
             config.MAX_REGION_FRACTION,
         )
         window_done()
-    write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))
+    binary = binarize_by_quantile(MemoryRaster(changes), config.STAGE1_CHANGE_QUANTILE)
+    write_preview(folder / config.CHANGE_PREVIEW_NAME, binary)
     write_raster(folder / config.CHANGE_MAP_NAME, changes, reference.georeference, parameters)
     return None
 

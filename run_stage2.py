@@ -13,12 +13,13 @@ from img_io import (
     is_current,
     open_event,
     open_image,
-    read_map,
+    open_map,
     read_parameters,
     read_window,
     write_preview,
     write_raster,
 )
+from raster_store import MemoryRaster
 from sam_engine import MODEL_TYPES, SamEngine, load_engine
 from stage2_analysis import anomaly_map, filter_change_map
 from utils import (
@@ -71,14 +72,14 @@ def read_change_map(path: Path, event: Event, shape: tuple[int, int], engine: Sa
     """Stage 1's change map of an event. Raises EventError where it is missing or belongs to other images."""
     if not path.exists():
         raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
-    changes = read_map(path)
+    changes = open_map(path)
     if changes.shape != shape:
         sizes = " and ".join(f"{width} x {height}" for height, width in (changes.shape, shape))
         raise EventError(f"{path} and {event.monitor}: sizes differ, {sizes}; run stage 1 again")
     recorded = read_parameters(path)
     if recorded is not None and not engine.provenance.items() <= recorded.items():
         LOG.warning("%s: was made with other SAM weights than stage 2 runs with", path)
-    return changes
+    return changes.read(Window(0, 0, shape[1], shape[0]))
 
 
 def process_event(
@@ -113,7 +114,7 @@ def process_event(
         )
         window_done()
     binary = binarize_anomaly_map(
-        anomalies,
+        MemoryRaster(anomalies),
         config.EVAL_STAGE2_FIXED_THRESH,
         config.EVAL_AREA_RATIO,
         config.EVAL_CLOSING_SIZE,
