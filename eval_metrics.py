@@ -1,11 +1,16 @@
 """From maps and labels to binary maps, recall, weighted precision and F1 (docs/method.md, section 5)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from skimage.morphology import closing, disk
 from skimage.transform import resize
+
+from quantiles import exact_quantile
+from raster_store import Raster, bands, read_bands
+from utils import Window
 
 
 class Scores(NamedTuple):
@@ -22,29 +27,62 @@ class Scores(NamedTuple):
         return cls(recall, precision, 2 * recall * precision / total if total else 0.0)
 
 
-def binarize_by_quantile(change_map: np.ndarray, quantile: float) -> np.ndarray:
-    """Stage 1's binary map: at or above the map's quantile where that is positive, else above 0.
+@dataclass(frozen=True)
+class ChangedPixels:
+    """Stage 1's binary map: at or above a threshold where that is positive, else above 0."""
 
-    `change_map`: (H, W) float32. Returns (H, W) bool.
-    """
-    threshold = np.quantile(change_map, quantile)
-    return change_map >= threshold if threshold > 0 else change_map > 0
+    changes: Raster  # float32
+    threshold: np.float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.changes.shape
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) bool."""
+        changes = self.changes.read(window)
+        return changes >= self.threshold if self.threshold > 0 else changes > 0
+
+
+def binarize_by_quantile(changes: Raster, quantile: float) -> ChangedPixels:
+    """Stage 1's binary map, with the quantile of the whole change map (float32) as its threshold."""
+    return ChangedPixels(changes, exact_quantile(lambda: read_bands(changes), quantile))
+
+
+@dataclass(frozen=True)
+class BinaryMap:
+    """Stage 2's binary map: a small one whose rows and columns repeat."""
+
+    small: np.ndarray  # bool
+    rows: np.ndarray  # (H,) integer, not falling: which row of `small` each row of the map is
+    columns: np.ndarray  # (W,) integer, likewise
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return len(self.rows), len(self.columns)
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) bool."""
+        rows, columns = window.slices
+        return self.small[np.ix_(self.rows[rows], self.columns[columns])]
 
 
 def binarize_anomaly_map(
-    anomaly_map: np.ndarray,
+    anomalies: Raster,
     threshold: float,
     area_ratio: float,
     closing_size: int,
     closing_radius: int,
     normalize: bool = False,
-) -> np.ndarray:
+) -> BinaryMap:
     """Stage 2's binary map: threshold, closing at a reduced size, small components dropped.
 
     Parameters
     ----------
-    anomaly_map
-        (H, W) float32.
+    anomalies
+        The anomaly map, float32.
     threshold
         Pixels at or above it count; after min-max scaling of the map to [0, 1] if `normalize` is set.
     area_ratio
@@ -52,48 +90,64 @@ def binarize_anomaly_map(
     closing_size, closing_radius
         The closing with a disk of this radius runs on the map brought to a square of this side, nearest-neighbour.
 
-    Returns
-    -------
-    (H, W) bool.
-
     """
+    sample = resize_nearest(anomalies, (closing_size, closing_size))
     if normalize:
-        low, high = anomaly_map.min(), anomaly_map.max()
-        anomaly_map = (anomaly_map - low) / (high - low if high > low else 1)
-    height, width = anomaly_map.shape
-    binary = (anomaly_map >= threshold).astype(np.uint8)
-    closed = closing(resize_nearest(binary, (closing_size, closing_size)), disk(closing_radius))
-    full = resize_nearest(closed, (height, width))
-    _, components, statistics, _ = cv2.connectedComponentsWithStats(full, connectivity=8)
-    large = statistics[:, cv2.CC_STAT_AREA] >= int(height * width * area_ratio)
+        lows, highs = zip(*((band.min(), band.max()) for band in read_bands(anomalies)), strict=True)
+        low, high = np.min(lows), np.max(highs)
+        sample = (sample - low) / (high - low if high > low else 1)
+    closed = closing((sample >= threshold).astype(np.uint8), disk(closing_radius))
+    height, width = anomalies.shape
+    used_rows, rows, row_counts = _nearest_used(closing_size, height)
+    used_columns, columns, column_counts = _nearest_used(closing_size, width)
+    # Repeated rows and columns neither join nor part components: those of the small map are those of the whole one.
+    _, components = cv2.connectedComponents(closed[np.ix_(used_rows, used_columns)], connectivity=8)
+    areas = np.bincount(components.ravel(), weights=np.outer(row_counts, column_counts).ravel())
+    large = areas >= int(height * width * area_ratio)
     large[0] = False  # the background
-    return large[components]
+    return BinaryMap(large[components], rows, columns)
 
 
-def resize_nearest(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """`skimage.transform.resize(image, shape, order=0)` (nearest pixel centre), without its float64 copy of the image.
+def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
+    """`skimage.transform.resize(raster, shape, order=0)` (nearest pixel centre), which reads the raster by bands.
 
     The published program resizes this way; OpenCV's INTER_NEAREST takes the pixel's corner and differs.
-    `image`: (H, W) of any type. Returns `shape`, the same type.
+    Returns `shape`, the raster's type.
     """
-    rows, columns = (
-        resize(np.arange(old, dtype=float)[:, None], (new, 1), order=0, preserve_range=True, anti_aliasing=False)
-        for old, new in zip(image.shape, shape, strict=True)
-    )
-    return image[rows.astype(np.intp), columns.astype(np.intp).T]
+    rows, columns = (_nearest(old, new) for old, new in zip(raster.shape, shape, strict=True))
+    parts = []
+    for window in bands(raster.shape):
+        first, end = np.searchsorted(rows, (window.y, window.y + window.height))
+        if first < end:
+            parts.append(raster.read(window)[np.ix_(rows[first:end] - window.y, columns)])
+    return np.concatenate(parts)
 
 
-def score_binary_map(predicted: np.ndarray, label: np.ndarray, background_weight: float) -> Scores:
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Which of `old` pixels each of `new` pixels on the same side takes, (new,), not falling."""
+    pixels = np.arange(old, dtype=float)[:, None]
+    nearest = resize(pixels, (new, 1), order=0, preserve_range=True, anti_aliasing=False)
+    return nearest[:, 0].astype(np.intp)
+
+
+def _nearest_used(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pixels of `_nearest` without repetition, where among these each one is, and how often each is taken."""
+    return np.unique(_nearest(old, new), return_inverse=True, return_counts=True)
+
+
+def score_binary_map(predicted: Raster, label: Raster, background_weight: float) -> Scores:
     """Recall, weighted precision and F1 of a binary map.
 
-    `predicted`: (H, W) bool. `label`: (H, W) integer, where values above 1 are anomalies, everything else background.
+    `predicted`: bool. `label`: integer, where values above 1 are anomalies, everything else background.
     A false positive counts `background_weight` in the precision. Each score is 0 where its denominator is 0.
     """
-    anomaly = label > 1
-    positives = int(np.count_nonzero(anomaly))
-    true_positives = int(np.count_nonzero(predicted & anomaly))
-    false_positives = int(np.count_nonzero(predicted)) - true_positives
-    claimed = true_positives + background_weight * false_positives
+    positives = true_positives = claims = 0
+    for found, truth in zip(read_bands(predicted), read_bands(label), strict=True):
+        anomaly = truth > 1
+        positives += int(np.count_nonzero(anomaly))
+        true_positives += int(np.count_nonzero(found & anomaly))
+        claims += int(np.count_nonzero(found))
+    claimed = true_positives + background_weight * (claims - true_positives)
     return Scores.from_rates(
         true_positives / positives if positives else 0.0, true_positives / claimed if claimed else 0.0
     )

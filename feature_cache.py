@@ -21,7 +21,7 @@ class FeatureCache:
         self._windows = frozenset(windows)
         self._kept: dict[tuple[Path, Window], tuple[WindowFeatures, int]] = {}  # without embedding; place in the file
         # Of raw float32. It has no name, so that nothing of it can be left behind.
-        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=str(folder))  # noqa: SIM115
 
     def __enter__(self) -> "FeatureCache":
         return self

@@ -4,7 +4,8 @@ This version takes 8-bit RGB GeoTIFFs whose dates share one grid, and refuses ev
 """
 
 import json
-import uuid
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ import cv2
 import numpy as np
 from osgeo import gdal, gdal_array, osr
 
+from raster_store import MemoryRaster, Raster, bands, read_bands
 from utils import LOG, EventError, Window, tile, whole_file
 
 gdal.UseExceptions()
+# GDAL keeps decoded tiles in up to 5 % of the machine's memory. Rasters are read in order here, so that hardly any tile
+# is asked for twice, and a run should take as much memory on one machine as on another.
+gdal.SetCacheMax(64 << 20)
 
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
 BLOCK = 2048  # side of the windows that a whole raster is scanned by
@@ -32,8 +37,8 @@ class Georeference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Image:
-    """An open 8-bit RGB GeoTIFF."""
+class _GeoTiff:
+    """An open GeoTIFF."""
 
     path: Path
     dataset: gdal.Dataset
@@ -42,6 +47,10 @@ class Image:
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.dataset.RasterYSize, self.dataset.RasterXSize
+
+
+class Image(_GeoTiff):
+    """An open 8-bit RGB GeoTIFF."""
 
     @property
     def georeference(self) -> Georeference:
@@ -126,24 +135,31 @@ def read_window(image: Image, window: Window) -> np.ndarray:
     return np.ascontiguousarray(_read(image.path, image.dataset, *window).transpose(1, 2, 0))
 
 
-def read_label(path: Path) -> np.ndarray:
-    """A label raster, (H, W) of any integer type. Raises EventError for several bands or other types."""
+class Layer(_GeoTiff):
+    """An open GeoTIFF of one band: a map or a label. Not for several threads at once."""
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) of the file's type. Raises EventError where it is damaged or cut off."""
+        return _read(self.path, self.dataset, *window)
+
+
+def open_label(path: Path) -> Layer:
+    """Open a label raster, of any integer type. Raises EventError for several bands or other types."""
     dataset = _open(path)
     kind = gdal_array.GDALTypeCodeToNumericTypeCode(dataset.GetRasterBand(1).DataType)
     if dataset.RasterCount != 1 or not np.issubdtype(kind, np.integer):
         raise EventError(
             f"{path}: {dataset.RasterCount} band(s) of {np.dtype(kind).name}; a label is one band of integers"
         )
-    return _read(path, dataset)
+    return Layer(path, dataset)
 
 
-def read_map(path: Path) -> np.ndarray:
-    """A change or anomaly map, (H, W) float32. Raises EventError for a file that is no such map."""
+def open_map(path: Path) -> Layer:
+    """Open a change or anomaly map, float32. Raises EventError for a file that is no such map."""
     dataset = _open(path)
-    values = _read(path, dataset)
-    if values.ndim != 2 or values.dtype != np.float32:
+    if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType != gdal.GDT_Float32:
         raise EventError(f"{path}: no float32 map of one band; remove it and run its stage again")
-    return values
+    return Layer(path, dataset)
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
@@ -163,7 +179,9 @@ def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -
     if not path.exists():
         return False
     try:
-        found, recorded = read_map(path), read_parameters(path)
+        found, recorded = open_map(path), read_parameters(path)
+        for _ in read_bands(found):
+            pass  # a file that was cut off is found by reading it
     except EventError as error:
         LOG.warning("%s; made again", error)
         return False
@@ -180,66 +198,110 @@ def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -
 
 
 def write_raster(
-    path: Path, values: np.ndarray, georeference: Georeference, parameters: dict[str, Any] | None = None
+    path: Path, source: Raster | np.ndarray, georeference: Georeference, parameters: dict[str, Any] | None = None
 ) -> None:
     """Write a GeoTIFF that appears whole or not at all.
 
-    `values`: (H, W), or (H, W, 3), of a type GDAL knows. `parameters` are stored with it (see `read_parameters`).
-    Raises EventError where it cannot be written, as on a full disk.
+    `source`: a raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; it is read by bands, twice.
+    `parameters` are stored with it (see `read_parameters`). Raises EventError where it cannot be written, as on a full
+    disk.
     """
-    bands = np.atleast_3d(values)
-    height, width, count = bands.shape
-    kind = gdal_array.NumericTypeCodeToGDALTypeCode(bands.dtype)
+    raster = MemoryRaster(source) if isinstance(source, np.ndarray) else source
+    with _file(path) as part, _no_side_files():
+        part.unlink(missing_ok=True)  # GDAL looks into a file that a killed run left, and may stumble
+        try:
+            _write_tiff(part, raster, georeference, parameters)
+            _check_written(part, raster)
+        except RuntimeError as error:
+            _append_to(part)  # GDAL seldom gives the reason; the system does, as an OSError
+            raise EventError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Path]:
+    """`whole_file`, with an EventError instead of an OSError."""
+    try:
+        with whole_file(path) as part:
+            yield part
+    except OSError as error:
+        raise EventError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextmanager
+def _no_side_files() -> Iterator[None]:
+    """Keep GDAL from writing an .aux.xml file, which would be left under the temporary name of what it belongs to."""
+    gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
+    try:
+        yield
+    finally:
+        gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", None)
+
+
+def _write_tiff(path: Path, raster: Raster, georeference: Georeference, parameters: dict[str, Any] | None) -> None:
+    height, width = raster.shape
+    pixel = raster.read(Window(0, 0, 1, 1))  # tells the type and the number of bands
+    count = pixel.shape[2] if pixel.ndim == 3 else 1
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
     options = ["TILED=YES", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER"]
     if count == 3:
         options.append("PHOTOMETRIC=RGB")
-    # GDAL swallows what goes wrong when a file is closed, a full disk above all. So it writes to memory, and Python,
-    # which reports every error, to the disk.
-    with _memory_file() as memory:
-        dataset = gdal.GetDriverByName("GTiff").Create(memory, width, height, count, kind, options)
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
+    try:
         if georeference.spatial_reference is not None:
             dataset.SetSpatialRef(georeference.spatial_reference)
         if georeference.transform is not None:
             dataset.SetGeoTransform(georeference.transform)
         if parameters is not None:
             dataset.SetMetadataItem(PARAMETERS_TAG, json.dumps(parameters, sort_keys=True))
-        for band in range(count):
-            dataset.GetRasterBand(band + 1).WriteArray(bands[:, :, band])
-        del dataset  # closes the file
-        _write_bytes(path, _memory_bytes(memory))
-
-
-@contextmanager
-def _memory_file() -> Iterator[str]:
-    name = f"/vsimem/{uuid.uuid4()}.tif"
-    try:
-        yield name
+        for window in bands(raster.shape):
+            dataset.WriteArray(_bands_first(raster.read(window)), window.x, window.y)
     finally:
-        gdal.Unlink(name)
+        # Closed by its destructor, a file that cannot be written ends as a message on stderr, not as an error.
+        gdal.Dataset.__swig_destroy__(dataset)
 
 
-def _memory_bytes(name: str) -> bytes:
-    file = gdal.VSIFOpenL(name, "rb")
-    try:
-        return bytes(gdal.VSIFReadL(1, gdal.VSIStatL(name).size, file))
-    finally:
-        gdal.VSIFCloseL(file)
+def _bands_first(pixels: np.ndarray) -> np.ndarray:
+    """GDAL's order: (bands, h, w) instead of (h, w, bands); (h, w) stays."""
+    return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    try:
-        with whole_file(path) as part:
-            part.write_bytes(content)
-    except OSError as error:
-        raise EventError(f"{path}: cannot be written ({error.strerror})") from None
+def _check_written(path: Path, raster: Raster) -> None:
+    """Raises RuntimeError where a file does not hold what it was made from: not every failure of GDAL is an error."""
+    dataset = gdal.Open(str(path))
+    for window in bands(raster.shape):
+        if not np.array_equal(dataset.ReadAsArray(*window), _bands_first(raster.read(window)), equal_nan=True):
+            raise RuntimeError("it does not hold what was written")
 
 
-def write_preview(path: Path, binary: np.ndarray) -> None:
-    """Write a binary map, (H, W) bool, as a PNG of 0 and 255 that appears whole or not at all."""
-    write_picture(path, binary.astype(np.uint8) * 255)
+def _append_to(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(bytes(1 << 20))
+
+
+def write_preview(path: Path, binary: Raster) -> None:
+    """Write a binary map (bool) as an 8-bit PNG of 0 and 255 that appears whole or not at all.
+
+    Raises EventError where it cannot be written. No library at hand writes a PNG piece by piece and reports a full
+    disk: GDAL's driver leaves out the end of the file without an error.
+    """
+    height, width = binary.shape
+    compressor = zlib.compressobj()
+    with _file(path) as part, open(part, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.write(_png_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)))  # 8 bits, grey
+        for pixels in read_bands(binary):
+            rows = np.pad(pixels.astype(np.uint8) * 255, ((0, 0), (1, 0)))  # before each row its filter, 0: none
+            file.write(_png_chunk(b"IDAT", compressor.compress(rows.data)))
+        file.write(_png_chunk(b"IDAT", compressor.flush()))
+        file.write(_png_chunk(b"IEND", b""))
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write a picture, (H, W) or (H, W, 3) uint8 RGB, as a PNG that appears whole or not at all."""
     _, encoded = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
-    _write_bytes(path, encoded.tobytes())
+    with _file(path) as part:
+        part.write_bytes(encoded.tobytes())

@@ -65,9 +65,7 @@ def process_event(
     with FeatureCache(args.stage1_root, shared) as cache:
         if args.stage != "2":
             skip = not args.no_skip_existing_stage1
-            reasons.append(
-                run_stage1.process_event(event, engine, folder1, args.patch_size, skip, window_done, cache)
-            )
+            reasons.append(run_stage1.process_event(event, engine, folder1, args.patch_size, skip, window_done, cache))
         if args.stage != "1":
             stage1_path, skip = folder1 / config.CHANGE_MAP_NAME, args.skip_existing_stage2
             reasons.append(run_stage2.process_event(event, engine, stage1_path, folder2, skip, window_done, cache))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import config
 from eval_metrics import Scores, average_scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
-from img_io import read_label, read_map
+from img_io import open_label, open_map
 from utils import (
     CATEGORIES,
     LOG,
@@ -100,8 +100,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def evaluate_event(event: Event, label_path: Path, args: argparse.Namespace) -> Result:
     """Score both stages' maps of one event against its label."""
     folder = args.result_root / event.name
-    filtered, anomalies = (read_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
-    label = read_label(label_path)
+    filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
+    label = open_label(label_path)
     if not filtered.shape == anomalies.shape == label.shape:
         raise EventError(f"{label_path} and the maps in {folder}: sizes differ; run both stages on these images again")
     binary = binarize_anomaly_map(

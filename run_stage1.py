@@ -101,9 +101,7 @@ def process_event(
                     ),
                 )
                 window_done()
-        write_preview(
-            folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE)
-        )
+        write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))
         write_raster(path, changes, reference.georeference, parameters)
     return None
 

@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 import config
 from engine_options import add_sam_arguments, load_engine
@@ -11,7 +13,7 @@ from eval_metrics import binarize_anomaly_map
 from feature_cache import FeatureCache
 from img_io import (
     Image,
-    MapFile,
+    Layer,
     is_current,
     open_event,
     open_image,
@@ -25,7 +27,7 @@ from pipeline import BackgroundWriter, read_ahead
 from raster_store import RasterStore
 from regions import WindowFeatures
 from sam_engine import SamEngine, ScaledImage
-from stage2_analysis import anomaly_map, filter_change_map
+from stage2_analysis import FilteredMap, anomaly_map, filter_change_map
 from utils import (
     LOG,
     Event,
@@ -76,7 +78,7 @@ def count_windows(event: Event) -> int:
     return len(event_windows(open_image(event.monitor).shape))
 
 
-def open_change_map(path: Path, event: Event, shape: tuple[int, int], engine: SamEngine) -> MapFile:
+def open_change_map(path: Path, event: Event, shape: tuple[int, int], engine: SamEngine) -> Layer:
     """Stage 1's change map of an event. Raises EventError where it is missing or belongs to other images."""
     if not path.exists():
         raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
@@ -105,7 +107,7 @@ def process_event(
     """
     images = open_event([*event.historical, event.monitor])
     shape = images[-1].shape
-    changes = open_change_map(stage1_path, event, shape, engine)
+    stage1_map = open_change_map(stage1_path, event, shape, engine)
     parameters: dict[str, Any] = engine.provenance | {
         "images": file_sizes([*event.historical, event.monitor]),
         "stage1": read_parameters(stage1_path),
@@ -117,14 +119,14 @@ def process_event(
     filtered_path, anomaly_path = folder / config.FILTERED_MAP_NAME, folder / config.ANOMALY_MAP_NAME
     if skip_existing and all(is_current(path, shape, parameters) for path in (filtered_path, anomaly_path)):
         return "its anomaly map exists"
-    filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
+    filtered = filter_change_map(stage1_map, config.STAGE2_CHANGE_MAP_QUANTILE)
     with RasterStore(folder / f".{config.ANOMALY_MAP_NAME}.store", shape) as anomalies:
         with BackgroundWriter(anomalies) as writer:
-            for window, features in encode_dates(engine, images, cache):
+            for window, changes, features in encode_windows(engine, images, filtered, cache):
                 writer.write(
                     window,
                     anomaly_map(
-                        filtered.read(window),
+                        changes,
                         features[:-1],
                         features[-1],
                         config.STAGE2_MIN_MASK_PIXELS,
@@ -146,26 +148,35 @@ def process_event(
     return None
 
 
-def encode_dates(
-    engine: SamEngine, images: list[Image], cache: FeatureCache | None
-) -> Iterator[tuple[Window, list[WindowFeatures]]]:
-    """Encode every window of all dates, but for those that the cache has."""
+class EncodedWindow(NamedTuple):
+    """What scoring a window takes."""
 
-    def kept(image: Image, window: Window) -> bool:
+    window: Window
+    changes: np.ndarray  # (h, w) float32, of the filtered change map
+    features: list[WindowFeatures]  # of all dates, the monitor image last
+
+
+def encode_windows(
+    engine: SamEngine, images: list[Image], filtered: FilteredMap, cache: FeatureCache | None
+) -> Iterator[EncodedWindow]:
+    """Encode every window of all dates, but for what the cache has."""
+
+    def is_kept(image: Image, window: Window) -> bool:
         return cache is not None and cache.has(image.path, window)
 
-    def read(window: Window) -> list[ScaledImage]:
-        return [engine.scale(read_window(image, window)) for image in images if not kept(image, window)]
+    def read(window: Window) -> tuple[np.ndarray, list[ScaledImage]]:
+        missing = [image for image in images if not is_kept(image, window)]
+        return filtered.read(window), [engine.scale(read_window(image, window)) for image in missing]
 
-    for window, scaled in read_ahead(read, event_windows(images[-1].shape)):
+    for window, (changes, scaled) in read_ahead(read, event_windows(images[-1].shape)):
         encoded = iter(engine.encode(scaled))
-        yield (
-            window,
-            [
-                cache.get(image.path, window, engine.device) if cache and kept(image, window) else next(encoded)
-                for image in images
-            ],
-        )
+        features = [
+            cache.get(image.path, window, engine.device)
+            if cache is not None and is_kept(image, window)
+            else next(encoded)
+            for image in images
+        ]
+        yield EncodedWindow(window, changes, features)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

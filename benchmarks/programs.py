@@ -95,7 +95,8 @@ def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path
             for image, of_image in zip(images, features, strict=True)
         ]
         masks = [some.collect() for some in pending]
-        return change_map(*features, *masks, *STAGE1_LIMITS), sum(map(len, masks))
+        changed = change_map(features[0], features[1], masks[0], masks[1], *STAGE1_LIMITS)
+        return changed, sum(map(len, masks))
 
     def stage2() -> np.ndarray:
         *historical, monitor = engine.encode([engine.scale(image) for image in (*event.historical, event.monitor)])

@@ -8,7 +8,8 @@ import numpy as np
 
 import config
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, resize_nearest
-from img_io import open_image, read_label, read_map, read_window, write_picture
+from img_io import open_image, open_label, open_map, read_window, write_picture
+from raster_store import Raster, read_bands
 from utils import Event, Window, list_events, run_events, run_script
 
 SIDE = 360  # of a tile, pixels
@@ -18,14 +19,20 @@ OUTLINE = (255, 60, 160)
 LABEL_COLORS = np.array([(24, 24, 24), (90, 90, 90), (230, 70, 60), (250, 170, 60), (120, 190, 255)], np.uint8)
 
 
-def _score_tile(scores: np.ndarray, binary: np.ndarray, highest: float) -> np.ndarray:
+def _score_tile(scores: Raster, binary: Raster, highest: float) -> np.ndarray:
     """Scores on the viridis scale from 0 to `highest`, the binary map outlined."""
-    grey = np.clip(scores / highest * 255, 0, 255).astype(np.uint8)
-    tile = cv2.applyColorMap(resize_nearest(grey, (SIDE, SIDE)), cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
-    small = resize_nearest(binary.astype(np.uint8), (SIDE, SIDE))
+    grey = np.clip(resize_nearest(scores, (SIDE, SIDE)) / highest * 255, 0, 255).astype(np.uint8)
+    tile = cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
+    small = resize_nearest(binary, (SIDE, SIDE)).astype(np.uint8)
     contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(tile, contours, -1, OUTLINE, 2)
     return tile
+
+
+def _share(binary: Raster) -> float:
+    """The share of a binary map's pixels that are set."""
+    height, width = binary.shape
+    return sum(np.count_nonzero(band) for band in read_bands(binary)) / (height * width)
 
 
 def _photo_tile(path: Path) -> np.ndarray:
@@ -39,13 +46,13 @@ def _label_tile(path: Path | None) -> np.ndarray:
         tile = np.full((SIDE, SIDE, 3), LABEL_COLORS[0], np.uint8)
         cv2.putText(tile, "no label", (SIDE // 2 - 60, SIDE // 2), TEXT, 0.8, (200, 200, 200), 1, cv2.LINE_AA)
         return tile
-    return LABEL_COLORS[np.minimum(resize_nearest(read_label(path), (SIDE, SIDE)), len(LABEL_COLORS) - 1)]
+    return LABEL_COLORS[np.minimum(resize_nearest(open_label(path), (SIDE, SIDE)), len(LABEL_COLORS) - 1)]
 
 
 def draw_event(event: Event, result_root: Path) -> np.ndarray:
     """The picture of one event from its images and stage 2's maps, (H, W, 3) uint8 RGB."""
     folder = result_root / event.name
-    changes, anomalies = (read_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
+    changes, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
     change_binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
     anomaly_binary = binarize_anomaly_map(
         anomalies,
@@ -58,8 +65,8 @@ def draw_event(event: Event, result_root: Path) -> np.ndarray:
         f"reference {event.reference.stem.split('_')[-1]}": _photo_tile(event.reference),
         f"monitor {event.monitor.stem.split('_')[-1]}": _photo_tile(event.monitor),
         "label": _label_tile(event.label),
-        f"stage 1: {change_binary.mean():.1%} changed": _score_tile(changes, change_binary, 1.0),
-        f"stage 2: {anomaly_binary.mean():.1%} anomalous": _score_tile(anomalies, anomaly_binary, 1.0),
+        f"stage 1: {_share(change_binary):.1%} changed": _score_tile(changes, change_binary, 1.0),
+        f"stage 2: {_share(anomaly_binary):.1%} anomalous": _score_tile(anomalies, anomaly_binary, 1.0),
     }
     width = len(tiles) * (SIDE + MARGIN) + MARGIN
     canvas = np.full((HEADER + SIDE + FOOTER, width, 3), 255, np.uint8)

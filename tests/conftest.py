@@ -1,6 +1,8 @@
-"""What tests share: the demo SAM, two small events, and what a run leaves for them."""
+"""What tests share: the demo SAM, two small events, what a run leaves for them, and a small disk."""
 
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,19 @@ def finished(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert "stage 1: 2 done, 0 skipped, 0 failed" in done.stderr
     assert "stage 2: 2 done, 0 skipped, 0 failed" in done.stderr
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system cannot be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(autouse=True)

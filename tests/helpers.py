@@ -1,4 +1,4 @@
-"""Windows with chosen features, which stand in for SAM's encoder, and the masks and settings that tests share."""
+"""Windows with chosen features, which stand in for SAM's encoder; masks, rasters and settings that tests share."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,9 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from raster_store import Raster
 from regions import WindowFeatures
+from utils import Window
 
 CELL = 16  # pixels of the encoder's input a cell is wide, as in every SAM
 SIZE = (100, 100)  # 10000 pixels, so that areas read as shares
@@ -33,3 +35,9 @@ def quadrants(*vectors: Sequence[float]) -> WindowFeatures:
 def first_rows(pixels: int) -> np.ndarray:
     """The mask of the first so many pixels of a window, row by row; its transpose goes column by column."""
     return (np.arange(SIZE[0] * SIZE[1]) < pixels).reshape(SIZE)
+
+
+def whole(raster: Raster) -> np.ndarray:
+    """All pixels of a raster."""
+    height, width = raster.shape
+    return raster.read(Window(0, 0, width, height))

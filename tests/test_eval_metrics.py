@@ -1,12 +1,13 @@
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import binary_dilation, binary_erosion
-from skimage.morphology import disk
+from skimage.morphology import closing, disk
 from skimage.transform import resize
 from sklearn.metrics import precision_score, recall_score
 
@@ -19,24 +20,36 @@ from eval_metrics import (
     resize_nearest,
     score_binary_map,
 )
-from tests.helpers import property_test
+from raster_store import MemoryRaster, bands
+from tests.helpers import property_test, whole
+from utils import Window
 
 rates = st.floats(0, 1)
 
 
 def published_binary(anomalies: np.ndarray, normalize: bool = False) -> np.ndarray:
-    return binarize_anomaly_map(
-        anomalies.astype(np.float32),
-        config.EVAL_STAGE2_FIXED_THRESH,
-        config.EVAL_AREA_RATIO,
-        config.EVAL_CLOSING_SIZE,
-        config.EVAL_CLOSING_RADIUS,
-        normalize,
+    return whole(
+        binarize_anomaly_map(
+            MemoryRaster(anomalies.astype(np.float32)),
+            config.EVAL_STAGE2_FIXED_THRESH,
+            config.EVAL_AREA_RATIO,
+            config.EVAL_CLOSING_SIZE,
+            config.EVAL_CLOSING_RADIUS,
+            normalize,
+        )
     )
 
 
+def changed(changes: np.ndarray, quantile: float) -> np.ndarray:
+    return whole(binarize_by_quantile(MemoryRaster(changes), quantile))
+
+
+def scored(predicted: np.ndarray, label: np.ndarray, background_weight: float) -> Scores:
+    return score_binary_map(MemoryRaster(predicted), MemoryRaster(label), background_weight)
+
+
 def published_scores(predicted: Sequence[Sequence[int]], label: Sequence[Sequence[int]]) -> Scores:
-    return score_binary_map(np.array(predicted, bool), np.array(label), config.EVAL_BACKGROUND_WEIGHT)
+    return scored(np.array(predicted, bool), np.array(label), config.EVAL_BACKGROUND_WEIGHT)
 
 
 @pytest.mark.parametrize(
@@ -56,23 +69,23 @@ def test_f1_lies_in_the_unit_interval(recall: float, precision: float) -> None:
 def test_quantile_binary_map() -> None:
     # 201 values: the quantile 0.945 is the one at index 189, which counts itself.
     changes = np.arange(201, dtype=np.float32).reshape(3, 67)
-    binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
+    binary = changed(changes, config.EVAL_QUANTILE_THRESH)
     assert binary.dtype == bool
     assert changes[binary].tolist() == list(range(189, 201))
 
 
 def test_quantile_between_two_values() -> None:
     # Index 0.945 of [0, 1] is 0.945; of [0.95, 1] it is 0.99725.
-    assert binarize_by_quantile(np.array([[0, 1]], np.float32), 0.945).tolist() == [[False, True]]
-    assert binarize_by_quantile(np.array([[0.95, 1]], np.float32), 0.945).tolist() == [[False, True]]
+    assert changed(np.array([[0, 1]], np.float32), 0.945).tolist() == [[False, True]]
+    assert changed(np.array([[0.95, 1]], np.float32), 0.945).tolist() == [[False, True]]
 
 
 def test_zero_quantile_keeps_what_is_above_zero() -> None:
     changes = np.zeros((10, 10), np.float32)
     changes[0, :2] = 1e-6, 0.5
-    binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
+    binary = changed(changes, config.EVAL_QUANTILE_THRESH)
     assert np.argwhere(binary).tolist() == [[0, 0], [0, 1]]
-    assert not binarize_by_quantile(np.zeros((3, 3), np.float32), config.EVAL_QUANTILE_THRESH).any()
+    assert not changed(np.zeros((3, 3), np.float32), config.EVAL_QUANTILE_THRESH).any()
 
 
 def test_threshold_counts_itself() -> None:
@@ -114,8 +127,8 @@ def test_components_hang_together_by_their_corners() -> None:
     anomalies = np.zeros((10, 10), np.float32)
     anomalies[1, 1] = anomalies[2, 2] = anomalies[3, 1] = 1
     anomalies[7, 7:9] = 1
-    binary = binarize_anomaly_map(anomalies, 0.5, area_ratio=0.03, closing_size=10, closing_radius=0)
-    assert np.argwhere(binary).tolist() == [[1, 1], [2, 2], [3, 1]]
+    binary = binarize_anomaly_map(MemoryRaster(anomalies), 0.5, area_ratio=0.03, closing_size=10, closing_radius=0)
+    assert np.argwhere(whole(binary)).tolist() == [[1, 1], [2, 2], [3, 1]]
 
 
 def test_map_without_anomalies_stays_empty() -> None:
@@ -136,21 +149,79 @@ def test_constant_map_is_empty_once_normalized(value: float) -> None:
     assert not published_binary(np.full((64, 64), value), normalize=True).any()
 
 
+def binarized_at_once(
+    anomalies: np.ndarray, threshold: float, area_ratio: float, size: int, radius: int, normalize: bool
+) -> np.ndarray:
+    """What `binarize_anomaly_map` is to equal: the same steps, each on the whole map."""
+    if normalize:
+        low, high = anomalies.min(), anomalies.max()
+        anomalies = (anomalies - low) / (high - low if high > low else 1)
+    binary = (anomalies >= threshold).astype(np.uint8)
+    nearest = {"order": 0, "preserve_range": True, "anti_aliasing": False}
+    closed = closing(resize(binary, (size, size), **nearest), disk(radius))
+    full = resize(closed, anomalies.shape, **nearest)
+    _, components, statistics, _ = cv2.connectedComponentsWithStats(full, connectivity=8)
+    large = statistics[:, cv2.CC_STAT_AREA] >= int(anomalies.size * area_ratio)
+    large[0] = False
+    return large[components]
+
+
+sides = st.one_of(st.integers(1, 40), st.integers(500, 520), st.integers(1, 1500))
+
+
+@property_test
+@given(sides, sides, st.integers(1, 60), st.sampled_from([0, 1e-5, 0.0003, 0.004, 0.05]), st.booleans())
+def test_the_map_of_bands_is_that_of_the_whole_map(
+    height: int, width: int, blob: int, area_ratio: float, normalize: bool
+) -> None:
+    rng = np.random.default_rng((height, width, blob))
+    coarse = rng.random((height // blob + 1, width // blob + 1), dtype=np.float32) - np.float32(0.3)
+    anomalies = coarse.repeat(blob, axis=0).repeat(blob, axis=1)[:height, :width]
+    anomalies[rng.random(anomalies.shape) < 0.01] = 1
+    arguments = (0.35, area_ratio, config.EVAL_CLOSING_SIZE, config.EVAL_CLOSING_RADIUS, normalize)
+    binary = binarize_anomaly_map(MemoryRaster(anomalies), *arguments)
+    expected = binarized_at_once(anomalies, *arguments)
+    assert binary.shape == expected.shape
+    np.testing.assert_array_equal(whole(binary), expected)
+    x, y = width // 3, height // 4
+    window = Window(x, y, width - x, (height - y + 1) // 2)
+    np.testing.assert_array_equal(binary.read(window), expected[window.slices])
+
+
+def test_maps_of_several_bands_are_whole() -> None:
+    changes = np.random.default_rng(0).random((700, 20_000), dtype=np.float32)
+    raster = MemoryRaster(changes)
+    assert len(list(bands(changes.shape))) == 3
+    np.testing.assert_array_equal(changed(changes, 0.9), changes >= np.quantile(changes, 0.9))
+    np.testing.assert_array_equal(
+        resize_nearest(raster, (50, 60)),
+        resize(changes, (50, 60), order=0, preserve_range=True, anti_aliasing=False),
+    )
+    changes[600] = 3  # only one band has the largest value
+    changes[100] = -1
+    arguments = (0.4, 0.0003, 512, 3, True)
+    np.testing.assert_array_equal(
+        whole(binarize_anomaly_map(raster, *arguments)), binarized_at_once(changes, *arguments)
+    )
+    label = np.where(changes > 0.5, 2, 1)
+    assert scored(changes > 0.2, label, 0.1) == scored((changes > 0.2).T, label.T, 0.1)
+
+
 @property_test
 @given(st.integers(1, 24).flatmap(lambda side: arrays(bool, (side, side))), st.integers(0, 3))
 def test_closing_is_a_dilation_and_an_erosion(binary: np.ndarray, radius: int) -> None:
     closed = binarize_anomaly_map(
-        binary.astype(np.float32), 0.5, area_ratio=0, closing_size=len(binary), closing_radius=radius
+        MemoryRaster(binary.astype(np.float32)), 0.5, area_ratio=0, closing_size=len(binary), closing_radius=radius
     )
     expected = binary_erosion(binary_dilation(binary, disk(radius)), disk(radius), border_value=1)
-    np.testing.assert_array_equal(closed, expected)
+    np.testing.assert_array_equal(whole(closed), expected)
 
 
 def test_resize_takes_the_nearest_pixel_centre() -> None:
     # The centres of 3 pixels in 5 lie at 0.33, 2 and 3.67.
-    assert resize_nearest(np.arange(5)[None], (1, 3)).tolist() == [[0, 2, 4]]
+    assert resize_nearest(MemoryRaster(np.arange(5)[None]), (1, 3)).tolist() == [[0, 2, 4]]
     # And of 5 in 3 at -0.2, 0.4, 1, 1.6 and 2.2.
-    assert resize_nearest(np.arange(3)[:, None], (5, 1)).ravel().tolist() == [0, 0, 1, 2, 2]
+    assert resize_nearest(MemoryRaster(np.arange(3)[:, None]), (5, 1)).ravel().tolist() == [0, 0, 1, 2, 2]
 
 
 @property_test
@@ -161,7 +232,7 @@ def test_resize_takes_the_nearest_pixel_centre() -> None:
 )
 def test_resize_equals_that_of_scikit_image(old: tuple[int, int], new: tuple[int, int], dtype: type) -> None:
     image: np.ndarray = np.random.default_rng(old).integers(0, 256, old).astype(dtype)
-    resized = resize_nearest(image, new)
+    resized = resize_nearest(MemoryRaster(image), new)
     np.testing.assert_array_equal(resized, resize(image, new, order=0, preserve_range=True, anti_aliasing=False))
     assert resized.dtype == dtype
 
@@ -191,7 +262,7 @@ def test_scores_without_true_positives_are_zero(predicted: list[list[int]], labe
 
 
 def test_scores_are_zero_where_background_weighs_nothing() -> None:
-    assert score_binary_map(np.array([[True]]), np.array([[0]]), background_weight=0) == (0, 0, 0)
+    assert scored(np.array([[True]]), np.array([[0]]), 0) == (0, 0, 0)
 
 
 @property_test
@@ -201,7 +272,7 @@ def test_rates_equal_those_of_scikit_learn(shape: tuple[int, int], data: st.Data
     label = data.draw(arrays(np.int32, shape, elements=st.integers(0, 3)))
     truth = label.ravel() > 1
     weights = np.where(truth, 1, 0.1)
-    scores = score_binary_map(predicted, label, background_weight=0.1)
+    scores = scored(predicted, label, 0.1)
     assert scores.recall == pytest.approx(
         recall_score(truth, predicted.ravel(), sample_weight=weights, zero_division=0)
     )

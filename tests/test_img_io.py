@@ -1,6 +1,5 @@
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,14 +13,16 @@ from img_io import (
     is_current,
     open_event,
     open_image,
-    read_label,
-    read_map,
+    open_label,
+    open_map,
     read_parameters,
     read_window,
     write_picture,
     write_preview,
     write_raster,
 )
+from raster_store import MemoryRaster, RasterStore
+from tests.helpers import whole
 from tests.scripts import run_process
 from utils import EventError, Window
 
@@ -81,7 +82,7 @@ def refusal(path: Path, read: Callable[[Path], object] = open_image) -> str:
 def test_a_map_comes_back_with_its_place_and_parameters(tmp_path: Path) -> None:
     path = tmp_path / "event" / "map.tif"
     write_raster(path, MAP, Georeference(crs(32632), TRANSFORM), PARAMETERS)
-    np.testing.assert_array_equal(read_map(path), MAP)
+    np.testing.assert_array_equal(whole(open_map(path)), MAP)
     assert read_parameters(path) == PARAMETERS
     dataset = gdal.Open(str(path))
     assert dataset.GetGeoTransform() == TRANSFORM
@@ -122,10 +123,69 @@ def test_pictures(tmp_path: Path) -> None:
     assert shown is not None
     np.testing.assert_array_equal(shown[..., ::-1], RGB)
     binary = MAP > 0.5
-    write_preview(tmp_path / "binary.png", binary)
+    write_preview(tmp_path / "binary.png", MemoryRaster(binary))
     preview = cv2.imread(str(tmp_path / "binary.png"), cv2.IMREAD_UNCHANGED)
     assert preview is not None
     np.testing.assert_array_equal(preview, np.where(binary, 255, 0))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (513, 7), (300, 20_000)])  # the last: two bands
+def test_rasters_of_any_size_come_back(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path, georeference = tmp_path / "map.tif", Georeference(crs(32632), TRANSFORM)
+    values = RNG.random(shape, dtype=np.float32)
+    with RasterStore(tmp_path / "map.raw", shape) as store:
+        store.write(Window(0, 0, shape[1], shape[0]), values)
+        write_raster(path, store, georeference, PARAMETERS)
+    np.testing.assert_array_equal(whole(open_map(path)), values)
+    write_raster(tmp_path / "copy.tif", open_map(path), georeference, PARAMETERS)
+    np.testing.assert_array_equal(whole(open_map(tmp_path / "copy.tif")), values)
+    write_preview(tmp_path / "preview.png", MemoryRaster(values > 0.5))
+    preview = cv2.imread(str(tmp_path / "preview.png"), cv2.IMREAD_UNCHANGED)
+    assert preview is not None
+    assert preview.dtype == np.uint8
+    np.testing.assert_array_equal(preview, np.where(values > 0.5, 255, 0))
+    assert {file.name for file in tmp_path.iterdir()} == {"map.tif", "copy.tif", "preview.png"}
+
+
+def test_an_image_of_several_bands_of_rows_comes_back(tmp_path: Path) -> None:
+    image = np.tile(RGB, (8, 700, 1))
+    write_raster(tmp_path / "image.tif", image, NOWHERE)
+    np.testing.assert_array_equal(read_window(open_image(tmp_path / "image.tif"), Window(0, 0, 21_000, 320)), image)
+
+
+def test_what_a_killed_run_left_is_no_hindrance(tmp_path: Path) -> None:
+    path, left = tmp_path / "map.tif", tmp_path / ".map.tif.part"
+    write_raster(path, RNG.random((700, 700), dtype=np.float32), NOWHERE)
+    path.rename(left)
+    os.truncate(left, left.stat().st_size // 2)
+    write_raster(path, MAP, NOWHERE)
+    np.testing.assert_array_equal(whole(open_map(path)), MAP)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Flickering:
+    """A raster that is another one each time."""
+
+    shape = MAP.shape
+
+    def read(self, window: Window) -> np.ndarray:
+        return RNG.random((window.height, window.width), dtype=np.float32)
+
+
+def test_a_file_that_does_not_hold_what_was_written_is_removed(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "map.tif", lambda path: write_raster(path, Flickering(), NOWHERE))
+    assert message.endswith("cannot be written (it does not hold what was written)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_source_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "source.tif"
+    write_raster(source, RNG.random((700, 700), dtype=np.float32), NOWHERE)
+    os.truncate(source, source.stat().st_size // 2)
+    assert "damaged or cut off" in refusal(
+        source, lambda path: write_raster(tmp_path / "map.tif", open_map(path), NOWHERE)
+    )
+    assert list(tmp_path.iterdir()) == [source]
 
 
 # --- Images that are refused -----------------------------------------------------------------------------------------
@@ -250,23 +310,23 @@ def test_an_image_without_a_place_joins_any_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32])
 def test_labels_are_integers_of_any_size(tmp_path: Path, kind: type[np.integer]) -> None:
     label = RGB[..., 0].astype(kind)
-    read = read_label(write_tiff(tmp_path / "label.tif", label))
+    read = whole(open_label(write_tiff(tmp_path / "label.tif", label)))
     np.testing.assert_array_equal(read, label)
     assert read.dtype == kind
 
 
 @pytest.mark.parametrize(("values", "described"), [(MAP, "1 band(s) of float32"), (RGB, "3 band(s) of uint8")])
 def test_other_labels_are_refused(tmp_path: Path, values: np.ndarray, described: str) -> None:
-    assert described in refusal(write_tiff(tmp_path / "label.tif", values), read_label)
+    assert described in refusal(write_tiff(tmp_path / "label.tif", values), open_label)
 
 
 @pytest.mark.parametrize("values", [MAP.astype(np.float64), RGB[..., 0], np.dstack([MAP, MAP])])
 def test_other_rasters_are_no_maps(tmp_path: Path, values: np.ndarray) -> None:
-    assert "no float32 map of one band" in refusal(write_tiff(tmp_path / "map.tif", values), read_map)
+    assert "no float32 map of one band" in refusal(write_tiff(tmp_path / "map.tif", values), open_map)
 
 
 def test_a_missing_map_is_no_map(tmp_path: Path) -> None:
-    refusal(tmp_path / "map.tif", read_map)
+    refusal(tmp_path / "map.tif", open_map)
 
 
 # --- Maps that can be kept -------------------------------------------------------------------------------------------
@@ -338,43 +398,34 @@ def test_an_image_in_the_place_of_a_map_is_not_current(tmp_path: Path) -> None:
 MEBIBYTE = 1 << 20
 NOISE = "np.random.default_rng(0).random((700, 700), np.float32)"  # 2 MB that do not compress
 WRITE_WITH_LITTLE_ROOM = f"""
-import resource, signal, sys
+import resource, sys
 from pathlib import Path
 import numpy as np
-from img_io import Georeference, write_raster
+from img_io import Georeference, write_preview, write_raster
+from raster_store import MemoryRaster
 from utils import EventError
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+values, path = {NOISE}, Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
-    write_raster(Path(sys.argv[1]), {NOISE}, Georeference(None, None), {{"patch_size": 2048}})
+    if path.suffix == ".tif":
+        write_raster(path, values, Georeference(None, None), {{"patch_size": 2048}})
+    else:
+        write_preview(path, MemoryRaster(values > 0.5))
 except EventError as error:
     print(error)
 """
 
 
-@pytest.mark.parametrize("room", [0, 100, 5000, MEBIBYTE])
-def test_a_file_that_may_not_grow_is_not_left_behind(tmp_path: Path, room: int) -> None:
-    path = tmp_path / "map.tif"
+@pytest.mark.parametrize(
+    ("name", "room"), [*(("map.tif", room) for room in (0, 100, 5000, MEBIBYTE)), ("map.png", 0), ("map.png", 5000)]
+)
+def test_a_file_that_may_not_grow_is_not_left_behind(tmp_path: Path, name: str, room: int) -> None:
+    path = tmp_path / name
     done = run_process("-c", WRITE_WITH_LITTLE_ROOM, path, room)
-    (line,) = done.stdout.splitlines()
-    assert line.startswith(f"{path}: ")
-    assert "cannot be written" in line
+    assert done.stdout.splitlines() == [f"{path}: cannot be written (File too large)"]
     assert not done.stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a small file system cannot be mounted here: {error}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
@@ -384,10 +435,49 @@ def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
     with pytest.raises(EventError, match="No space left"):
         write_raster(path, large, NOWHERE, PARAMETERS)
     assert list(small_disk.iterdir()) == [path]
-    np.testing.assert_array_equal(read_map(path), MAP)
+    np.testing.assert_array_equal(whole(open_map(path)), MAP)
 
 
 def test_a_picture_on_a_full_disk_is_not_left_behind(small_disk: Path) -> None:
     with pytest.raises(EventError, match="No space left"):
         write_picture(small_disk / "picture.png", RNG.integers(0, 256, (800, 800, 3), dtype=np.uint8))
     assert not list(small_disk.iterdir())
+
+
+def test_a_preview_on_a_full_disk_is_not_left_behind(small_disk: Path) -> None:
+    with pytest.raises(EventError, match="No space left"):
+        write_preview(small_disk / "preview.png", MemoryRaster(RNG.random((4000, 4000)) > 0.5))
+    assert not list(small_disk.iterdir())
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+POST_PROCESS = """
+import sys
+from pathlib import Path
+import numpy as np
+from eval_metrics import binarize_anomaly_map, binarize_by_quantile, score_binary_map
+from img_io import Georeference, is_current, open_map, write_preview, write_raster
+from raster_store import RasterStore
+from utils import Window
+
+folder, side = Path(sys.argv[1]), int(sys.argv[2])
+with RasterStore(folder / "map.raw", (side, side)) as store:
+    store.write(Window(0, 0, 600, 600), np.ones((600, 600), np.float32))
+    write_raster(folder / "map.tif", store, Georeference(None, None), {})
+assert is_current(folder / "map.tif", (side, side), {})
+changes = open_map(folder / "map.tif")
+changed = binarize_by_quantile(changes, 0.7)
+anomalous = binarize_anomaly_map(changes, 0.08, 0.0003, 512, 3, normalize=True)
+write_preview(folder / "map.png", anomalous)
+assert score_binary_map(changed, anomalous, 0.1).recall == 0  # its label values are 0 and 1
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
+"""
+
+
+def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
+    peaks = []  # KiB
+    for side in (4000, 8000):  # 61 and 244 MiB
+        done = run_process("-c", POST_PROCESS, tmp_path, side)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout))
+    assert peaks[1] - peaks[0] < 32 << 10, peaks

@@ -13,7 +13,8 @@ import config
 import run
 import run_stage1
 import run_stage2
-from img_io import Georeference, read_map, write_raster
+from img_io import Georeference, open_map, write_raster
+from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, PROJECT, command, run_process
 
 pytestmark = pytest.mark.usefixtures("few_points")
@@ -106,7 +107,7 @@ def test_the_same_run_gives_the_same_maps(finished: Path, small_events: Path, tm
     assert stage1(small_events, tmp_path / "stage1", "--event", FIRE) == 0
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     for file in (f"stage1/{FIRE}/{config.CHANGE_MAP_NAME}", f"stage2/{FIRE}/{config.ANOMALY_MAP_NAME}"):
-        np.testing.assert_array_equal(read_map(tmp_path / file), read_map(finished / file))
+        np.testing.assert_array_equal(whole(open_map(tmp_path / file)), whole(open_map(finished / file)))
 
 
 def test_stage1_skips_what_exists_unless_told_otherwise(
@@ -125,19 +126,19 @@ def test_stage1_makes_a_map_again_when_its_parameters_change(
     small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert stage1(small_events, tmp_path, "--event", FIRE, "--patch-size", 128) == 0
-    first = read_map(tmp_path / FIRE / config.CHANGE_MAP_NAME)
+    first = whole(open_map(tmp_path / FIRE / config.CHANGE_MAP_NAME))
     assert stage1(small_events, tmp_path, "--event", FIRE, "--patch-size", 256) == 0
     assert "made with another patch_size" in caplog.text
-    assert (read_map(tmp_path / FIRE / config.CHANGE_MAP_NAME) != first).any()
+    assert (whole(open_map(tmp_path / FIRE / config.CHANGE_MAP_NAME)) != first).any()
 
 
 def test_stage1_makes_a_truncated_map_again(small_events: Path, tmp_path: Path) -> None:
     assert stage1(small_events, tmp_path, "--event", FIRE) == 0
     path = tmp_path / FIRE / config.CHANGE_MAP_NAME
-    whole = read_map(path)
+    first = whole(open_map(path))
     os.truncate(path, path.stat().st_size // 2)
     assert stage1(small_events, tmp_path, "--event", FIRE) == 0
-    np.testing.assert_array_equal(read_map(path), whole)
+    np.testing.assert_array_equal(whole(open_map(path)), first)
 
 
 def test_stage2_recomputes_unless_told_otherwise(
@@ -167,7 +168,7 @@ def test_stage2_warns_of_a_map_made_with_other_weights(
     finished: Path, small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "stage1" / FIRE / config.CHANGE_MAP_NAME
-    changes = read_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME)
+    changes = whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
     write_raster(path, changes, Georeference(None, None), {"sam_model_type": "vit_b"})
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     assert "made with other SAM weights" in caplog.text
@@ -253,7 +254,7 @@ def test_a_killed_run_leaves_only_whole_files_and_the_next_one_goes_on(small_eve
     maps = list(tmp_path.glob(f"*/{config.CHANGE_MAP_NAME}"))
     assert maps
     for path in maps:
-        read_map(path)
+        whole(open_map(path))
     done = run_process("run_stage1.py", *arguments, **FEW_POINTS)
     assert done.returncode == 0, done.stderr
     assert f"skipped {CONTROL}: its change map exists" in done.stderr

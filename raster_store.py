@@ -1,0 +1,116 @@
+"""Rasters that are read window by window, and the plain file that one is worked on in before it becomes a GeoTIFF."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from utils import Window
+
+BAND_BYTES = 16 << 20  # of a full-width window in float32
+BAND_ROWS = 256  # a tile of the GeoTIFFs that this program writes: no tile is decoded for two bands
+
+
+class Raster(Protocol):
+    """Whatever has a size and gives its pixels window by window."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w)."""
+
+
+@dataclass(frozen=True)
+class MemoryRaster:
+    """An array, (H, W) or (H, W, channels), as a raster."""
+
+    values: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) or (h, w, channels), not copied."""
+        return self.values[window.slices]
+
+
+def bands(shape: tuple[int, int]) -> Iterator[Window]:
+    """Cover a raster with full-width windows, from the top.
+
+    Each has a multiple of 256 rows (but the last one) and at most 16 MiB in float32, or 256 rows where these take more.
+    """
+    height, width = shape
+    rows = max(BAND_BYTES // (4 * width) // BAND_ROWS, 1) * BAND_ROWS
+    for y in range(0, height, rows):
+        yield Window(0, y, width, min(rows, height - y))
+
+
+def read_bands(raster: Raster) -> Iterator[np.ndarray]:
+    """The pixels of a raster's `bands`, one after the other."""
+    return (raster.read(window) for window in bands(raster.shape))
+
+
+class RasterStore:
+    """A float32 raster of (H, W) pixels in a file that is there, filled with 0, for as long as the context lasts.
+
+    Windows may be read and written from several threads. A failure, as on a full disk, is an OSError that names the
+    file; a memory map would end the process instead.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self.path = path
+        self.shape = shape
+
+    def __enter__(self) -> "RasterStore":
+        """Make the file, over one that a killed run left. Raises OSError where it cannot be made."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            os.truncate(self.path, 4 * self.shape[0] * self.shape[1])
+        except OSError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the file."""
+        os.close(self._file)
+        self.path.unlink(missing_ok=True)
+
+    def write(self, window: Window, values: np.ndarray) -> None:
+        """Set the pixels of a window. `values`: (h, w) float32."""
+        if values.shape != (window.height, window.width) or values.dtype != np.float32:
+            raise ValueError(f"{values.dtype} of {values.shape} for {window}")
+        self._move(os.pwrite, window, np.ascontiguousarray(values))
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) float32; 0 where none were written."""
+        values = np.empty((window.height, window.width), np.float32)
+        self._move(lambda file, buffer, offset: os.preadv(file, [buffer], offset), window, values)
+        return values
+
+    def _move(self, move: Callable[[int, memoryview, int], int], window: Window, values: np.ndarray) -> None:
+        height, width = self.shape
+        if not (0 <= window.x <= width - window.width and 0 <= window.y <= height - window.height):
+            raise ValueError(f"{window} reaches beyond {self.shape}")
+        together = values.reshape(1, -1) if window.width == width else values
+        for row, pixels in enumerate(together):
+            offset = 4 * ((window.y + row) * width + window.x)
+            rest = memoryview(pixels).cast("B")
+            while rest:  # the system may move fewer bytes than asked
+                try:
+                    moved = move(self._file, rest, offset)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, str(self.path)) from None
+                if not moved:
+                    raise OSError(errno.EIO, "was cut off", str(self.path))
+                offset += moved
+                rest = rest[moved:]
