@@ -24,9 +24,11 @@ class FeatureCache:
         self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=str(folder))  # noqa: SIM115
 
     def __enter__(self) -> "FeatureCache":
+        """Nothing to prepare."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Forget all features."""
         self._file.close()
 
     def keep(self, image: Path, window: Window, features: WindowFeatures) -> None:

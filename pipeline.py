@@ -41,6 +41,7 @@ class BackgroundWriter:
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> "BackgroundWriter":
+        """Nothing to prepare."""
         return self
 
     def write(self, window: Window, values: np.ndarray) -> None:
@@ -53,6 +54,7 @@ class BackgroundWriter:
             self._writing.result()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the last window; raises the OSError that writing it met."""
         self._thread.shutdown()
         if kind is None:
             self._wait()

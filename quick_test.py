@@ -102,9 +102,10 @@ def run_window(event: "Event", engine: "SamEngine") -> None:
 
     import config
     from img_io import open_event, read_window
+    from raster_store import MemoryRaster
     from stage1_analysis import change_map
     from stage2_analysis import anomaly_map, filter_change_map
-    from utils import tile
+    from utils import Window, tile
 
     images = open_event([*event.historical, event.monitor])
     window = tile(*images[0].shape, WINDOW_SIZE)[0]
@@ -120,7 +121,8 @@ def run_window(event: "Event", engine: "SamEngine") -> None:
         config.STAGE1_MIN_MASK_PIXELS,
         config.MAX_REGION_FRACTION,
     )
-    filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
+    whole = Window(0, 0, window.width, window.height)
+    filtered = filter_change_map(MemoryRaster(changes), config.STAGE2_CHANGE_MAP_QUANTILE).read(whole)
     anomalies = anomaly_map(
         filtered, features[:-1], features[-1], config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION
     )

@@ -60,8 +60,10 @@ class FoundMasks(NamedTuple):
     """The two images of a window, encoded, and their masks, which may still be cleaned on other threads."""
 
     window: Window
-    features: list[WindowFeatures]
-    masks: list[PendingMasks]
+    reference: WindowFeatures
+    monitor: WindowFeatures
+    reference_masks: PendingMasks
+    monitor_masks: PendingMasks
 
 
 def process_event(
@@ -91,15 +93,15 @@ def process_event(
     with RasterStore(folder / f".{config.CHANGE_MAP_NAME}.store", reference.shape) as changes:
         with BackgroundWriter(changes) as writer:
             for found in one_behind(find_masks(engine, (reference, monitor), patch_size, cache)):
-                writer.write(
-                    found.window,
-                    change_map(
-                        *found.features,
-                        *(masks.collect() for masks in found.masks),
-                        config.STAGE1_MIN_MASK_PIXELS,
-                        config.MAX_REGION_FRACTION,
-                    ),
+                scores = change_map(
+                    found.reference,
+                    found.monitor,
+                    found.reference_masks.collect(),
+                    found.monitor_masks.collect(),
+                    config.STAGE1_MIN_MASK_PIXELS,
+                    config.MAX_REGION_FRACTION,
                 )
+                writer.write(found.window, scores)
                 window_done()
         write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))
         write_raster(path, changes, reference.georeference, parameters)
@@ -124,7 +126,7 @@ def find_masks(
             engine.generate_masks(of_image, its_features, config.STAGE1_SAM_PARAMS)
             for of_image, its_features in zip(pixels, features, strict=True)
         ]
-        yield FoundMasks(window, features, masks)
+        yield FoundMasks(window, *features, *masks)
 
 
 def count_windows(event: Event, patch_size: int) -> int:

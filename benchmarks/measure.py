@@ -47,13 +47,8 @@ def describe_environment(device: str) -> dict[str, str]:
     """Device, versions and commit, for a row of results."""
     on_gpu = torch.device(device).type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False)
     return {
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit.stdout.strip() or "unknown",
