@@ -10,8 +10,9 @@ import run_stage2
 from engine_options import add_sam_arguments, load_engine
 from feature_cache import FeatureCache
 from img_io import open_image
+from runs import run_events, run_script
 from sam_engine import SamEngine
-from utils import Event, add_data_arguments, list_events, positive_int, run_events, run_script
+from utils import Event, add_data_arguments, list_events, positive_int
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

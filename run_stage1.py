@@ -15,19 +15,10 @@ from img_io import Image, is_current, open_event, open_image, read_window, write
 from pipeline import BackgroundWriter, one_behind, read_ahead
 from raster_store import RasterStore
 from regions import WindowFeatures
+from runs import run_events, run_script
 from sam_engine import PendingMasks, SamEngine, ScaledImage
 from stage1_analysis import change_map
-from utils import (
-    Event,
-    Window,
-    add_data_arguments,
-    file_sizes,
-    list_events,
-    positive_int,
-    run_events,
-    run_script,
-    tile,
-)
+from utils import Event, Window, add_data_arguments, file_sizes, list_events, positive_int, tile
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -126,7 +117,7 @@ def find_masks(
             engine.generate_masks(of_image, its_features, config.STAGE1_SAM_PARAMS)
             for of_image, its_features in zip(pixels, features, strict=True)
         ]
-        yield FoundMasks(window, *features, *masks)
+        yield FoundMasks(window, features[0], features[1], masks[0], masks[1])
 
 
 def count_windows(event: Event, patch_size: int) -> int:

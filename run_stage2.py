@@ -26,20 +26,10 @@ from img_io import (
 from pipeline import BackgroundWriter, read_ahead
 from raster_store import RasterStore
 from regions import WindowFeatures
+from runs import run_events, run_script
 from sam_engine import SamEngine, ScaledImage
 from stage2_analysis import FilteredMap, anomaly_map, filter_change_map
-from utils import (
-    LOG,
-    Event,
-    EventError,
-    Window,
-    add_data_arguments,
-    file_sizes,
-    list_events,
-    run_events,
-    run_script,
-    tile,
-)
+from utils import LOG, Event, EventError, Window, add_data_arguments, file_sizes, list_events, tile
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

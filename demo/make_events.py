@@ -11,7 +11,7 @@ from tqdm import tqdm
 import config
 from demo.scenes import make_event
 from img_io import Georeference, write_raster
-from utils import run_script
+from runs import run_script
 
 EPSG = 32633  # UTM 33 N
 PIXEL_METRES = 0.5

@@ -10,7 +10,8 @@ import config
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, resize_nearest
 from img_io import open_image, open_label, open_map, read_window, write_picture
 from raster_store import Raster, read_bands
-from utils import Event, Window, list_events, run_events, run_script
+from runs import run_events, run_script
+from utils import Event, Window, list_events
 
 SIDE = 360  # of a tile, pixels
 MARGIN, HEADER, FOOTER = 8, 34, 30

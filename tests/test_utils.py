@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import utils
+from runs import run_events
 from tests.helpers import property_test
 from tests.scripts import run_process
 from utils import (
@@ -21,7 +22,6 @@ from utils import (
     list_events,
     positive_int,
     read_event,
-    run_events,
     tile,
     whole_file,
 )
