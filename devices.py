@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 # What one batch may take. On a GPU a quarter of what is free, and no more than keeps it busy; on a CPU what its caches
 # like: larger batches are slower there.
 FREE_SHARE = 4
-LARGEST_BATCH_BYTES = {"cuda": 2 << 30, "cpu": 128 << 20}
+LARGEST_BATCH_BYTES = {"cuda": 2 << 30, "cpu": 160 << 20}
 
 
 def resolve_device(name: str | None) -> torch.device:

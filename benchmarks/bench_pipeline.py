@@ -6,7 +6,6 @@ Each program runs in a process of its own, so that each one's peak memory is its
 """
 
 import argparse
-import csv
 import pickle
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import config
-from benchmarks.measure import Measured, describe_environment
+from benchmarks.measure import Measured, append_rows, describe_environment
 from benchmarks.programs import SEED, Outcome, Weights, run_ours, run_reference
 from demo.scenes import SyntheticEvent, make_event
 from sam_engine import PRECISIONS, Execution
@@ -146,17 +145,6 @@ def main() -> None:
     weights = "random, blobs" if args.random else args.checkpoint.name
     described = describe_environment(args.device) | {"model": args.model, "weights": weights}
     append_rows(args.results, [described | row for row in rows])
-
-
-def append_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Append to a CSV, which begins with the names of the columns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begins = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0])
-        if begins:
-            table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ time that resembles a real run's. Blobs give that work masks of real numbers and
 """
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,8 @@ SQUARES = (8, 5, 3)
 MASK_STRIDE = 4  # pixels of the encoder's input a pixel of the decoder's masks is wide, as in every SAM
 HIGHEST_LOGIT, LOWEST_LOGIT = 16.0, -20.0  # neither is reached
 NOWHERE = -100.0  # radius of a hole or an island that is not there
+
+_DRAWING: list[float] = []  # seconds of every call of blob_masks
 
 
 def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,6 +47,7 @@ def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torc
     48400 pixels, the extremes 4000 and 365000. The clean-up finds small holes in 31 of them, small islands in 43.
 
     """
+    started = time.perf_counter()
     points = points.double()
     squares = torch.tensor(SQUARES, dtype=torch.float64, device=points.device)[:, None]
     square = (points[:, None] * squares / encoder_size).floor()  # (B, 3, 2)
@@ -53,7 +57,14 @@ def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torc
     radius = side * of_object.uniform(0.15, 0.5) * of_point.uniform(0.95, 1.05)  # (B, 3), like all draws
     x, y = (_table(encoder_size, (square[..., axis] + of_object.uniform(0.35, 0.65)) * side, radius) for axis in (0, 1))
     logits = _saturate(_inside(x, y, of_object) / of_point.uniform(0.03, 0.28)[..., None, None].float())
-    return logits, of_point.uniform(0.3, 0.8).float()
+    predicted_iou = of_point.uniform(0.3, 0.8).float()
+    _DRAWING.append(time.perf_counter() - started)
+    return logits, predicted_iou
+
+
+def drawing_seconds() -> float:
+    """What this process's CPU has spent on drawing blobs; a GPU's time is not in it."""
+    return sum(_DRAWING)
 
 
 class _Draws:

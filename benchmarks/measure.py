@@ -1,5 +1,6 @@
 """Measures time and peak memory of a piece of work, and says where it was measured."""
 
+import csv
 import platform
 import subprocess
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
+
+from benchmarks.blobs import drawing_seconds
 
 Result = TypeVar("Result")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -23,17 +26,20 @@ class Measured(NamedTuple):
 
 
 def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
-    """Run the work on the device to its end. Linux only: it reads peak memory from /proc."""
+    """Run the work on the device to its end. Linux only: it reads peak memory from /proc.
+
+    What the CPU spends on drawing blobs is not counted.
+    """
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     CLEAR.write_text("5")  # the peak begins anew
-    before, started = _status("VmRSS"), time.perf_counter()
+    before, drawing, started = _status("VmRSS"), drawing_seconds(), time.perf_counter()
     result = work()
     if on_gpu:
         torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started - (drawing_seconds() - drawing)
     peak = _status("VmHWM") - before
     return result, Measured(seconds, peak, torch.cuda.max_memory_allocated(device) if on_gpu else 0)
 
@@ -56,3 +62,14 @@ def describe_environment(device: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "torchvision", "numpy")},
     }
+
+
+def append_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """Append to a CSV, which begins with the names of the columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begins = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        if begins:
+            table.writeheader()
+        table.writerows(rows)

@@ -57,7 +57,7 @@ def run_reference(weights: Weights, device: str, event: SyntheticEvent, changes:
     """Both stages, literally. Writes the change map that stage 2 of both programs starts from, if it is not there."""
     model = load(weights).to(device)
     parameters = config.STAGE1_SAM_PARAMS | {"points_per_batch": 64}
-    with _blobs_for(weights, model):
+    with blobs_for(weights, model):
         (stage1, masks), took1 = measure(
             device,
             lambda: reference.stage1_window(model, event.historical[-1], event.monitor, parameters, *STAGE1_LIMITS),
@@ -72,7 +72,8 @@ def run_reference(weights: Weights, device: str, event: SyntheticEvent, changes:
 
 
 @contextmanager
-def _blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
+def blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
+    """Blobs in the place of the masks of random weights, while this lasts."""
     if weights.checkpoint is None:
         with use_blobs(model, SEED):
             yield

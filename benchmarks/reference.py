@@ -50,19 +50,20 @@ def stage1_window(
     # The generator does not hand out its encodings: the published program encodes both images a second time.
     features = _window_features(model, reference), _window_features(model, monitor)
     painted = [
-        _paint_changes(masks, *features, min_mask_pixels, max_region_fraction)
+        paint_changes(masks, *features, min_mask_pixels, max_region_fraction)
         for masks in (reference_masks, monitor_masks)
     ]
     return np.maximum(*painted), len(reference_masks) + len(monitor_masks)
 
 
-def _paint_changes(
+def paint_changes(
     annotations: Sequence[dict[str, Any]],
     reference: torch.Tensor,
     monitor: torch.Tensor,
     min_mask_pixels: int,
     max_region_fraction: float,
 ) -> np.ndarray:
+    """The scores of the generator's masks of one image, painted: (H, W) float32. Features: (C, H, W) float32."""
     height, width = reference.shape[1:]
     painted = np.zeros((height, width), np.float32)
     # Python's sort is stable in reverse, too: masks of equal area keep the generator's order.
@@ -133,13 +134,18 @@ def _window_features(model: Sam, image: np.ndarray) -> torch.Tensor:
     """Encode a window, (H, W, 3) uint8 RGB, and bring its features to its size: (C, H, W) float32."""
     predictor = SamPredictor(model)
     predictor.set_image(image)
+    return upsampled_features(predictor)
+
+
+def upsampled_features(predictor: SamPredictor) -> torch.Tensor:
+    """The features of the image that a predictor has encoded, brought to its size: (C, H, W) float32."""
     features = predictor.get_image_embedding()
     height, width = predictor.input_size
     if height != width:
         # Where the padding begins inside a cell, only the encoder's own pixels tell which part to cut away.
-        size = model.image_encoder.img_size
+        size = predictor.model.image_encoder.img_size
         features = F.interpolate(features, size=(size, size), mode="nearest")[..., :height, :width]
-    return F.interpolate(features, size=image.shape[:2], mode="nearest")[0]
+    return F.interpolate(features, size=predictor.original_size, mode="nearest")[0]
 
 
 def _region_mean(features: torch.Tensor, region: np.ndarray) -> torch.Tensor:

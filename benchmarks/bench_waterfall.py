@@ -1,0 +1,187 @@
+"""Times stage 1 of one window with our techniques added one by one to the literal method; needs no GDAL.
+
+    python -m benchmarks.bench_waterfall --device cpu --size 2048
+
+Rows are appended to a CSV: seconds, how many times faster than the literal method, and the largest deviation from it.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+import config
+from benchmarks import reference
+from benchmarks.measure import append_rows, describe_environment, measure
+from benchmarks.programs import SEED, STAGE1_LIMITS, BlobDecoder, Weights, blobs_for, load
+from demo.scenes import make_event
+from masks import Mask
+from prompt_decoder import Decoded, PromptDecoder
+from regions import WindowFeatures
+from sam_engine import SamEngine
+from sam_models import MODEL_TYPES
+from stage1_analysis import change_map
+
+RESULTS = Path(__file__).parent / "results" / "waterfall.csv"
+CATEGORY = 4  # of the scene: a fire
+STOCK_PARAMETERS = config.STAGE1_SAM_PARAMS | {"points_per_batch": 64}
+
+
+class Images(NamedTuple):
+    """The two images of the window, (H, W, 3) uint8 RGB."""
+
+    reference: np.ndarray
+    monitor: np.ndarray
+
+
+class EncodedPredictor(SamPredictor):
+    """A predictor that keeps the features it has, instead of encoding the image that it is given."""
+
+    def __init__(self, model: Sam, image: np.ndarray) -> None:
+        super().__init__(model)
+        super().set_image(image)
+
+    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
+        """Called by the mask generator, with the image that is encoded already."""
+
+    def reset_image(self) -> None:
+        """Called by the mask generator when it has its masks."""
+
+
+class StockDecoder(PromptDecoder):
+    """SAM's decoder as it is, in the place of ours: the image repeated for every prompt, filtered at the end."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__(model.prompt_encoder, model.mask_decoder)
+        self._model = model
+
+    def image_side(self, embedding: Tensor) -> Tensor:  # type: ignore[override]
+        """Nothing is shared but the embedding."""
+        return embedding
+
+    def decode(self, image: Tensor, points: Tensor, iou_threshold: float) -> Decoded:  # type: ignore[override]
+        """All masks of all points, then the filter."""
+        labels = torch.ones((len(points), 1), dtype=torch.int, device=points.device)
+        sparse, dense = self._model.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
+        logits, predicted_iou = self._model.mask_decoder(
+            image_embeddings=image[None],
+            image_pe=self._model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        kept = predicted_iou > iou_threshold
+        return Decoded(logits[kept], predicted_iou[kept], kept.nonzero()[:, 0])
+
+
+def stock_masks(predictor: EncodedPredictor, image: np.ndarray) -> list[dict[str, Any]]:
+    """The masks of SamAutomaticMaskGenerator, on features that are there already."""
+    generator = SamAutomaticMaskGenerator(predictor.model, **STOCK_PARAMETERS)
+    generator.predictor = predictor
+    return generator.generate(image)
+
+
+@torch.no_grad()
+def encoded_once(model: Sam, images: Images) -> np.ndarray:
+    """The literal method, but for the second encoder pass of each image."""
+    predictors = [EncodedPredictor(model, image) for image in images]
+    features = [reference.upsampled_features(predictor) for predictor in predictors]
+    painted = [
+        reference.paint_changes(stock_masks(predictor, image), features[0], features[1], *STAGE1_LIMITS)
+        for predictor, image in zip(predictors, images, strict=True)
+    ]
+    return np.maximum(*painted)
+
+
+def weighted_cells(model: Sam, images: Images) -> np.ndarray:
+    """The above, with averages over weighted cells instead of features at the window's size."""
+    predictors = [EncodedPredictor(model, image) for image in images]
+    masks = [
+        [Mask.of(found["segmentation"]) for found in stock_masks(predictor, image)]
+        for predictor, image in zip(predictors, images, strict=True)
+    ]
+    features = [window_features(predictor) for predictor in predictors]
+    return change_map(features[0], features[1], masks[0], masks[1], *STAGE1_LIMITS)
+
+
+def window_features(predictor: EncodedPredictor) -> WindowFeatures:
+    """What a predictor has encoded, as the engine would hand it over."""
+    size = predictor.model.image_encoder.img_size
+    return WindowFeatures.from_embedding(predictor.features, predictor.original_size, predictor.input_size, size)
+
+
+def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images) -> np.ndarray:
+    """The above, with the engine's masks; it decodes with the decoder that it has been given."""
+    masks = [
+        engine.generate_masks(image, of_image, config.STAGE1_SAM_PARAMS).collect()
+        for image, of_image in zip(images, features, strict=True)
+    ]
+    return change_map(features[0], features[1], masks[0], masks[1], *STAGE1_LIMITS)
+
+
+def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, Callable[[], np.ndarray]]:
+    """Stage 1 of the window, each time with one technique more."""
+    own_model = load(weights)
+    engine = SamEngine(own_model, stock_model.device, {})
+    own_decoder = engine.decoder if weights.checkpoint is not None else BlobDecoder(own_model)
+
+    def with_stock_encoder(decoder: PromptDecoder) -> np.ndarray:
+        engine.decoder = decoder
+        return own_masks(engine, [window_features(EncodedPredictor(stock_model, image)) for image in images], images)
+
+    def with_everything() -> np.ndarray:
+        engine.decoder = own_decoder
+        return own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)
+
+    return {
+        "literal method": lambda: reference.stage1_window(stock_model, *images, STOCK_PARAMETERS, *STAGE1_LIMITS)[0],
+        "images encoded once": lambda: encoded_once(stock_model, images),
+        "weighted cells": lambda: weighted_cells(stock_model, images),
+        "masks measured small": lambda: with_stock_encoder(StockDecoder(stock_model)),
+        "shared image side": lambda: with_stock_encoder(own_decoder),
+        "fused attention": with_everything,
+    }
+
+
+def main() -> None:
+    """Run, print and append to the results."""
+    parser = argparse.ArgumentParser(description="Time stage 1 with our techniques added one by one.")
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
+    parser.add_argument("--random", action="store_true", help="seeded random weights, blobs for masks")
+    parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
+    args = parser.parse_args()
+    weights = Weights(args.model, None if args.random else args.checkpoint)
+    event = make_event(SEED, CATEGORY, args.size, 1)
+    images = Images(event.historical[-1], event.monitor)
+    described = describe_environment(args.device) | {"model": args.model, "window": str(args.size)}
+    stock_model = load(weights).to(args.device)
+    rows: list[dict[str, str]] = []
+    with blobs_for(weights, stock_model):
+        for name, work in techniques(weights, stock_model, images).items():
+            changes, took = measure(args.device, work)
+            if not rows:
+                literal, literal_seconds = changes, took.seconds
+            row = {
+                "technique added": name,
+                "seconds": f"{took.seconds:.2f}",
+                "ratio": f"{literal_seconds / took.seconds:.2f}",
+                "host MiB": f"{took.host_bytes / 2**20:.0f}",
+                "device MiB": f"{took.device_bytes / 2**20:.0f}",
+                "largest deviation": f"{np.abs(changes - literal).max():.1e}",
+            }
+            print("  ".join(f"{column}: {value}" for column, value in row.items()), flush=True)
+            rows.append(described | row)
+    append_rows(args.results, rows)
+
+
+if __name__ == "__main__":
+    main()
