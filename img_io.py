@@ -20,8 +20,9 @@ from raster_store import MemoryRaster, Raster, bands, read_bands
 from utils import LOG, EventError, Window, tile, whole_file
 
 gdal.UseExceptions()
-# GDAL keeps decoded tiles in up to 5 % of the machine's memory. Rasters are read in order here, so that hardly any tile
-# is asked for twice, and a run should take as much memory on one machine as on another.
+# GDAL keeps decoded blocks in up to 5 % of the machine's memory: what a run takes would depend on the machine, and grow
+# with the raster. Maps are read in order, no block twice. An image in strips is decoded anew for each column of
+# windows, which takes seconds where SAM takes minutes.
 gdal.SetCacheMax(64 << 20)
 
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
@@ -229,7 +230,7 @@ def _file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _no_side_files() -> Iterator[None]:
-    """Keep GDAL from writing an .aux.xml file, which would be left under the temporary name of what it belongs to."""
+    """Keep GDAL from writing what a GeoTIFF cannot hold (a rare CRS) to an .aux.xml file beside the temporary one."""
     gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
     try:
         yield

@@ -163,6 +163,13 @@ def test_what_a_killed_run_left_is_no_hindrance(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_no_side_file_is_left_for_a_crs_that_a_geotiff_cannot_hold(tmp_path: Path) -> None:
+    rotated_pole = osr.SpatialReference()
+    rotated_pole.SetFromUserInput("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18")
+    write_raster(tmp_path / "map.tif", MAP, Georeference(rotated_pole, TRANSFORM))
+    assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
+
+
 class Flickering:
     """A raster that is another one each time."""
 
