@@ -1,6 +1,7 @@
 """What tests share: the demo SAM, two small events, and what a run leaves for them."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def small_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (FIRE, CONTROL):
         write_event(root, DemoEvent(name, seed=4), size=256)
     return root
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For work too small to share: on a busy machine, threads wait for each other many times longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
