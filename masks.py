@@ -53,14 +53,18 @@ def clean_mask(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple
 
 
 def _framed(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, np.ndarray]:
-    """The mask in a box with a margin of one pixel, and which pixels of that box join what lies outside of it.
+    """The mask in a box with a margin of a pixel or two, and which pixels of that box join what lies outside of it.
 
     The margin connects all background pixels that are connected outside of the box. Where the background outside is
-    itself no larger than a hole, its exact size matters: the box is then the whole window.
+    itself no larger than a hole, its exact size matters: the box is then the whole window. It begins at even pixels
+    because OpenCV numbers components by blocks of 2 x 2, and of equally large islands the first one stays.
     """
     height, width = window_size
+    if not mask.area:
+        mask = Mask.of(np.zeros(window_size, bool))  # its edges, all 0, need not lie in its box
     x0, y0, x1, y1 = mask.edges
-    left, top, right, bottom = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 2, width), min(y1 + 2, height)
+    left, top = (max(edge - 1, 0) // 2 * 2 for edge in (x0, y0))
+    right, bottom = min(x1 + 2, width), min(y1 + 2, height)
     # Strips beside the box at full height or width: each lies in one background component.
     strips = (left * height, (width - right) * height, top * width, (height - bottom) * width)
     if any(0 < strip < min_area for strip in strips):

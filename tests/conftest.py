@@ -10,7 +10,6 @@ import torch
 from segment_anything.modeling import Sam
 
 import config
-from demo.make_events import DemoEvent, write_event
 from sam_engine import SamEngine
 from sam_models import load_model
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
@@ -18,21 +17,35 @@ from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 @pytest.fixture(scope="session")
 def demo_model() -> Sam:
+    """SAM as segment_anything has it, to compare with."""
     return load_model("vit_demo", config.DEMO_CHECKPOINT)
 
 
 @pytest.fixture(scope="session")
-def demo_engine(demo_model: Sam) -> SamEngine:
-    return SamEngine(demo_model, torch.device("cpu"), {"sam_model_type": "vit_demo"})
+def demo_engine() -> SamEngine:
+    # A model of its own: the engine takes it over.
+    model = load_model("vit_demo", config.DEMO_CHECKPOINT)
+    return SamEngine(model, torch.device("cpu"), {"sam_model_type": "vit_demo"})
 
 
 @pytest.fixture(scope="session")
 def small_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with a labelled event, whose name is not ASCII, and a normal control; 256 pixels each."""
+    from demo.make_events import DemoEvent, write_event  # needs GDAL, which machines with a GPU may lack
+
     root = tmp_path_factory.mktemp("small_events")
     for name in (FIRE, CONTROL):
         write_event(root, DemoEvent(name, seed=4), size=256)
     return root
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For work too small to share: on a busy machine, threads wait for each other many times longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from regions import WindowFeatures
+from masks import Mask
+from regions import Runs, WindowFeatures, region_means
 from tests.helpers import CELL, encoded_window, feature_values, property_test
 
 
@@ -32,8 +33,24 @@ def labelled_windows(draw: st.DrawFn) -> tuple[WindowFeatures, np.ndarray, int]:
     return window, draw(arrays(np.int64, window.window_size, elements=st.integers(0, regions))), regions
 
 
-def region_masks(labels: np.ndarray, regions: int) -> list[np.ndarray]:
-    return [labels == label for label in range(1, regions + 1)]
+def region_masks(labels: np.ndarray, regions: int) -> list[Mask]:
+    return [Mask.of(labels == label) for label in range(1, regions + 1)]
+
+
+def label_counts(window: WindowFeatures, labels: np.ndarray, regions: int) -> torch.Tensor:
+    """The counts of the regions labelled 1, 2, ..., by their runs; 0 is no region."""
+    runs = Runs.of(labels)
+    labelled = runs.at(runs.value > 0)
+    return window.run_counts(labelled, labelled.value - 1, regions)
+
+
+def counts_pixel_by_pixel(window: WindowFeatures, labels: np.ndarray, regions: int) -> list[list[int]]:
+    rows, columns = window.grid_size
+    counts = np.zeros((regions, rows * columns), int)
+    for (y, x), label in np.ndenumerate(labels):
+        if label > 0:
+            counts[label - 1, window.rows[y] * columns + window.columns[x]] += 1
+    return counts.tolist()
 
 
 @pytest.mark.parametrize(
@@ -82,34 +99,86 @@ def test_padding_belongs_to_no_pixel() -> None:
     features = np.full((1, 4, 4), np.nan)
     features[0, :2] = [[1, 2, 3, 4], [5, 6, 7, 8]]
     window = encoded_window(features, (4, 8))
-    counts = window.mask_counts([np.ones((4, 8), bool)])
+    counts = window.mask_counts([Mask.of(np.ones((4, 8), bool))])
     assert counts.tolist() == [[4] * 8]
-    assert window.region_means(counts).tolist() == [[4.5]]
+    (means,) = region_means(counts, [window])
+    assert means.tolist() == [[4.5]]
 
 
 OVERLAPPING = [
-    np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], bool),
-    np.array([[0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], bool),
+    Mask.of(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], bool)),
+    Mask.of(np.array([[0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], bool)),
 ]
 
 
 def test_mask_counts() -> None:
-    assert featureless((4, 4), 2).mask_counts(OVERLAPPING).tolist() == [[4, 1, 1, 1], [0, 2, 0, 0]]
+    counts = featureless((4, 4), 2).mask_counts(OVERLAPPING)
+    assert counts.tolist() == [[4, 1, 1, 1], [0, 2, 0, 0]]
+    assert counts.dtype == torch.float64
+
+
+def test_counts_of_no_masks() -> None:
+    assert featureless((4, 4), 2).mask_counts([]).shape == (0, 4)
+
+
+def test_a_mask_is_counted_where_its_box_lies() -> None:
+    # Pixels (row 1, columns 1 and 2) and (row 2, column 1) of four cells of 2 x 2 pixels.
+    mask = Mask.of(np.array([[True, True], [True, False]]), x=1, y=1)
+    assert featureless((4, 4), 2).mask_counts([mask]).tolist() == [[1, 1, 1, 0]]
+
+
+def test_counts_of_a_large_window_are_exact() -> None:
+    # One cell of 2048 x 2048 pixels: more than 16 or 21 bits, and sums in which float16 or bfloat16 would lose some.
+    mask = Mask.of(np.ones((2048, 2047), bool), x=1)
+    assert featureless((2048, 2048), 1).mask_counts([mask]).tolist() == [[2048 * 2047]]
+
+
+def test_runs() -> None:
+    runs = Runs.of(np.array([[5, 5, 0], [0, 0, 0], [7, 5, 7]], np.float32))
+    assert runs.row.tolist() == [0, 0, 1, 2, 2, 2]  # no run goes on in the next row, though its value does
+    assert runs.column.tolist() == [0, 2, 0, 0, 1, 2]
+    assert runs.length.tolist() == [2, 1, 3, 1, 1, 1]
+    assert runs.value.tolist() == [5, 0, 0, 7, 5, 7]
+    assert runs.value.dtype == np.float32
+
+
+def test_some_of_the_runs() -> None:
+    runs = Runs.of(np.array([[1, 1, 2, 3]])).at(np.array([True, False, True]))
+    assert (runs.row.tolist(), runs.column.tolist()) == ([0, 0], [0, 3])
+    assert (runs.length.tolist(), runs.value.tolist()) == ([2, 1], [1, 3])
+
+
+def test_a_run_is_counted_in_all_the_cells_it_crosses() -> None:
+    # Cells of 2 pixels: columns 1 to 6 are one pixel of the first, all of the next two, one of the last.
+    runs = Runs(*(np.array([number]) for number in (0, 1, 6, 9)))
+    assert featureless((2, 8), 4).run_counts(runs, np.array([1]), 2).tolist() == [[0] * 4, [1, 2, 2, 1]]
 
 
 def test_label_counts() -> None:
     labels = np.array([[1, 1, 3, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 3]])
     # No pixel has label 2: its region is empty, as is the fourth, which no label reaches.
     expected = [[4, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
-    assert featureless((4, 4), 2).label_counts(labels, regions=4).tolist() == expected
+    assert label_counts(featureless((4, 4), 2), labels, regions=4).tolist() == expected
 
 
 def test_region_means_weight_cells_by_pixels() -> None:
     window = encoded_window(np.array([[[1, 2], [3, 14]], [[0, 70], [7, 0]]]), (4, 4))
-    means = window.region_means(window.mask_counts(OVERLAPPING))
+    (means,) = region_means(window.mask_counts(OVERLAPPING), [window])
     # (4 * 1 + 2 + 3 + 14) / 7 and (70 + 7) / 7; the second mask lies in one cell.
     np.testing.assert_allclose(means, [[23 / 7, 11.0], [2.0, 70.0]], rtol=1e-12)
     assert means.dtype == np.float64
+
+
+def test_region_means_of_several_images_are_those_of_each() -> None:
+    random = np.random.default_rng(8)
+    images = [encoded_window(random.normal(size=(3, 4, 4)), (9, 7)) for _ in range(3)]
+    masks = [Mask.of(random.random((9, 7)) < 0.4) for _ in range(5)]
+    counts = images[0].mask_counts(masks)
+    together = region_means(counts, images)
+    assert len(together) == 3
+    for image, means in zip(images, together, strict=True):
+        assert means.shape == (5, 3)
+        np.testing.assert_allclose(means, region_means(counts, [image])[0], rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize(("grid", "pixels_a_cell"), [(1, 5), (3, 4), (4, 1), (8, 3), (64, 2)])
@@ -119,9 +188,10 @@ def test_region_means_equal_those_of_the_upsampled_features(grid: int, pixels_a_
     window = encoded_window(random.normal(size=(5, grid, grid)), (side, side))
     masks = random.random((3, side, side)) < [[[0.1]], [[0.5]], [[0.9]]]
     masks[:, 0, 0] = True  # none is empty
+    (means,) = region_means(window.mask_counts([Mask.of(mask) for mask in masks]), [window])
     upsampled = torch.nn.functional.interpolate(window.embedding, size=(side, side), mode="nearest")[0].double()
     expected = np.array([upsampled[:, mask].mean(dim=1).numpy() for mask in torch.from_numpy(masks)])
-    np.testing.assert_allclose(window.region_means(window.mask_counts(list(masks))), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(means, expected, rtol=1e-9, atol=1e-12)
 
 
 @property_test
@@ -129,18 +199,41 @@ def test_region_means_equal_those_of_the_upsampled_features(grid: int, pixels_a_
 def test_counts_sum_to_the_areas(drawn: tuple[WindowFeatures, np.ndarray, int]) -> None:
     window, labels, regions = drawn
     masks = region_masks(labels, regions)
-    areas = [mask.sum() for mask in masks]
-    assert window.mask_counts(masks).sum(axis=1).tolist() == areas
-    assert window.label_counts(labels, regions).sum(axis=1).tolist() == areas
+    areas = [mask.area for mask in masks]
+    assert window.mask_counts(masks).sum(dim=1).tolist() == areas
+    assert label_counts(window, labels, regions).sum(dim=1).tolist() == areas
 
 
 @property_test
 @given(labelled_windows())
-def test_label_counts_equal_mask_counts(drawn: tuple[WindowFeatures, np.ndarray, int]) -> None:
+def test_counts_equal_those_pixel_by_pixel(drawn: tuple[WindowFeatures, np.ndarray, int]) -> None:
     window, labels, regions = drawn
-    np.testing.assert_array_equal(
-        window.label_counts(labels, regions), window.mask_counts(region_masks(labels, regions))
-    )
+    expected = counts_pixel_by_pixel(window, labels, regions)
+    assert window.mask_counts(region_masks(labels, regions)).tolist() == expected
+    assert label_counts(window, labels, regions).tolist() == expected
+
+
+@property_test
+@given(labelled_windows())
+def test_runs_cover_the_window(drawn: tuple[WindowFeatures, np.ndarray, int]) -> None:
+    _, labels, _ = drawn
+    runs = Runs.of(labels)
+    np.testing.assert_array_equal(np.repeat(runs.value, runs.length).reshape(labels.shape), labels)
+    seen = np.zeros(labels.shape, int)
+    for row, column, length, value in zip(runs.row, runs.column, runs.length, runs.value, strict=True):
+        seen[row, column : column + length] += 1
+        assert (labels[row, column : column + length] == value).all()
+        assert column == 0 or labels[row, column - 1] != value  # as long as they can be
+    assert (seen == 1).all()
+
+
+@property_test
+@given(windows(), st.data())
+def test_the_box_of_a_mask_changes_no_count(window: WindowFeatures, data: st.DataObject) -> None:
+    pixels = data.draw(arrays(bool, window.window_size).filter(np.any))
+    x0, y0, x1, y1 = Mask.of(pixels).edges
+    tight = Mask.of(pixels[y0 : y1 + 1, x0 : x1 + 1], x0, y0)
+    assert window.mask_counts([tight]).tolist() == window.mask_counts([Mask.of(pixels)]).tolist()
 
 
 @property_test
@@ -156,4 +249,5 @@ def test_region_means_equal_the_mean_over_pixels(window: WindowFeatures, data: s
         np.mean([features[:, cell(y, axis=0), cell(x, axis=1)] for y, x in np.argwhere(mask).tolist()], axis=0)
         for mask in masks
     ]
-    np.testing.assert_allclose(window.region_means(window.mask_counts(masks)), expected, rtol=1e-9, atol=1e-12)
+    (means,) = region_means(window.mask_counts([Mask.of(mask) for mask in masks]), [window])
+    np.testing.assert_allclose(means, expected, rtol=1e-9, atol=1e-12)

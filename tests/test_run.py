@@ -29,7 +29,15 @@ def stage2(data: Path, results: Path, output: Path, *flags: object) -> int:
     return run_stage2.main([*map(str, (*roots, *flags)), *DEMO_SAM])
 
 
-SAM_FLAGS = {"--device": "cuda:0", "--sam-checkpoint": "sam_vit_b_01ec64.pth", "--sam-model-type": "vit_b"}
+SAM_FLAGS = {
+    "--device": "cuda:0",
+    "--sam-checkpoint": "sam_vit_b_01ec64.pth",
+    "--sam-model-type": "vit_b",
+    "--precision": "fp32",
+    "--points-per-batch": "what the device's memory allows",
+    "--encode-batch": "what the device's memory allows",
+    "--compile": "as it is",
+}
 DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import config
-from regions import WindowFeatures
+from masks import Mask
+from regions import WindowFeatures, region_means
 from stage1_analysis import change_map, change_scores
 from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants
 
@@ -29,8 +30,8 @@ def published_map(
     return change_map(
         reference,
         monitor,
-        reference_masks,
-        monitor_masks,
+        [Mask.of(mask) for mask in reference_masks],
+        [Mask.of(mask) for mask in monitor_masks],
         config.STAGE1_MIN_MASK_PIXELS,
         config.MAX_REGION_FRACTION,
     )
@@ -138,6 +139,14 @@ def test_scores_lie_in_the_unit_interval(means: np.ndarray) -> None:
     assert np.all((scores >= 0) & (scores <= 1))
 
 
+def test_a_mask_is_painted_where_its_box_lies() -> None:
+    mask = Mask.of(np.array([[True, True, False], [True, False, True]]), x=60, y=80)  # in the lower right, changed
+    changes = change_map(REFERENCE, MONITOR, [mask], [], min_mask_pixels=1, max_region_fraction=1)
+    expected = np.zeros(SIZE)
+    expected[80, 60:62] = expected[81, [60, 62]] = 1
+    np.testing.assert_allclose(changes, expected, atol=1e-6)
+
+
 @property_test
 @given(
     arrays(np.float32, (2, 2, 3, 3), elements=feature_values),
@@ -150,8 +159,8 @@ def test_pixels_take_their_smallest_mask(
     reference, monitor = (encoded_window(of_image, (4, 6)) for of_image in features)
 
     def score(mask: np.ndarray) -> float:
-        counts = reference.mask_counts([mask])
-        return float(change_scores(reference.region_means(counts), monitor.region_means(counts))[0])
+        means = region_means(reference.mask_counts([Mask.of(mask)]), [reference, monitor])
+        return float(change_scores(*means)[0])
 
     expected = np.zeros((4, 6))
     for masks in (reference_masks, monitor_masks):
@@ -160,5 +169,6 @@ def test_pixels_take_their_smallest_mask(
             if covering:
                 smallest = min(covering, key=np.count_nonzero)  # the first, thus the last painted, of equal ones
                 expected[pixel] = max(float(expected[pixel]), score(smallest))
-    changes = change_map(reference, monitor, reference_masks, monitor_masks, min_mask_pixels=1, max_region_fraction=1)
+    of_reference, of_monitor = ([Mask.of(mask) for mask in masks] for masks in (reference_masks, monitor_masks))
+    changes = change_map(reference, monitor, of_reference, of_monitor, min_mask_pixels=1, max_region_fraction=1)
     np.testing.assert_allclose(changes, expected, atol=1e-6)
