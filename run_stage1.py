@@ -81,7 +81,7 @@ def process_event(
     reference, monitor = open_event([event.reference, event.monitor])
     if skip_existing and is_current(path, reference.shape, parameters):
         return "its change map exists"
-    with RasterStore(folder / f".{config.CHANGE_MAP_NAME}.store", reference.shape) as changes:
+    with RasterStore(folder.with_name(f".{folder.name}.{config.CHANGE_MAP_NAME}.store"), reference.shape) as changes:
         with BackgroundWriter(changes) as writer:
             for found in one_behind(find_masks(engine, (reference, monitor), patch_size, cache)):
                 scores = change_map(

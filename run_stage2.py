@@ -110,7 +110,7 @@ def process_event(
     if skip_existing and all(is_current(path, shape, parameters) for path in (filtered_path, anomaly_path)):
         return "its anomaly map exists"
     filtered = filter_change_map(stage1_map, config.STAGE2_CHANGE_MAP_QUANTILE)
-    with RasterStore(folder / f".{config.ANOMALY_MAP_NAME}.store", shape) as anomalies:
+    with RasterStore(folder.with_name(f".{folder.name}.{config.ANOMALY_MAP_NAME}.store"), shape) as anomalies:
         with BackgroundWriter(anomalies) as writer:
             for window, changes, features in encode_windows(engine, images, filtered, cache):
                 writer.write(

@@ -67,8 +67,7 @@ def finished(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = run_process("run.py", "--stage", "all", "--data-root", small_events, *roots, *DEMO_SAM, **FEW_POINTS)
     assert done.returncode == 0, done.stderr
     assert "config: STAGE1_SAM_PARAMS" in done.stderr
-    assert "stage 1: 2 done, 0 skipped, 0 failed" in done.stderr
-    assert "stage 2: 2 done, 0 skipped, 0 failed" in done.stderr
+    assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr
     return root
 
 

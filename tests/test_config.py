@@ -22,7 +22,6 @@ PUBLISHED = {
     "STAGE1_CHANGE_QUANTILE": 0.9,
     "STAGE1_SAM_PARAMS": {
         "points_per_side": 32,
-        "points_per_batch": 64,
         "pred_iou_thresh": 0.6,
         "stability_score_thresh": 0.4,
         "stability_score_offset": 1.0,

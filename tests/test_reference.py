@@ -13,10 +13,12 @@ import config
 from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.reference import filter_change_map, stage1_window, stage2_window
 from demo.scenes import make_event
+from raster_store import MemoryRaster
 from sam_engine import SamEngine
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from stage2_analysis import filter_change_map as project_filter
+from tests.helpers import whole
 
 # Six points a side and lower thresholds than published, so that the toy finds masks in them, several in each image.
 SAM_PARAMS = config.STAGE1_SAM_PARAMS | {
@@ -53,12 +55,12 @@ def points() -> torch.Tensor:
 
 def project_change_map(engine: SamEngine, reference: np.ndarray, monitor: np.ndarray) -> np.ndarray:
     """What the project's stage 1 makes of a window."""
-    of_reference, of_monitor = engine.encode(reference), engine.encode(monitor)
+    of_reference, of_monitor = engine.encode([engine.scale(reference), engine.scale(monitor)])
     return change_map(
         of_reference,
         of_monitor,
-        engine.generate_masks(reference, of_reference, SAM_PARAMS),
-        engine.generate_masks(monitor, of_monitor, SAM_PARAMS),
+        engine.generate_masks(reference, of_reference, SAM_PARAMS).collect(),
+        engine.generate_masks(monitor, of_monitor, SAM_PARAMS).collect(),
         MIN_PIXELS,
         config.MAX_REGION_FRACTION,
     )
@@ -78,11 +80,11 @@ def test_both_stages_equal_the_project(window: str, demo_model: Sam, demo_engine
     np.testing.assert_allclose(changes, expected, rtol=0, atol=1e-5)
 
     filtered = filter_change_map(expected, 0.3)
-    np.testing.assert_array_equal(filtered, project_filter(expected, 0.3))
+    np.testing.assert_array_equal(filtered, whole(project_filter(MemoryRaster(expected), 0.3)))
     anomalies = stage2_window(demo_model, historical, monitor, filtered, MIN_PIXELS, config.MAX_REGION_FRACTION)
     assert len(np.unique(anomalies)) > 4
-    dates = [demo_engine.encode(image) for image in historical]
-    expected = anomaly_map(filtered, dates, demo_engine.encode(monitor), MIN_PIXELS, config.MAX_REGION_FRACTION)
+    *dates, last = demo_engine.encode([demo_engine.scale(image) for image in (*historical, monitor)])
+    expected = anomaly_map(filtered, dates, last, MIN_PIXELS, config.MAX_REGION_FRACTION)
     np.testing.assert_allclose(anomalies, expected, rtol=0, atol=1e-5)
 
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import config
+from raster_store import MemoryRaster
 from regions import WindowFeatures
 from stage2_analysis import anomaly_map, cosine_similarity, filter_change_map
-from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants
+from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants, whole
 
 EAST, NORTH, WEST, ZERO = (1, 0), (0, 1), (-1, 0), (0, 0)
 HALF = first_rows(5000)
@@ -40,14 +41,15 @@ def score_of_half(historical: Sequence[Sequence[float]], monitor: Sequence[float
     ],
 )
 def test_filter_zeroes_what_lies_below_the_quantile(values: Sequence[float], expected: list[float]) -> None:
-    filtered = filter_change_map(np.array([values], np.float32), config.STAGE2_CHANGE_MAP_QUANTILE)
+    changes = MemoryRaster(np.array([values], np.float32))
+    filtered = whole(filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE))
     assert filtered.tolist() == [expected]
     assert filtered.dtype == np.float32
 
 
 def test_filter_leaves_its_input_alone() -> None:
     changes = np.arange(6, dtype=np.float32).reshape(2, 3)
-    filter_change_map(changes, 0.7)
+    whole(filter_change_map(MemoryRaster(changes), 0.7))
     assert changes.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
@@ -57,7 +59,7 @@ def test_filter_leaves_its_input_alone() -> None:
     st.floats(0, 1),
 )
 def test_filter_uses_the_linear_quantile_of_the_float32_map(changes: np.ndarray, quantile: float) -> None:
-    filtered = filter_change_map(changes, quantile)
+    filtered = whole(filter_change_map(MemoryRaster(changes), quantile))
     kept = changes >= np.quantile(changes, quantile, method="linear")
     np.testing.assert_array_equal(filtered[kept], changes[kept])
     assert not filtered[~kept].any()
