@@ -138,8 +138,11 @@ class SamEngine:
         device's memory is too small for a single point.
         """
         try:
-            settings = SamAutomaticMaskGenerator(self._model, **parameters)
-        except (TypeError, AssertionError) as error:
+            # The output mode is fixed because one of them needs a package that is not there.
+            settings = SamAutomaticMaskGenerator(self._model, **parameters | {"output_mode": "binary_mask"})
+            if len(settings.point_grids) <= settings.crop_n_layers:
+                raise ValueError("no point grid for every crop layer")
+        except (TypeError, AssertionError, ValueError, ZeroDivisionError) as error:
             raise UsageError(f"SAM does not take these mask parameters ({first_line(error)}): {parameters}") from None
         crops = self._crops(image, features, settings)
         found = [self._candidates(crop, settings, features.window_size) for crop in crops]
@@ -209,10 +212,7 @@ class SamEngine:
         if self.device.type == "cpu":
             bits = flat.numpy()
         else:
-            eights = F.pad(flat, (0, -len(flat) % 8)).view(-1, 8).to(torch.uint8)
-            places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=self.device)
-            packed = (eights * places).sum(1, dtype=torch.uint8).cpu().numpy()
-            bits = np.unpackbits(packed, count=len(flat)).view(bool)
+            bits = np.unpackbits(pack_bits(flat).cpu().numpy(), count=len(flat)).view(bool)
         ends = np.cumsum([pixels.numel() for pixels, _, _ in masks])[:-1]
         return [
             Mask.of(part.reshape(pixels.shape), x, y)
@@ -221,6 +221,13 @@ class SamEngine:
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+
+def pack_bits(truth: Tensor) -> Tensor:
+    """Truth values, (n,) bool, eight a byte, the first one highest, as NumPy unpacks them. Stays on their device."""
+    eights = F.pad(truth, (0, -len(truth) % 8)).view(-1, 8).to(torch.uint8)
+    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=truth.device)
+    return (eights * places).sum(1, dtype=torch.uint8)
 
 
 def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tuple[Tensor, int, int]:

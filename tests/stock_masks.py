@@ -1,0 +1,44 @@
+"""SamAutomaticMaskGenerator's masks, and how those of an engine are compared with them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
+
+from demo.scenes import make_event
+from masks import Mask
+from sam_engine import SamEngine
+
+# Lower thresholds than published, so that the toy finds masks in so few points.
+FEW_POINTS = {
+    "points_per_side": 4,
+    "pred_iou_thresh": 0.2,
+    "stability_score_thresh": 0.2,
+    "box_nms_thresh": 0.7,
+    "min_mask_region_area": 20,
+}
+SCENE = make_event(seed=3, category=4, size=160, historical_dates=1).monitor
+# Share of a mask's pixels that lie so near to the threshold that rounding may move them across.
+MOVED_BY_ROUNDING = 1e-4
+
+
+def engine_masks(engine: SamEngine, image: np.ndarray, parameters: dict[str, Any]) -> list[Mask]:
+    (features,) = engine.encode([engine.scale(image)])
+    return engine.generate_masks(image, features, parameters).collect()
+
+
+def stock_masks(model: Sam, image: np.ndarray, parameters: dict[str, Any]) -> list[np.ndarray]:
+    binary = parameters | {"output_mode": "binary_mask"}
+    return [found["segmentation"] for found in SamAutomaticMaskGenerator(model, **binary).generate(image)]
+
+
+def check_masks(found: Sequence[Mask], expected: Sequence[np.ndarray]) -> None:
+    """As many masks in the same order; one pixel in 10,000 of a mask may differ, and one of any."""
+    assert len(found) == len(expected)
+    for mask, pixels in zip(found, expected, strict=True):
+        full = mask.full(pixels.shape)
+        assert full.dtype == bool
+        assert mask.area == np.count_nonzero(full)
+        assert np.count_nonzero(full != pixels) <= max(1, MOVED_BY_ROUNDING * np.count_nonzero(pixels))
