@@ -243,7 +243,7 @@ def test_memory_that_runs_out_while_decoding_changes_no_mask(
     monkeypatch: pytest.MonkeyPatch, usual_masks: list[Mask], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(points_per_batch=64)
-    decode, sizes = engine._decoder.decode, []
+    decode, sizes = engine.decoder.decode, []
 
     def decode_few(image: Any, points: Tensor, threshold: float) -> Decoded:
         sizes.append(len(points))
@@ -251,7 +251,7 @@ def test_memory_that_runs_out_while_decoding_changes_no_mask(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(image, points, threshold)
 
-    monkeypatch.setattr(engine._decoder, "decode", decode_few)
+    monkeypatch.setattr(engine.decoder, "decode", decode_few)
     found = engine_masks(engine, SCENE, FEW_POINTS | {"points_per_side": 9})
     assert sizes == [64, 32, 16, 16, 16, 16, 16, 1]
     check_masks(found, full_masks(usual_masks))
@@ -284,7 +284,7 @@ def test_a_device_too_small_for_a_point_is_an_event_error(monkeypatch: pytest.Mo
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine._decoder, "decode", no_memory)
+    monkeypatch.setattr(engine.decoder, "decode", no_memory)
     with pytest.raises(EventError, match="out of device memory with a batch of one"):
         engine_masks(engine, SCENE, FEW_POINTS)
 

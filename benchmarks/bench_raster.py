@@ -1,0 +1,99 @@
+"""Times both stages of one event against the size of its rasters, with the peak of host memory; needs GDAL.
+
+    python -m benchmarks.bench_raster --device cpu --megapixels 1 4 16 65 130 --dates 5
+
+The rasters are sparse: a synthetic scene in the first window, nothing elsewhere, which costs the network just as much.
+Every size runs in a process of its own. Rows are appended to a CSV.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from osgeo import gdal
+
+import run
+from benchmarks.measure import append_rows, describe_environment, measure
+from demo.scenes import make_event
+from engine_options import load_engine
+from sam_models import MODEL_TYPES
+from utils import read_event
+
+RESULTS = Path(__file__).parent / "results" / "raster.csv"
+SEED, CATEGORY = 14, 4  # of the scene: a fire
+SCENE = 1024  # pixels
+SHAPE = 13184 / 9840  # height to width, of the largest published event
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Time both stages against the size of the rasters.")
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument(
+        "--megapixels", nargs="+", type=float, default=[1, 4, 16], help="sizes of a raster (default: 1 4 16)"
+    )
+    parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # how this script calls itself, once a size
+    return parser.parse_args()
+
+
+def write_rasters(folder: Path, height: int, width: int, dates: int) -> None:
+    """Write the event's images, in the published layout."""
+    scene = make_event(SEED, CATEGORY, SCENE, dates - 1)
+    names = [f"normal_{2000 + date}0101.tif" for date in range(dates - 1)] + ["anomaly_20210101.tif"]
+    folder.mkdir(parents=True)
+    for name, image in zip(names, (*scene.historical, scene.monitor), strict=True):
+        options = ["TILED=YES", "COMPRESS=DEFLATE", "SPARSE_OK=TRUE", "BIGTIFF=IF_SAFER"]
+        raster = gdal.GetDriverByName("GTiff").Create(str(folder / name), width, height, 3, gdal.GDT_Byte, options)
+        part = np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1))
+        raster.WriteArray(part)
+        del raster  # closes the file
+
+
+def run_event(args: argparse.Namespace) -> None:
+    """Take the event through both stages and print what that took, beyond the loaded model."""
+    roots = ["--stage1-root", str(args.folder / "stage1"), "--stage2-root", str(args.folder / "stage2")]
+    sam = ["--device", args.device, "--sam-model-type", args.model]
+    arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *sam])
+    engine = load_engine(arguments)
+    event = read_event(args.folder / "4_sparse")
+    _, took = measure(args.device, lambda: run.process_event(event, arguments, engine, lambda: None))
+    print(json.dumps([run.count_windows(event, arguments), *took]))
+
+
+def main() -> None:
+    """Run all sizes, print the table, append it to the results."""
+    args = parse_arguments()
+    if args.folder is not None:
+        run_event(args)
+        return
+    described = describe_environment(args.device) | {"model": args.model, "dates": str(args.dates)}
+    for megapixels in args.megapixels:
+        width = round((megapixels * 1e6 / SHAPE) ** 0.5)
+        height = round(width * SHAPE)
+        with tempfile.TemporaryDirectory() as folder:
+            write_rasters(Path(folder) / "4_sparse", height, width, args.dates)
+            this_script = [sys.executable, "-m", "benchmarks.bench_raster", *sys.argv[1:], "--folder", folder]
+            done = subprocess.run(this_script, check=True, stdout=subprocess.PIPE, text=True)
+        windows, seconds, host_bytes, device_bytes = json.loads(done.stdout.splitlines()[-1])
+        row = {
+            "width": str(width),
+            "height": str(height),
+            "windows": str(windows),
+            "seconds": f"{seconds:.1f}",
+            "seconds a window": f"{seconds / windows:.2f}",
+            "host MiB": f"{host_bytes / 2**20:.0f}",
+            "device MiB": f"{device_bytes / 2**20:.0f}",
+        }
+        print("  ".join(f"{column}: {value}" for column, value in row.items()), flush=True)
+        append_rows(args.results, [described | row])
+
+
+if __name__ == "__main__":
+    main()
