@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import run
 import run_stage1
 import run_stage2
 from img_io import Georeference, open_map, write_raster
+from regions import WindowFeatures
+from sam_engine import SamEngine, ScaledImage
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, PROJECT, command, run_process
 
@@ -215,6 +218,41 @@ def test_run_passes_its_flags_to_the_stages(data_root: Path, tmp_path: Path, cap
     caplog.clear()
     assert run.main([*common, "--no-skip-existing-stage1"]) == 0
     assert "exists" not in caplog.text
+
+
+def encoded_images(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> list[bytes]:
+    """What the encoder of a run of both stages gets to see."""
+    seen: list[bytes] = []
+    encode = SamEngine.encode
+
+    def remember(engine: SamEngine, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
+        seen.extend(image.pixels.tobytes() for image in images)
+        return encode(engine, images)
+
+    monkeypatch.setattr(SamEngine, "encode", remember)
+    assert run.main(arguments) == 0
+    return seen
+
+
+@pytest.mark.parametrize(("patch_size", "passes"), [(2048, 5), (128, 2 * 4 + 5)])  # 256 pixels; stage 2 takes 1024
+def test_no_image_of_a_shared_window_is_encoded_twice(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch_size: int, passes: int
+) -> None:
+    roots = ["--data-root", data_root, "--stage1-root", tmp_path / "one", "--stage2-root", tmp_path / "two"]
+    arguments = [*map(str, roots), "--event", FIRE, "--patch-size", str(patch_size), *DEMO_SAM]
+    seen = encoded_images(monkeypatch, arguments)
+    assert len(seen) == len(set(seen)) == passes
+
+
+def test_both_stages_in_one_run_give_what_they_give_apart(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    alone = run_process(
+        "run_stage2.py",
+        *("--data-root", small_events, "--stage1-root", finished / "stage1", "--output-root", tmp_path, *DEMO_SAM),
+    )
+    assert alone.returncode == 0, alone.stderr
+    for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME):
+        maps = [whole(open_map(root / FIRE / name)) for root in (finished / "stage2", tmp_path)]
+        np.testing.assert_allclose(maps[0], maps[1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import BackgroundWriter, one_behind, read_ahead
+from raster_store import RasterStore
+from utils import Window, tile
+
+WINDOWS = tile(40, 30, 10)
+
+
+def test_every_window_comes_with_what_was_read_for_it() -> None:
+    assert list(read_ahead(lambda window: window.x + window.y, WINDOWS)) == [(w, w.x + w.y) for w in WINDOWS]
+
+
+def test_the_next_window_is_read_while_one_is_worked_on() -> None:
+    begun = {window: threading.Event() for window in WINDOWS}
+    for position, (_, _) in enumerate(read_ahead(lambda window: begun[window].set(), WINDOWS)):
+        for window in WINDOWS[: position + 2]:
+            assert begun[window].wait(timeout=60)
+        assert not any(begun[window].is_set() for window in WINDOWS[position + 2 :])
+
+
+def test_an_error_while_reading_is_raised_in_its_windows_turn() -> None:
+    def read(window: Window) -> Window:
+        if window == WINDOWS[2]:
+            raise OSError("damaged")
+        return window
+
+    seen: list[Window] = []
+    with pytest.raises(OSError, match="damaged"):
+        seen.extend(window for window, _ in read_ahead(read, WINDOWS))
+    assert seen == WINDOWS[:2]
+
+
+def test_one_behind_gives_all_items_one_late() -> None:
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            yield number
+
+    assert [(item, len(made)) for item in one_behind(make())] == [(0, 2), (1, 3), (2, 4), (3, 4)]
+    assert list(one_behind([])) == []
+
+
+def test_windows_are_written_in_order(tmp_path: Path) -> None:
+    shape = (40, 30)
+    expected = np.zeros(shape, np.float32)
+    with RasterStore(tmp_path / "store", shape) as store:
+        with BackgroundWriter(store) as writer:
+            for number, window in enumerate(tile(*shape, 16)):  # they overlap: the later one wins
+                values = np.full((window.height, window.width), number, np.float32)
+                writer.write(window, values)
+                expected[window.slices] = values
+        np.testing.assert_array_equal(store.read(Window(0, 0, 30, 40)), expected)
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_an_error_while_writing_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RasterStore, "write", fail)
+
+    def write_all() -> None:
+        with RasterStore(tmp_path / "store", (40, 30)) as store, BackgroundWriter(store) as writer:
+            for window in WINDOWS[:windows]:
+                writer.write(window, np.zeros((10, 10), np.float32))
+
+    with pytest.raises(OSError, match="No space left"):
+        write_all()
