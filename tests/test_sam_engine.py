@@ -1,5 +1,7 @@
 """sam_engine.py: features and masks equal to segment_anything's own, from one encoder pass, whatever the batches."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from sam_engine import Execution, SamEngine, pack_bits
 from sam_models import load_model
 from tests.helpers import property_test
 from tests.stock_masks import FEW_POINTS, SCENE, check_masks, engine_masks, stock_masks
+from tests.tiny_sam import tiny_sam
 from utils import EventError, UsageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -329,3 +332,13 @@ def test_the_encoder_alone_is_compiled_and_only_on_demand(monkeypatch: pytest.Mo
     assert not compiled
     engine = engine_of(compile=True)
     assert compiled == [engine._model.image_encoder]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_encoder_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain, compiled = (
+        SamEngine(tiny_sam(), torch.device("cpu"), {}, Execution(compile=compile_it)) for compile_it in (False, True)
+    )
+    (expected,), (found,) = (engine.encode([engine.scale(SCENE)]) for engine in (plain, compiled))
+    torch.testing.assert_close(found.embedding, expected.embedding, rtol=1e-4, atol=1e-4)
