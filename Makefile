@@ -1,4 +1,4 @@
-# One command each: make setup | demo | test | lint. They run on Debian or Ubuntu with Python >= 3.10.
+# One command each: make setup | demo | test | lint | bench. They run on Debian or Ubuntu with Python >= 3.10.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ DEMO_SAM := --device cpu --sam-model-type vit_demo
 export MALLOC_MMAP_THRESHOLD_ := 17179869184
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench clean
 
 setup: $(READY)
 
@@ -35,6 +35,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Against the literal method, on this machine's CPU: half an hour. docs/benchmarks.md has the commands for a GPU.
+bench: $(READY)
+	$(BIN)/python -m benchmarks.bench_pipeline --size 2048
+	$(BIN)/python -m benchmarks.bench_pipeline --size 1024 --model vit_b --random
+	$(BIN)/python -m benchmarks.bench_waterfall --size 2048
+	$(BIN)/python -m benchmarks.bench_raster --megapixels 1 4 16
+	$(BIN)/python -m benchmarks.bench_stages
 
 clean:
 	rm -rf $(VENV) $(DEMO)

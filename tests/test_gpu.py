@@ -9,10 +9,12 @@ import torch
 
 import config
 from demo.scenes import SyntheticEvent, make_event
+from raster_store import MemoryRaster
 from sam_engine import Execution, SamEngine, pack_bits
 from sam_models import build_model, load_model
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map, filter_change_map
+from tests.helpers import whole
 from tests.stock_masks import check_masks, engine_masks
 
 pytestmark = [
@@ -66,7 +68,7 @@ def changes_of(engine: SamEngine) -> np.ndarray:
 def anomalies_of(engine: SamEngine, changes: np.ndarray) -> np.ndarray:
     """Stage 2's map of the scenes."""
     *historical, monitor = engine.encode([engine.scale(image) for image in (*scenes().historical, scenes().monitor)])
-    filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
+    filtered = whole(filter_change_map(MemoryRaster(changes), config.STAGE2_CHANGE_MAP_QUANTILE))
     return anomaly_map(filtered, historical, monitor, min_region_pixels=300, max_region_fraction=0.9)
 
 
