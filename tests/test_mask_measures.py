@@ -44,7 +44,7 @@ WINDOWS = {
     "twice its size": of_window(128, 128),
     "five times, wide": of_window(160, 320),
     "twelve times, tall": of_window(768, 192),
-    "many pixels a logit": of_window(1200, 90, logits=4),  # 300, more than a byte counts to: several blocks
+    "many pixels a logit": of_window(90, 1200, logits=4),  # 300, more than a byte counts to: several blocks
     "whole one way only": of_window(100, 256),
     "a broken factor": of_window(150, 150),
     "a broken factor, wide": of_window(97, 331),

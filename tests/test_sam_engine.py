@@ -141,6 +141,28 @@ def test_masks_are_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str
     check_masks(engine_masks(demo_engine, image, settings), stock_masks(demo_model, image, settings))
 
 
+@pytest.mark.parametrize("window", ["square", "fewer pixels than cells", "hardly any pixels"])
+@pytest.mark.parametrize("min_mask_region_area", [0, 20, 10_000])
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_empty_masks_are_sams_own(
+    demo_engine: SamEngine,
+    demo_model: Sam,
+    monkeypatch: pytest.MonkeyPatch,
+    window: str,
+    min_mask_region_area: int,
+    crop_n_layers: int,
+) -> None:
+    # Where no stability is asked for, masks without a pixel stay, whose stability is 0 / 0; also in crops.
+    for model in (demo_engine._model, demo_model):
+        monkeypatch.setattr(model, "mask_threshold", 9.0)
+    settings = EVERYTHING | {"min_mask_region_area": min_mask_region_area, "crop_n_layers": crop_n_layers}
+    settings |= {"points_per_side": 2, "crop_nms_thresh": 1.0}
+    found = engine_masks(demo_engine, WINDOWS[window], settings)
+    if min_mask_region_area < 10_000:
+        assert sum(mask.area == 0 for mask in found) > 1
+    check_masks(found, stock_masks(demo_model, WINDOWS[window], settings))
+
+
 def test_masks_are_found_at_all(demo_engine: SamEngine) -> None:
     # Else the tests above would compare nothing.
     for window in ("square", "wide", "tall", "fewer pixels than cells"):
