@@ -1,6 +1,8 @@
 """Measures time and peak memory of a piece of work, and says where it was measured."""
 
 import csv
+import ctypes
+import gc
 import platform
 import subprocess
 import time
@@ -26,7 +28,7 @@ class Measured(NamedTuple):
 
 
 def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
-    """Run the work on the device to its end. Linux only: it reads peak memory from /proc.
+    """Run the work on the device to its end. Linux with glibc only.
 
     What the CPU spends on drawing blobs is not counted.
     """
@@ -34,6 +36,8 @@ def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
     if on_gpu:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would count as there already
     CLEAR.write_text("5")  # the peak begins anew
     before, drawing, started = _status("VmRSS"), drawing_seconds(), time.perf_counter()
     result = work()
