@@ -141,8 +141,8 @@ def test_masks_are_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str
     check_masks(engine_masks(demo_engine, image, settings), stock_masks(demo_model, image, settings))
 
 
-@pytest.mark.parametrize("window", ["square", "fewer pixels than cells", "hardly any pixels"])
-@pytest.mark.parametrize("min_mask_region_area", [0, 20, 10_000])
+@pytest.mark.parametrize("window", ["square", "hardly any pixels"])
+@pytest.mark.parametrize("min_mask_region_area", [0, 10_000])
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
 def test_empty_masks_are_sams_own(
     demo_engine: SamEngine,
@@ -161,6 +161,17 @@ def test_empty_masks_are_sams_own(
     if min_mask_region_area < 10_000:
         assert sum(mask.area == 0 for mask in found) > 1
     check_masks(found, stock_masks(demo_model, WINDOWS[window], settings))
+
+
+def test_empty_masks_far_inside_a_window_are_no_error(
+    demo_engine: SamEngine, demo_model: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Crops of the second layer begin further from the window's edge than they are high.
+    for model in (demo_engine._model, demo_model):
+        monkeypatch.setattr(model, "mask_threshold", 9.0)
+    settings = EVERYTHING | {"points_per_side": 1, "crop_n_layers": 2, "crop_nms_thresh": 1.0}
+    window = SCENE[:24, :24]
+    check_masks(engine_masks(demo_engine, window, settings), stock_masks(demo_model, window, settings))
 
 
 def test_masks_are_found_at_all(demo_engine: SamEngine) -> None:
