@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import config
-from devices import Batches, batch_size, resolve_device
+from devices import LARGEST_BATCH_BYTES, Batches, batch_size, resolve_device
 from tests.helpers import property_test
 from utils import EventError, UsageError
 
@@ -173,5 +173,5 @@ def test_batch_size_of_a_gpu(monkeypatch: pytest.MonkeyPatch, free: int, item: i
 
 
 def test_batch_size_of_a_cpu_is_what_its_caches_like() -> None:
-    assert batch_size(torch.device("cpu"), 1 << 20) == 128
+    assert batch_size(torch.device("cpu"), 1 << 20) == LARGEST_BATCH_BYTES["cpu"] >> 20
     assert batch_size(torch.device("cpu"), GIB) == 1
