@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BIAS_BYTES = 256 << 20  # of relative positions held at once; heads are taken in groups that stay below it
+# Of relative positions held at once: heads are taken in groups that stay below it. A GPU wants several heads to be
+# busy, a CPU one that is soon done with.
+BIAS_BYTES = {"cuda": 256 << 20, "cpu": 64 << 20}
 
 
 class FusedAttention(nn.Module):
@@ -30,7 +32,7 @@ class FusedAttention(nn.Module):
         batch, height, width, channels = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, h, N, d) each
-        group = max(1, BIAS_BYTES // (4 * batch * (height * width) ** 2))
+        group = max(1, BIAS_BYTES[x.device.type] // (4 * batch * (height * width) ** 2))
         attended = [
             F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q, height, width))
             for q, k, v in zip(query.split(group, 1), key.split(group, 1), value.split(group, 1), strict=True)

@@ -38,7 +38,7 @@ def test_a_fused_encoder_equals_the_stock_one(
     heads_at_once: int | None,
 ) -> None:
     if heads_at_once is not None:
-        monkeypatch.setattr(encoder_attention, "BIAS_BYTES", heads_at_once * 4 * batch * 16**2)
+        monkeypatch.setitem(encoder_attention.BIAS_BYTES, "cpu", heads_at_once * 4 * batch * 16**2)
     pixels = torch.randn(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(batch))
     expected, found = (encoded(encoder, pixels) for encoder in encoders)
     assert expected.std() > 0.1  # says something
@@ -57,7 +57,7 @@ def test_heads_in_groups_give_the_same_attention(monkeypatch: pytest.MonkeyPatch
         return own_bias(self, query, height, width)
 
     monkeypatch.setattr(FusedAttention, "_bias", bias)
-    monkeypatch.setattr(encoder_attention, "BIAS_BYTES", heads_at_once * 4 * 2 * 16**2)
+    monkeypatch.setitem(encoder_attention.BIAS_BYTES, "cpu", heads_at_once * 4 * 2 * 16**2)
     found = encoded(FusedAttention(attention, 4), tokens)
     assert sizes == {1: [1] * 4, 2: [2, 2], 3: [3, 1], 4: [4]}[heads_at_once]
     torch.testing.assert_close(found, encoded(attention, tokens), rtol=1e-5, atol=1e-5)
