@@ -16,14 +16,13 @@ import numpy as np
 
 import config
 from benchmarks.measure import Measured, append_rows, describe_environment
-from benchmarks.programs import SEED, Outcome, Weights, run_ours, run_reference
+from benchmarks.programs import SEED, TOLERANCE, Outcome, Weights, run_ours, run_reference
 from demo.scenes import SyntheticEvent, make_event
 from sam_engine import PRECISIONS, Execution
 from sam_models import MODEL_TYPES
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.csv"
 CATEGORY = 4  # of the scene: a fire
-TOLERANCE = 1e-4  # of the maps' equality
 
 
 def parse_arguments() -> argparse.Namespace:

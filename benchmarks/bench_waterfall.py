@@ -19,7 +19,7 @@ from torch import Tensor
 import config
 from benchmarks import reference
 from benchmarks.measure import append_rows, describe_environment, measure
-from benchmarks.programs import SEED, STAGE1_LIMITS, BlobDecoder, Weights, blobs_for, load
+from benchmarks.programs import SEED, STAGE1_LIMITS, TOLERANCE, BlobDecoder, Weights, blobs_for, load
 from demo.scenes import make_event
 from masks import Mask
 from prompt_decoder import Decoded, PromptDecoder
@@ -177,6 +177,7 @@ def main() -> None:
                 "host MiB": f"{took.host_bytes / 2**20:.0f}",
                 "device MiB": f"{took.device_bytes / 2**20:.0f}",
                 "largest deviation": f"{np.abs(changes - literal).max():.1e}",
+                "share within 1e-4": f"{np.mean(np.abs(changes - literal) <= TOLERANCE):.7f}",
             }
             print("  ".join(f"{column}: {value}" for column, value in row.items()), flush=True)
             rows.append(described | row)

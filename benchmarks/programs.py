@@ -24,6 +24,7 @@ from stage2_analysis import anomaly_map, filter_change_map
 from utils import Window
 
 SEED = 14  # of the scene, the random weights and the blobs
+TOLERANCE = 1e-4  # of the maps' equality
 STAGE1_LIMITS = (config.STAGE1_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
 STAGE2_LIMITS = (config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
 
