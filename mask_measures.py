@@ -70,10 +70,11 @@ class WindowScale:
             for scaled, length in zip(input_size, window_size, strict=True)
         )
 
-    def measure(self, logits: Tensor, threshold: float, offset: float) -> MaskMeasures:
+    def measure(self, logits: Tensor, threshold: float, offset: float, min_stability: float = 0) -> MaskMeasures:
         """Areas and boxes of n masks. `logits`: (n, L, L) float32. A pixel belongs to a mask above `threshold`.
 
-        Equal to counting in the interpolated mask, up to pixels that lie within rounding of a threshold.
+        Equal to counting in the interpolated mask, up to pixels that lie within rounding of a threshold. Masks that
+        cannot be as stable as `min_stability`, by what is settled already, are not looked at: their `area_high` is 0.
         """
         levels = (threshold - offset, threshold, threshold + offset)
         lowest, highest = self._extremes(logits)
@@ -81,14 +82,18 @@ class WindowScale:
         crossed = torch.zeros_like(lowest, dtype=torch.bool)
         for level in levels:
             crossed |= (lowest <= level + rounding) & (highest > level - rounding)
-        settled = [(lowest > level) & ~crossed for level in levels]
-        totals = self._total_of_settled(settled)
+        # As if all blocks that may reach the upper level did, and none of those that may miss the lower one.
+        most, least = self._areas([highest > levels[2] - rounding, lowest > levels[0] + rounding])
+        hopeless = most.double() < min_stability * (1 - 1e-6) * least.double()
+        crossed &= ~hopeless[:, None, None]
+        totals = self._total_of_settled([(lowest > level) & ~crossed for level in levels])
         mask, row, column = crossed.nonzero(as_tuple=True)
         step = max(1, PIXELS_AT_ONCE // (self._rows.weights.shape[1] * self._columns.weights.shape[1]))
         for block in zip(mask.split(step), row.split(step), column.split(step), strict=True):
             self._add_crossed(totals, logits, levels, *block)
         boxes = torch.stack([totals.columns[0], totals.rows[0], totals.columns[1], totals.rows[1]], dim=1)
-        return MaskMeasures(totals.areas[0], totals.areas[2], torch.where(boxes[:, 2:3] < 0, 0, boxes))
+        area_high = totals.areas[2].masked_fill(hopeless, 0)
+        return MaskMeasures(totals.areas[0], area_high, torch.where(boxes[:, 2:3] < 0, 0, boxes))
 
     def _extremes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Lowest and highest logit that each block depends on, (n, row blocks, column blocks) each."""
@@ -101,14 +106,17 @@ class WindowScale:
         return extremes[0], extremes[1]
 
     def _total_of_settled(self, settled: list[Tensor]) -> _Totals:
-        rows, columns = self._rows, self._columns
-        areas = [((inside.double() @ columns.length.double()) @ rows.length.double()).long() for inside in settled]
         spans = []
-        for inside, axis in ((settled[1].any(1), columns), (settled[1].any(2), rows)):
+        for inside, axis in ((settled[1].any(1), self._columns), (settled[1].any(2), self._rows)):
             first = torch.where(inside, axis.start, OUTSIDE).amin(1)
             last = torch.where(inside, axis.start + axis.length - 1, -1).amax(1)
             spans.append((first, last))
-        return _Totals(areas, *spans)
+        return _Totals(self._areas(settled), *spans)
+
+    def _areas(self, blocks: list[Tensor]) -> list[Tensor]:
+        """Pixels of the blocks that are true, (n,) int64 each. `blocks`: (n, row blocks, column blocks) bool each."""
+        heights, widths = self._rows.length.double(), self._columns.length.double()
+        return [((inside.double() @ widths) @ heights).long() for inside in blocks]
 
     def _add_crossed(
         self, totals: _Totals, logits: Tensor, levels: tuple[float, ...], mask: Tensor, row: Tensor, column: Tensor

@@ -183,7 +183,9 @@ class SamEngine:
         def find(batch: Tensor) -> _Candidates:
             with self._precision():
                 decoded: Decoded = self.decoder.decode(image, batch.to(self.device), settings.pred_iou_thresh)
-            measures = scale.measure(decoded.logits, threshold, settings.stability_score_offset)
+            measures = scale.measure(
+                decoded.logits, threshold, settings.stability_score_offset, settings.stability_score_thresh
+            )
             kept = ~is_box_near_crop_edge(measures.boxes, crop.box, whole)
             if settings.stability_score_thresh > 0:
                 kept &= measures.stability >= settings.stability_score_thresh
