@@ -6,6 +6,7 @@ Each part is timed from its call to its end, the device included; what host thre
 """
 
 import argparse
+import inspect
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -60,7 +61,10 @@ def parts_timed(parts: list[tuple[Any, str, str]], device: str) -> Iterator[dict
     seconds: dict[str, float] = defaultdict(float)
     with ExitStack() as patches:
         for owner, name, title in parts:
-            patches.enter_context(mock.patch.object(owner, name, timed(getattr(owner, name), title, seconds, device)))
+            part = timed(getattr(owner, name), title, seconds, device)
+            if isinstance(inspect.getattr_static(owner, name), staticmethod):
+                part = staticmethod(part)
+            patches.enter_context(mock.patch.object(owner, name, part))
         yield seconds
 
 

@@ -225,6 +225,31 @@ def test_a_mask_does_not_depend_on_those_measured_with_it(monkeypatch: pytest.Mo
             assert found.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("min_stability", [0.1, 0.4, 0.9])
+def test_only_masks_that_cannot_be_stable_enough_are_not_looked_at(window: str, min_stability: float) -> None:
+    geometry = WINDOWS[window]
+    logits = smooth_logits(geometry, masks=24, seed=6)
+    scale = WindowScale(geometry.logits, geometry.encoder, geometry.scaled, geometry.window, CPU)
+    expected, found = scale.measure(logits, 0, 1), scale.measure(logits, 0, 1, min_stability)
+    stable = expected.stability >= min_stability
+    assert torch.equal(found.stability >= min_stability, stable)
+    for some, all_of_them in zip(found, expected, strict=True):
+        assert torch.equal(some[stable], all_of_them[stable])
+
+
+def test_unstable_masks_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.full((1, 16, 16), -0.5)
+    logits[:, :4] = 0.5  # an edge at 0, and nothing above 1
+    crossed: list[int] = []
+    monkeypatch.setattr(WindowScale, "_add_crossed", lambda *arguments: crossed.append(len(arguments[4])))
+    scale = WindowScale(16, 64, (64, 64), (128, 128), CPU)
+    assert scale.measure(logits, 0, 1, min_stability=0.4).stability.tolist() == [0]
+    assert sum(crossed) == 0
+    scale.measure(logits, 0, 1)
+    assert sum(crossed) > 0
+
+
 def test_a_published_window_is_measured() -> None:
     # 2048 pixels from 256 logits by way of 1024, as SAM ViT-B's.
     geometry = of_window(2048, 2048, logits=256)
