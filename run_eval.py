@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import config
 from eval_metrics import Scores, average_scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
-from img_io import open_label, open_map
+from img_io import open_label
+from map_io import open_map
 from runs import run_events, run_script
 from utils import CATEGORIES, LOG, Event, EventError, fraction, list_events, positive_int, whole_file
 

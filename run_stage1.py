@@ -11,7 +11,8 @@ import config
 from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_by_quantile
 from feature_cache import FeatureCache
-from img_io import Image, is_current, open_event, open_image, read_window, write_preview, write_raster
+from img_io import Image, open_event, open_image, read_window
+from map_io import is_current, write_preview, write_raster
 from pipeline import BackgroundWriter, one_behind, read_ahead
 from raster_store import RasterStore
 from regions import WindowFeatures

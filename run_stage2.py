@@ -11,18 +11,9 @@ import config
 from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_anomaly_map
 from feature_cache import FeatureCache
-from img_io import (
-    Image,
-    Layer,
-    is_current,
-    open_event,
-    open_image,
-    open_map,
-    read_parameters,
-    read_window,
-    write_preview,
-    write_raster,
-)
+from gdal_files import Layer
+from img_io import Image, open_event, open_image, read_window
+from map_io import is_current, open_map, read_parameters, write_preview, write_raster
 from pipeline import BackgroundWriter, read_ahead
 from raster_store import RasterStore
 from regions import WindowFeatures

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 import config
 from demo.scenes import make_event
-from img_io import Georeference, write_raster
+from gdal_files import Georeference
+from map_io import write_raster
 from runs import run_script
 
 EPSG = 32633  # UTM 33 N

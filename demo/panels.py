@@ -8,7 +8,8 @@ import numpy as np
 
 import config
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, resize_nearest
-from img_io import open_image, open_label, open_map, read_window, write_picture
+from img_io import open_image, open_label, read_window
+from map_io import open_map, write_picture
 from raster_store import Raster, read_bands
 from runs import run_events, run_script
 from utils import Event, Window, list_events

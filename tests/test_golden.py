@@ -11,7 +11,8 @@ import pytest
 from osgeo import gdal
 
 import config
-from img_io import open_image, open_map
+from img_io import open_image
+from map_io import open_map
 from run_eval import CSV_COLUMNS
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process

@@ -14,7 +14,8 @@ import config
 import run
 import run_stage1
 import run_stage2
-from img_io import Georeference, open_map, write_raster
+from gdal_files import Georeference
+from map_io import open_map, write_raster
 from regions import WindowFeatures
 from sam_engine import SamEngine, ScaledImage
 from tests.helpers import whole

@@ -8,7 +8,8 @@ import pytest
 
 import config
 import run_eval
-from img_io import Georeference, write_raster
+from gdal_files import Georeference
+from map_io import write_raster
 from tests.scripts import CONTROL, FIRE, run_process
 
 

@@ -1,0 +1,51 @@
+"""GeoTIFFs as other programs write them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from osgeo import gdal, gdal_array, osr
+
+from gdal_files import Georeference
+from utils import EventError
+
+NOWHERE = Georeference()
+TRANSFORM = (500000.0, 0.5, 0.0, 4200000.0, 0.0, -0.5)
+
+
+def crs(code: int) -> osr.SpatialReference:
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(code)
+    return reference
+
+
+def write_tiff(
+    path: Path,
+    values: np.ndarray,
+    *options: str,
+    nodata: float | None = None,
+    change: Callable[[gdal.Dataset], object] | None = None,
+) -> Path:
+    """A GeoTIFF as other programs write it; `change` is done to it before it is closed."""
+    bands = np.atleast_3d(values)
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(values.dtype)
+    height, width, count = bands.shape
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, list(options))
+    for band in range(count):
+        dataset.GetRasterBand(band + 1).WriteArray(bands[:, :, band])
+        if nodata is not None:
+            dataset.GetRasterBand(band + 1).SetNoDataValue(nodata)
+    if change is not None:
+        change(dataset)
+    return path
+
+
+def refusal(path: Path, read: Callable[[Path], object]) -> str:
+    """The one line that a file is refused with, which names it."""
+    with pytest.raises(EventError) as refused:
+        read(path)
+    message = str(refused.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
