@@ -39,6 +39,15 @@ def _setting(name: str, default: Value, parse: Callable[[str], Value]) -> Value:
     return value
 
 
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
 def _path(name: str, default: Path) -> Path:
     return _setting(name, default, lambda text: Path(text).expanduser().absolute())
 
@@ -73,6 +82,21 @@ EVAL_CSV_NAME = "evaluation.csv"  # in the result root
 
 # --- Device ----------------------------------------------------------------------------------------------------------
 DEFAULT_DEVICE = _setting("DEFAULT_DEVICE", "cuda:0", str)
+
+# --- Input (docs/data.md) --------------------------------------------------------------------------------------------
+MIN_IMAGE_SIDE = _setting("MIN_IMAGE_SIDE", 64, int)  # pixels
+MAX_IMAGE_SIDE = _setting("MAX_IMAGE_SIDE", 100_000, int)  # pixels
+MAX_BLOCK_BYTES = _setting("MAX_BLOCK_BYTES", 512 << 20, int)  # of a tile or strip: it is read as a whole
+GRID_TOLERANCE = 0.5  # pixels that the corners of two dates may lie apart and still share their grid
+MAX_PIXEL_RATIO = 16  # between the pixel sizes of two dates
+RESAMPLING_SIDE = 2048  # of what is read at once to bring a date to another grid, pixels
+ALIGN_WINDOW = 512  # side of the windows that a shift is estimated in, pixels
+ALIGN_WINDOWS = 3  # of them along each side of the image
+STRETCH_MODES = ("auto", "minmax", "none")
+STRETCH = _setting("STRETCH", "auto", _one_of(*STRETCH_MODES))  # of images of more than 8 bits
+STRETCH_LOW_QUANTILE = _setting("STRETCH_LOW_QUANTILE", 0.02, float)  # of an event's values, becomes 0
+STRETCH_HIGH_QUANTILE = _setting("STRETCH_HIGH_QUANTILE", 0.98, float)  # becomes 255
+STRETCH_SAMPLE_SIDE = _setting("STRETCH_SAMPLE_SIDE", 1024, int)  # at most so many rows and columns of a date count
 
 # --- Regions, both stages (sections 3 and 4) -------------------------------------------------------------------------
 MAX_REGION_FRACTION = _setting("MAX_REGION_FRACTION", 0.9, float)  # of the window; larger regions are dropped

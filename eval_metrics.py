@@ -8,7 +8,7 @@ import numpy as np
 from skimage.morphology import closing, disk
 from skimage.transform import resize
 
-from quantiles import exact_quantile
+from quantiles import valid_quantile
 from raster_store import Raster, bands, read_bands
 from utils import Window
 
@@ -46,8 +46,11 @@ class ChangedPixels:
 
 
 def binarize_by_quantile(changes: Raster, quantile: float) -> ChangedPixels:
-    """Stage 1's binary map, with the quantile of the whole change map (float32) as its threshold."""
-    return ChangedPixels(changes, exact_quantile(lambda: read_bands(changes), quantile))
+    """Stage 1's binary map, with the quantile of the whole change map (float32) as its threshold.
+
+    Pixels that are NaN do not count in the quantile, and are not set.
+    """
+    return ChangedPixels(changes, valid_quantile(changes, quantile))
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def binarize_anomaly_map(
     Parameters
     ----------
     anomalies
-        The anomaly map, float32.
+        The anomaly map, float32. Pixels that are NaN are not set.
     threshold
         Pixels at or above it count; after min-max scaling of the map to [0, 1] if `normalize` is set.
     area_ratio
@@ -93,10 +96,10 @@ def binarize_anomaly_map(
     """
     sample = resize_nearest(anomalies, (closing_size, closing_size))
     if normalize:
-        lows, highs = zip(*((band.min(), band.max()) for band in read_bands(anomalies)), strict=True)
-        low, high = np.min(lows), np.max(highs)
+        low, high = _range(anomalies)
         sample = (sample - low) / (high - low if high > low else 1)
     closed = closing((sample >= threshold).astype(np.uint8), disk(closing_radius))
+    closed[np.isnan(sample)] = 0
     height, width = anomalies.shape
     used_rows, rows, row_counts = _nearest_used(closing_size, height)
     used_columns, columns, column_counts = _nearest_used(closing_size, width)
@@ -106,6 +109,14 @@ def binarize_anomaly_map(
     large = areas >= int(height * width * area_ratio)
     large[0] = False  # the background
     return BinaryMap(large[components], rows, columns)
+
+
+def _range(raster: Raster) -> tuple[np.float32, np.float32]:
+    """The least and the greatest value that is not NaN; infinite where there is none."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for band in read_bands(raster):
+        low, high = np.fmin(low, np.fmin.reduce(band, axis=None)), np.fmax(high, np.fmax.reduce(band, axis=None))
+    return low, high
 
 
 def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
@@ -135,15 +146,17 @@ def _nearest_used(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.unique(_nearest(old, new), return_inverse=True, return_counts=True)
 
 
-def score_binary_map(predicted: Raster, label: Raster, background_weight: float) -> Scores:
+def score_binary_map(predicted: Raster, scores: Raster, label: Raster, background_weight: float) -> Scores:
     """Recall, weighted precision and F1 of a binary map.
 
-    `predicted`: bool. `label`: integer, where values above 1 are anomalies, everything else background.
+    `predicted`: bool. `scores`: the float32 map it was made from; pixels that are NaN there do not count.
+    `label`: integer, where values above 1 are anomalies, everything else background.
     A false positive counts `background_weight` in the precision. Each score is 0 where its denominator is 0.
     """
     positives = true_positives = claims = 0
-    for found, truth in zip(read_bands(predicted), read_bands(label), strict=True):
-        anomaly = truth > 1
+    for claim, score, truth in zip(read_bands(predicted), read_bands(scores), read_bands(label), strict=True):
+        valid = ~np.isnan(score)
+        found, anomaly = claim & valid, (truth > 1) & valid
         positives += int(np.count_nonzero(anomaly))
         true_positives += int(np.count_nonzero(found & anomaly))
         claims += int(np.count_nonzero(found))

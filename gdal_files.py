@@ -1,12 +1,14 @@
 """Opens GeoTIFFs, and nothing else whatever a file claims to be, with one GDAL handle a thread."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from osgeo import gdal, osr
 
+import config
 from utils import EventError, Window
 
 gdal.UseExceptions()
@@ -15,6 +17,8 @@ gdal.UseExceptions()
 # windows, which takes seconds where SAM takes minutes.
 gdal.SetCacheMax(64 << 20)
 
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAX_BANDS = 100
 # What a file itself says of its place goes before what lies beside it.
 OPEN_OPTIONS = ["GEOREF_SOURCES=INTERNAL,PAM,WORLDFILE,TABFILE"]
 
@@ -61,12 +65,26 @@ class GeoTiff:
             dataset.GetMetadataItem("AREA_OR_POINT"),
         )
 
-    def read_array(self, source: gdal.Dataset | gdal.Band, *area: int) -> np.ndarray:
-        """The pixels of this file's dataset or one of its bands. Raises EventError where it is damaged or cut off."""
+    def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
+        """A window of some bands, (bands, h, w). `numbers`: from 1.
+
+        All bands at once, because files interleave them. Raises EventError where the file is damaged or cut off.
+        """
         try:
-            return source.ReadAsArray(*area)
+            values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
         except RuntimeError as error:
-            raise EventError(f"{self.path}: cannot be read, damaged or cut off ({error})") from None
+            raise self._damaged(error) from None
+        return values.reshape(len(numbers), window.height, window.width)
+
+    def read_mask(self, window: Window) -> np.ndarray:
+        """A window of the mask of the first band, (h, w) uint8: 0 where there is no data. Raises as `read_bands`."""
+        try:
+            return self.dataset.GetRasterBand(1).GetMaskBand().ReadAsArray(*window)
+        except RuntimeError as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: RuntimeError) -> EventError:
+        return EventError(f"{self.path}: cannot be read, damaged or cut off ({' '.join(str(error).split())})")
 
 
 class Layer(GeoTiff):
@@ -74,16 +92,46 @@ class Layer(GeoTiff):
 
     def read(self, window: Window) -> np.ndarray:
         """The pixels of a window, (h, w) of the file's type. Raises EventError where it is damaged or cut off."""
-        return self.read_array(self.dataset, *window)
+        return self.read_bands([1], window)[0]
 
 
 def _open(path: Path) -> gdal.Dataset:
+    mask = path.with_name(f"{path.name}.msk")
     try:
-        return gdal.OpenEx(
+        if mask.exists() and not _is_tiff(mask):  # GDAL would take whatever driver its content asks for
+            raise EventError(f"{mask}: is no TIFF, and would be taken for the mask of {path.name}; remove it")
+        dataset = gdal.OpenEx(
             str(path.absolute()),
             gdal.OF_RASTER | gdal.OF_READONLY,
             allowed_drivers=["GTiff"],
             open_options=OPEN_OPTIONS,
         )
-    except RuntimeError as error:
-        raise EventError(f"{path}: cannot be opened as a GeoTIFF ({error})") from None
+    except (RuntimeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise EventError(f"{path}: cannot be opened as a GeoTIFF ({reason})") from None
+    _check_size(path, dataset)
+    return dataset
+
+
+def _is_tiff(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in TIFF_MAGIC
+
+
+def _check_size(path: Path, dataset: gdal.Dataset) -> None:
+    """Refuse what a damaged or hostile header claims, before anything of that size is allocated."""
+    width, height, count = dataset.RasterXSize, dataset.RasterYSize, dataset.RasterCount
+    longest, most_bytes = config.MAX_IMAGE_SIDE, config.MAX_BLOCK_BYTES
+    if max(width, height) > longest:
+        raise EventError(f"{path}: {width} x {height} pixels; at most {longest} a side can be read; cut it into parts")
+    if not 0 < count <= MAX_BANDS:
+        raise EventError(f"{path}: {count} bands; between 1 and {MAX_BANDS} can be read")
+    band = dataset.GetRasterBand(1)
+    block_width, block_height = band.GetBlockSize()
+    interleaved = count if dataset.GetMetadataItem("INTERLEAVE", "IMAGE_STRUCTURE") == "PIXEL" else 1
+    claimed = block_width * block_height * interleaved * gdal.GetDataTypeSize(band.DataType) // 8
+    if claimed > most_bytes:
+        raise EventError(
+            f"{path}: stored in pieces of {block_width} x {block_height} pixels, {claimed >> 20} MiB each; "
+            f"at most {most_bytes >> 20} MiB can be read at once; tile it (gdal_translate -co TILED=YES)"
+        )

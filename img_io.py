@@ -1,96 +1,243 @@
-"""Reads images and labels of events: decides what is read, and how, and what is refused.
+"""Reads the images and the label of an event, all on one grid and as 8-bit RGB (docs/data.md)."""
 
-This version takes 8-bit RGB GeoTIFFs whose dates share one grid, and refuses everything else by name (docs/data.md).
-"""
-
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from osgeo import gdal, gdal_array
+from osgeo import gdal_array
 
-from gdal_files import GeoTiff, Layer
-from utils import EventError, Window, tile
+import config
+from alignment import estimate_shift
+from gdal_files import Georeference, GeoTiff, Layer
+from grids import Affine, largest_offset, map_to_other_grid, resample
+from image_files import ImageFile
+from stretch import Stretch, find_stretch
+from utils import Event, EventError, Window, notice
 
-BLOCK = 2048  # side of the windows that a whole raster is scanned by
-GRID_TOLERANCE = 0.5  # pixels that the corners of two dates may lie apart
+LEAST_SHIFT = 0.1  # pixels: less is not told from none
 
 
-class Image(GeoTiff):
-    """An open 8-bit RGB GeoTIFF."""
+class ImageOptions(NamedTuple):
+    """How images become 8-bit RGB on one grid: see utils.add_image_arguments."""
+
+    stretch: str = config.STRETCH  # one of config.STRETCH_MODES; only for images of more than 8 bits
+    bands: tuple[int, ...] | None = None  # numbers of those for red, green and blue, from 1; None: the first three
+    align_shift: float = 0.0  # pixels: shifts up to it are undone; 0: none is estimated
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "ImageOptions":
+        """The options of a command line."""
+        return cls(args.stretch, args.bands, args.align_shift)
 
 
-def open_image(path: Path) -> Image:
-    """Open an 8-bit RGB GeoTIFF. Raises EventError for any other file, and for one that holds nodata pixels."""
-    image = Image(path)
-    dataset = image.dataset
-    kinds = {gdal.GetDataTypeName(dataset.GetRasterBand(b + 1).DataType) for b in range(dataset.RasterCount)}
-    if dataset.RasterCount != 3 or kinds != {"Byte"}:
-        raise EventError(
-            f"{path}: {dataset.RasterCount} band(s) of {', '.join(sorted(kinds))}; only three 8-bit bands (RGB) can be "
-            "read; docs/data.md shows how to convert it"
+class Pixels(NamedTuple):
+    """A window of an image."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8; 0 where there is no data
+    valid: np.ndarray | None  # (H, W) bool, False where there is no data; None where there is some everywhere
+
+
+@dataclass(frozen=True)
+class Image:
+    """A date of an event, on the event's grid."""
+
+    file: ImageFile
+    shape: tuple[int, int]  # of the grid, height and width
+    stretch: Stretch | None  # None: 8 bits as they are
+    to_file: Affine | None = None  # where the grid's pixels lie in the file; None: as they are
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.file.path
+
+    @property
+    def may_lack_data(self) -> bool:
+        """Whether any pixel can be without data."""
+        return self.to_file is not None or self.file.may_lack_data
+
+
+@dataclass(frozen=True)
+class EventImages:
+    """All images of an event, on the grid of its reference image."""
+
+    historical: tuple[Image, ...]  # the reference image last
+    monitor: Image
+    parameters: dict[str, Any]  # what of the options had a part in it, for the maps' tags
+
+    @property
+    def reference(self) -> Image:
+        """The latest historical image."""
+        return self.historical[-1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the grid in pixels."""
+        return self.reference.shape
+
+    @property
+    def georeference(self) -> Georeference:
+        """Where the grid lies."""
+        return self.reference.file.georeference
+
+
+def event_shape(event: Event) -> tuple[int, int]:
+    """Height and width of an event's grid. Raises EventError where the reference image cannot be opened."""
+    return GeoTiff(event.reference).shape
+
+
+def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventImages:  # noqa: B008
+    """Open all images of an event.
+
+    Raises EventError, naming the files, where one cannot be read, and where pixel types, bands or places do not go
+    together.
+    """
+    files = [ImageFile(path, options.bands) for path in (*event.historical, event.monitor)]
+    reference = files[-2]
+    for file in files:
+        if (file.dtype, file.layout) != (reference.dtype, reference.layout):
+            described = " and ".join(f"{one.layout} of {one.dtype.name}" for one in (reference, file))
+            raise EventError(f"{reference.path} and {file.path}: differ, {described}; bring all dates to one form")
+    stretch = (
+        None
+        if reference.dtype == np.uint8
+        else find_stretch([file.sample(config.STRETCH_SAMPLE_SIDE) for file in files], options.stretch)
+    )
+    images = [Image(file, reference.shape, stretch, map_to_other_grid(reference, file)) for file in files]
+    for image in images:
+        _tell_of_resampling(image, reference)
+    shifts: dict[str, list[float]] = {}
+    if options.align_shift:
+        images = [_aligned(image, images[-2], options.align_shift, shifts) for image in images]
+    parameters = {
+        "bands": options.bands and list(options.bands),
+        "stretch": stretch and [options.stretch, *stretch],
+        "align_shift": options.align_shift,
+        "shifts": shifts,
+    }
+    return EventImages(tuple(images[:-1]), images[-1], parameters)
+
+
+def _tell_of_resampling(image: Image, reference: ImageFile) -> None:
+    if image.to_file is not None:
+        x, y = image.to_file(np.zeros(1), np.zeros(1))
+        steps = " x ".join(f"{step:.4g}" for step in image.to_file.steps)
+        notice(
+            f"{image.path}: resampled to the grid of {reference.path.name}, whose first pixel lies at ({x[0]:.1f}, "
+            f"{y[0]:.1f}) in it and is {steps} of its pixels large; corners lie up to "
+            f"{largest_offset(image.shape, image.to_file):.1f} pixels apart"
         )
-    if any(dataset.GetRasterBand(b + 1).GetMaskFlags() != gdal.GMF_ALL_VALID for b in range(3)):
-        _refuse_nodata(image)
+
+
+def _aligned(image: Image, reference: Image, limit: float, shifts: dict[str, list[float]]) -> Image:
+    """The image, shifted onto the reference where it is shifted by no more than `limit`; the shift joins `shifts`."""
+    if image is reference:
+        return image
+    shift = estimate_shift(_window_pairs(reference, image))
+    if shift is None:
+        notice(f"{image.path}: no shift against {reference.path.name} could be estimated; left as it is")
+        return image
+    size, described = np.hypot(*shift), f"({shift[0]:.2f}, {shift[1]:.2f}) pixels against {reference.path.name}"
+    if size > limit:
+        notice(f"{image.path}: seems shifted by {described}, beyond --align-shift {limit:g}; left as it is")
+    elif size >= LEAST_SHIFT:
+        notice(f"{image.path}: shifted by {described}; this is undone")
+        shifts[image.path.name] = list(shift)
+        return replace(image, to_file=_shifted(image.to_file, shift))
     return image
 
 
-def _refuse_nodata(image: Image) -> None:
-    for window in tile(*image.shape, BLOCK):
-        masks = [image.read_array(image.dataset.GetRasterBand(b + 1).GetMaskBand(), *window) for b in range(3)]
-        if not np.any(masks, axis=0).all():
-            raise EventError(
-                f"{image.path}: holds nodata pixels, which this version cannot leave out; crop the event to valid ones"
-            )
+def _shifted(to_file: Affine | None, shift: tuple[float, float]) -> Affine:
+    moved = Affine(shift[0], 1.0, 0.0, shift[1], 0.0, 1.0)
+    return moved if to_file is None else to_file.after(moved)
 
 
-def open_event(paths: Sequence[Path]) -> list[Image]:
-    """Open the images of one event. Raises EventError, naming both files, where two do not share their grid."""
-    images = [open_image(path) for path in paths]
-    for other in images[1:]:
-        _check_same_grid(images[0], other)
-    return images
-
-
-def _check_same_grid(first: Image, other: Image) -> None:
-    if first.shape != other.shape:
-        sizes = " and ".join(f"{width} x {height}" for height, width in (first.shape, other.shape))
-        raise EventError(f"{first.path} and {other.path}: sizes differ, {sizes}; warp them to one grid (gdalwarp)")
-    crs, transform = first.georeference[:2]
-    other_crs, other_transform = other.georeference[:2]
-    if crs is not None and other_crs is not None and not crs.IsSame(other_crs):
-        raise EventError(
-            f"{first.path} and {other.path}: CRSs differ, {crs.GetName()} and {other_crs.GetName()}; "
-            "warp them to one grid (gdalwarp)"
-        )
-    if transform is None or other_transform is None:
-        return
-    inverse = gdal.InvGeoTransform(transform)
-    if inverse is None:
-        raise EventError(f"{first.path}: its transform {transform} maps the image to a line; set it right (gdal_edit)")
+def _window_pairs(first: Image, second: Image) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Windows of two images, spread evenly, where both have data."""
     height, width = first.shape
-    for corner in ((0, 0), (width, 0), (0, height), (width, height)):
-        there = gdal.ApplyGeoTransform(inverse, *gdal.ApplyGeoTransform(other_transform, *corner))
-        apart = float(np.hypot(there[0] - corner[0], there[1] - corner[1]))
-        if apart > GRID_TOLERANCE:
-            raise EventError(
-                f"{first.path} and {other.path}: their grids lie {apart:.1f} pixels apart; "
-                "warp them to one grid (gdalwarp)"
-            )
+    side = min(config.ALIGN_WINDOW, height // 2, width // 2)  # half: windows that see the same cannot disagree
+    for y in np.linspace(0, height - side, config.ALIGN_WINDOWS).astype(int).tolist():
+        for x in np.linspace(0, width - side, config.ALIGN_WINDOWS).astype(int).tolist():
+            pair = [read_window(image, Window(x, y, side, side)) for image in (first, second)]
+            if all(pixels.valid is None or pixels.valid.mean() > 0.5 for pixels in pair):
+                yield pair[0].rgb, pair[1].rgb
 
 
-def read_window(image: Image, window: Window) -> np.ndarray:
-    """A window of an image, (H, W, 3) uint8 RGB. Raises EventError where the file is damaged or cut off."""
-    return np.ascontiguousarray(image.read_array(image.dataset, *window).transpose(1, 2, 0))
+def read_window(image: Image, window: Window) -> Pixels:
+    """A window of an image. Raises EventError where the file is damaged or cut off."""
+    if image.to_file is None:
+        values, valid = image.file.read(window)
+    else:
+        values = resample(lambda part: _with_gaps(image.file, part), image.file.shape, image.to_file, window)
+        has_data = ~np.isnan(values[..., 0])
+        valid = None if has_data.all() else has_data
+    rgb = _to_bytes(values) if image.stretch is None else image.stretch.to_bytes(values)
+    if valid is not None:
+        rgb[~valid] = 0
+    return Pixels(rgb, valid)
 
 
-def open_label(path: Path) -> Layer:
-    """Open a label raster, of any integer type. Raises EventError for several bands or other types."""
-    layer = Layer(path)
-    dataset = layer.dataset
-    kind = gdal_array.GDALTypeCodeToNumericTypeCode(dataset.GetRasterBand(1).DataType)
-    if dataset.RasterCount != 1 or not np.issubdtype(kind, np.integer):
-        raise EventError(
-            f"{path}: {dataset.RasterCount} band(s) of {np.dtype(kind).name}; a label is one band of integers"
-        )
-    return layer
+def valid_in_all(windows: Iterable[Pixels]) -> np.ndarray | None:
+    """Where all images of a window hold data, (H, W) bool; None: everywhere."""
+    partly = [pixels.valid for pixels in windows if pixels.valid is not None]
+    return np.logical_and.reduce(partly) if partly else None
+
+
+def _with_gaps(file: ImageFile, window: Window) -> np.ndarray:
+    """Values of a file, (h, w, 3) float32, NaN where there is no data."""
+    values, valid = file.read(window)
+    values = values.astype(np.float32)
+    if valid is not None:
+        values[~valid] = np.nan
+    return values
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """8-bit values, which resampling may have made fractions of."""
+    return values if values.dtype == np.uint8 else np.rint(np.nan_to_num(values)).astype(np.uint8)
+
+
+class Label(Layer):
+    """An open label, on the grid of its event: value 0 where the monitor image does not reach."""
+
+    def __init__(self, event_label: Path, grid: GeoTiff, to_label: Affine | None) -> None:
+        """Open the file. `to_label`: where the grid's pixels lie in it; None: as they are."""
+        super().__init__(event_label)
+        self._own_shape, self._to_label = self.shape, to_label
+        self.shape = grid.shape
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) of the file's type. Raises EventError where it is damaged or cut off."""
+        if self._to_label is None:
+            return super().read(window)
+        height, width = self._own_shape
+        rows, columns = np.mgrid[window.y : window.y + window.height, window.x : window.x + window.width] + 0.5
+        x, y = (np.floor(there).astype(int) for there in self._to_label(columns, rows))
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if not inside.any():
+            return np.zeros(inside.shape, int)
+        left, top = int(x[inside].min()), int(y[inside].min())
+        part = Window(left, top, int(x[inside].max()) + 1 - left, int(y[inside].max()) + 1 - top)
+        values = np.zeros(inside.shape, int)
+        values[inside] = super().read(part)[y[inside] - top, x[inside] - left]
+        return values
+
+
+def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
+    """Open the label of an event that has one.
+
+    `shift`: what `--align-shift` undid of the monitor image, if anything. Raises EventError where the file is not one
+    band of integers on the grid of the monitor image.
+    """
+    reference, monitor, label = (GeoTiff(path) for path in (event.reference, event.monitor, event.label) if path)
+    bands = label.dataset.RasterCount
+    kind = gdal_array.GDALTypeCodeToNumericTypeCode(label.dataset.GetRasterBand(1).DataType)
+    if bands != 1 or not np.issubdtype(kind, np.integer):
+        raise EventError(f"{label.path}: {bands} band(s) of {np.dtype(kind).name}; a label is one band of integers")
+    if map_to_other_grid(monitor, label) is not None:
+        raise EventError(f"{label.path} and {monitor.path}: differ in their grids; a label is on the monitor image's")
+    to_monitor = map_to_other_grid(reference, monitor)
+    return Label(label.path, reference, _shifted(to_monitor, shift) if shift else to_monitor)

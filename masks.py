@@ -31,6 +31,10 @@ class Mask:
         x, y = self.box.x, self.box.y
         return x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]), y + int(rows[-1])
 
+    def within(self, valid: np.ndarray) -> "Mask":
+        """The mask's pixels where `valid`, (H, W) bool of the whole window, holds."""
+        return Mask.of(self.pixels & valid[self.box.slices], self.box.x, self.box.y)
+
     def full(self, window_size: tuple[int, int]) -> np.ndarray:
         """The mask as an array of the window's size, (H, W) bool."""
         pixels = np.zeros(window_size, bool)

@@ -1,8 +1,10 @@
 """The exact quantile of more values than memory holds, equal bit for bit to NumPy's of all of them at once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+
+from raster_store import Raster, read_bands
 
 HALF = 16  # bits: few enough to count every number of so many
 # Before this release NumPy rounded the quantile, and with it the index into the sorted values, to their float32.
@@ -23,6 +25,22 @@ def exact_quantile(bands: Callable[[], Iterable[np.ndarray]], quantile: float) -
     rank, next_rank, weight = _neighbours(int(counts.sum()), quantile)
     before, after = _values_of_ranks(bands, counts, (rank, next_rank))
     return _interpolate(before, after, weight) + np.float32(0)
+
+
+def valid_quantile(raster: Raster, quantile: float) -> np.float32:
+    """The exact quantile of those pixels of a float32 raster that are not NaN; NaN where all are."""
+
+    def valid_bands() -> Iterator[np.ndarray]:
+        for band in read_bands(raster):
+            missing = np.isnan(band)
+            if not missing.any():
+                yield band
+            elif not missing.all():
+                yield band[~missing]
+
+    if next(valid_bands(), None) is None:
+        return np.float32(np.nan)
+    return exact_quantile(valid_bands, quantile)
 
 
 def _keys(values: np.ndarray) -> np.ndarray:

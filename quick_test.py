@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 # The project's own modules need the packages that `check_packages` looks for, so they are imported after it.
 if TYPE_CHECKING:
+    from img_io import EventImages, Pixels
     from sam_engine import SamEngine
-    from utils import Event
+    from utils import Event, Window
 
 WINDOW_SIZE = 1024
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
@@ -54,10 +55,11 @@ def _numbers(version: str) -> list[int]:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     from engine_options import add_sam_arguments
-    from utils import add_data_arguments
+    from utils import add_data_arguments, add_image_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_arguments(parser)
+    add_image_arguments(parser)
     add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -96,23 +98,35 @@ def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
     return listing.events[0]
 
 
-def run_window(event: "Event", engine: "SamEngine") -> None:
-    """Take the first window of an event through both stages. Raises SetupError where the scores make no sense."""
+def first_window_with_data(images: "EventImages") -> tuple["Window", list["Pixels"]]:
+    """The first window in which any pixel holds data in all dates, and all dates' pixels there. Raises SetupError."""
+    from img_io import read_window, valid_in_all
+    from utils import tile
+
+    for window in tile(*images.shape, WINDOW_SIZE):
+        pixels = [read_window(image, window) for image in (*images.historical, images.monitor)]
+        valid = valid_in_all(pixels)
+        if valid is None or valid.any():
+            return window, pixels
+    raise SetupError(f"{images.reference.path}: no pixel holds data in all dates of this event")
+
+
+def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) -> None:
+    """Take the first window with data through both stages. Raises SetupError where the scores make no sense."""
     import numpy as np
 
     import config
-    from img_io import open_event, read_window
+    from img_io import ImageOptions, open_event, valid_in_all
     from raster_store import MemoryRaster
     from stage1_analysis import change_map
     from stage2_analysis import anomaly_map, filter_change_map
-    from utils import Window, tile
+    from utils import Window
 
-    images = open_event([*event.historical, event.monitor])
-    window = tile(*images[0].shape, WINDOW_SIZE)[0]
+    images = open_event(event, ImageOptions.of(args))
+    window, pixels = first_window_with_data(images)
     print(f"event {event.name}: {len(event.historical)} historical images, label: {event.label is not None}, {window}")
-    pixels = [read_window(image, window) for image in images]
-    features = engine.encode([engine.scale(image) for image in pixels])
-    masks = [engine.generate_masks(pixels[i], features[i], config.STAGE1_SAM_PARAMS).collect() for i in (-2, -1)]
+    features = engine.encode([engine.scale(of_image.rgb) for of_image in pixels])
+    masks = [engine.generate_masks(pixels[i].rgb, features[i], config.STAGE1_SAM_PARAMS).collect() for i in (-2, -1)]
     changes = change_map(
         features[-2],
         features[-1],
@@ -120,6 +134,7 @@ def run_window(event: "Event", engine: "SamEngine") -> None:
         masks[1],
         config.STAGE1_MIN_MASK_PIXELS,
         config.MAX_REGION_FRACTION,
+        valid_in_all(pixels),
     )
     whole = Window(0, 0, window.width, window.height)
     filtered = filter_change_map(MemoryRaster(changes), config.STAGE2_CHANGE_MAP_QUANTILE).read(whole)
@@ -129,8 +144,9 @@ def run_window(event: "Event", engine: "SamEngine") -> None:
     print(f"masks: {len(masks[0])} of the reference image, {len(masks[1])} of the monitor image")
     print(f"features {tuple(features[-1].embedding.shape)} on {features[-1].embedding.device}")
     for name, scores in (("change map", changes), ("anomaly map", anomalies)):
-        print(f"{name} {scores.shape} {scores.dtype}, {scores.min():.4f} to {scores.max():.4f}")
-        if not (np.isfinite(scores).all() and scores.min() >= -1e-6 and scores.max() <= 2):
+        low, high = np.nanmin(scores), np.nanmax(scores)
+        print(f"{name} {scores.shape} {scores.dtype}, {low:.4f} to {high:.4f}")
+        if not (low >= -1e-6 and high <= 2 and np.isnan(scores).sum() == np.isnan(changes).sum()):
             raise SetupError(f"the {name} holds scores that cannot be; report this with the lines above")
 
 
@@ -152,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         engine = check_weights(args)
         with tempfile.TemporaryDirectory() as scratch:
-            run_window(find_event(args, Path(scratch)), engine)
+            run_window(find_event(args, Path(scratch)), engine, args)
     except (SetupError, AnomalyCDError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

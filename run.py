@@ -9,10 +9,10 @@ import run_stage1
 import run_stage2
 from engine_options import add_sam_arguments, load_engine
 from feature_cache import FeatureCache
-from img_io import open_image
+from img_io import ImageOptions, event_shape
 from runs import run_events, run_script
 from sam_engine import SamEngine
-from utils import Event, add_data_arguments, list_events, positive_int
+from utils import Event, add_data_arguments, add_image_arguments, list_events, positive_int
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -48,6 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=config.STAGE1_PATCH_SIZE,
         help="side of a stage 1 window in pixels (default: %(default)s)",
     )
+    add_image_arguments(parser)
     add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -59,17 +60,22 @@ def process_event(
 
     What stage 1 encodes, in windows that stage 2 has too, is not encoded again.
     """
+    options = ImageOptions.of(args)
     folder1, folder2 = args.stage1_root / event.name, args.stage2_root / event.name
     args.stage1_root.mkdir(parents=True, exist_ok=True)
-    shared = run_stage2.event_windows(open_image(event.monitor).shape) if args.stage == "all" else []
+    shared = run_stage2.event_windows(event_shape(event)) if args.stage == "all" else []
     reasons = []
     with FeatureCache(args.stage1_root, shared) as cache:
         if args.stage != "2":
             skip = not args.no_skip_existing_stage1
-            reasons.append(run_stage1.process_event(event, engine, folder1, args.patch_size, skip, window_done, cache))
+            reasons.append(
+                run_stage1.process_event(event, engine, folder1, options, args.patch_size, skip, window_done, cache)
+            )
         if args.stage != "1":
             stage1_path, skip = folder1 / config.CHANGE_MAP_NAME, args.skip_existing_stage2
-            reasons.append(run_stage2.process_event(event, engine, stage1_path, folder2, skip, window_done, cache))
+            reasons.append(
+                run_stage2.process_event(event, engine, stage1_path, folder2, options, skip, window_done, cache)
+            )
     given = [reason for reason in reasons if reason is not None]
     return " and ".join(given) if len(given) == len(reasons) else None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import config
 from eval_metrics import Scores, average_scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from img_io import open_label
-from map_io import open_map
+from map_io import open_map, read_parameters
 from runs import run_events, run_script
 from utils import CATEGORIES, LOG, Event, EventError, fraction, list_events, positive_int, whole_file
 
@@ -88,13 +88,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def evaluate_event(event: Event, label_path: Path, args: argparse.Namespace) -> Result:
+def evaluate_event(event: Event, args: argparse.Namespace) -> Result:
     """Score both stages' maps of one event against its label."""
     folder = args.result_root / event.name
     filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
-    label = open_label(label_path)
+    made_with = read_parameters(folder / config.ANOMALY_MAP_NAME) or {}
+    label = open_label(event, made_with.get("shifts", {}).get(event.monitor.name))
     if not filtered.shape == anomalies.shape == label.shape:
-        raise EventError(f"{label_path} and the maps in {folder}: sizes differ; run both stages on these images again")
+        raise EventError(f"{label.path} and the maps in {folder}: sizes differ; run both stages on these images again")
     binary = binarize_anomaly_map(
         anomalies,
         args.stage2_threshold,
@@ -103,10 +104,11 @@ def evaluate_event(event: Event, label_path: Path, args: argparse.Namespace) -> 
         config.EVAL_CLOSING_RADIUS,
         args.normalize_anomaly_map,
     )
+    changed = binarize_by_quantile(filtered, args.quantile_threshold)
     return Result(
         event,
-        score_binary_map(binarize_by_quantile(filtered, args.quantile_threshold), label, args.background_weight),
-        score_binary_map(binary, label, args.background_weight),
+        score_binary_map(changed, filtered, label, args.background_weight),
+        score_binary_map(binary, anomalies, label, args.background_weight),
     )
 
 
@@ -151,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return "a normal control, not evaluated"
         if event.label is None:
             return "no label, not evaluated"
-        results.append(evaluate_event(event, event.label, args))
+        results.append(evaluate_event(event, args))
         return None
 
     summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")

@@ -11,7 +11,7 @@ import config
 from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_by_quantile
 from feature_cache import FeatureCache
-from img_io import Image, open_event, open_image, read_window
+from img_io import EventImages, ImageOptions, Pixels, event_shape, open_event, read_window, valid_in_all
 from map_io import is_current, write_preview, write_raster
 from pipeline import BackgroundWriter, one_behind, read_ahead
 from raster_store import RasterStore
@@ -19,7 +19,7 @@ from regions import WindowFeatures
 from runs import run_events, run_script
 from sam_engine import PendingMasks, SamEngine, ScaledImage
 from stage1_analysis import change_map
-from utils import Event, Window, add_data_arguments, file_sizes, list_events, positive_int, tile
+from utils import Event, Window, add_data_arguments, add_image_arguments, file_sizes, list_events, positive_int, tile
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -44,6 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=True,
         help="leave events alone whose change map is there, whole and made with the same parameters (default: skip)",
     )
+    add_image_arguments(parser)
     add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -51,17 +52,30 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 class FoundMasks(NamedTuple):
     """The two images of a window, encoded, and their masks, which may still be cleaned on other threads."""
 
-    window: Window
+    valid: np.ndarray | None  # (H, W) bool, where both hold data; None: everywhere
     reference: WindowFeatures
     monitor: WindowFeatures
     reference_masks: PendingMasks
     monitor_masks: PendingMasks
+
+    def score(self) -> np.ndarray:
+        """The window's change map, (H, W) float32."""
+        return change_map(
+            self.reference,
+            self.monitor,
+            self.reference_masks.collect(),
+            self.monitor_masks.collect(),
+            config.STAGE1_MIN_MASK_PIXELS,
+            config.MAX_REGION_FRACTION,
+            self.valid,
+        )
 
 
 def process_event(
     event: Event,
     engine: SamEngine,
     folder: Path,
+    options: ImageOptions,
     patch_size: int,
     skip_existing: bool,
     window_done: Callable[[], object],
@@ -72,58 +86,61 @@ def process_event(
     `folder`: for the event's outputs. `cache`: keeps the features of both images for stage 2.
     """
     path = folder / config.CHANGE_MAP_NAME
-    parameters = engine.provenance | {
-        "images": file_sizes([event.reference, event.monitor]),
-        "patch_size": patch_size,
-        "sam_params": config.STAGE1_SAM_PARAMS,
-        "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,
-        "max_region_fraction": config.MAX_REGION_FRACTION,
-    }
-    reference, monitor = open_event([event.reference, event.monitor])
-    if skip_existing and is_current(path, reference.shape, parameters):
+    images = open_event(event, options)
+    parameters = (
+        engine.provenance
+        | images.parameters
+        | {
+            "images": file_sizes([event.reference, event.monitor]),
+            "patch_size": patch_size,
+            "sam_params": config.STAGE1_SAM_PARAMS,
+            "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,
+            "max_region_fraction": config.MAX_REGION_FRACTION,
+        }
+    )
+    if skip_existing and is_current(path, images.shape, parameters):
         return "its change map exists"
-    with RasterStore(folder.with_name(f".{folder.name}.{config.CHANGE_MAP_NAME}.store"), reference.shape) as changes:
+    with RasterStore(folder.with_name(f".{folder.name}.{config.CHANGE_MAP_NAME}.store"), images.shape) as changes:
         with BackgroundWriter(changes) as writer:
-            for found in one_behind(find_masks(engine, (reference, monitor), patch_size, cache)):
-                scores = change_map(
-                    found.reference,
-                    found.monitor,
-                    found.reference_masks.collect(),
-                    found.monitor_masks.collect(),
-                    config.STAGE1_MIN_MASK_PIXELS,
-                    config.MAX_REGION_FRACTION,
-                )
-                writer.write(found.window, scores)
+            for window, found in one_behind(find_masks(engine, images, patch_size, cache)):
+                no_data = np.full((window.height, window.width), np.nan, np.float32)
+                writer.write(window, no_data if found is None else found.score())
                 window_done()
         write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))
-        write_raster(path, changes, reference.georeference, parameters)
+        write_raster(path, changes, images.georeference, parameters)
     return None
 
 
 def find_masks(
-    engine: SamEngine, images: tuple[Image, Image], patch_size: int, cache: FeatureCache | None
-) -> Iterator[FoundMasks]:
-    """Encode every window of both images and start on their masks."""
+    engine: SamEngine, images: EventImages, patch_size: int, cache: FeatureCache | None
+) -> Iterator[tuple[Window, FoundMasks | None]]:
+    """Encode every window of reference and monitor image and start on their masks; None where neither can be scored."""
+    pair = (images.reference, images.monitor)
 
-    def read(window: Window) -> tuple[list[np.ndarray], list[ScaledImage]]:
-        pixels = [read_window(image, window) for image in images]
-        return pixels, [engine.scale(of_image) for of_image in pixels]
+    def read(window: Window) -> tuple[list[Pixels], np.ndarray | None, list[ScaledImage]]:
+        pixels = [read_window(image, window) for image in pair]
+        valid = valid_in_all(pixels)
+        skipped = valid is not None and not valid.any()
+        return pixels, valid, [] if skipped else [engine.scale(of_image.rgb) for of_image in pixels]
 
-    for window, (pixels, scaled) in read_ahead(read, tile(*images[0].shape, patch_size)):
+    for window, (pixels, valid, scaled) in read_ahead(read, tile(*images.shape, patch_size)):
+        if not scaled:
+            yield window, None
+            continue
         features = engine.encode(scaled)
         if cache is not None:
-            for image, of_image in zip(images, features, strict=True):
+            for image, of_image in zip(pair, features, strict=True):
                 cache.keep(image.path, window, of_image)
         masks = [
-            engine.generate_masks(of_image, its_features, config.STAGE1_SAM_PARAMS)
+            engine.generate_masks(of_image.rgb, its_features, config.STAGE1_SAM_PARAMS)
             for of_image, its_features in zip(pixels, features, strict=True)
         ]
-        yield FoundMasks(window, features[0], features[1], masks[0], masks[1])
+        yield window, FoundMasks(valid, features[0], features[1], masks[0], masks[1])
 
 
 def count_windows(event: Event, patch_size: int) -> int:
     """How many windows stage 1 takes an event in."""
-    return len(tile(*open_image(event.reference).shape, patch_size))
+    return len(tile(*event_shape(event), patch_size))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,7 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listing,
         lambda event: count_windows(event, args.patch_size),
         lambda event, window_done: process_event(
-            event, engine, args.output_root / event.name, args.patch_size, args.skip_existing, window_done
+            event,
+            engine,
+            args.output_root / event.name,
+            ImageOptions.of(args),
+            args.patch_size,
+            args.skip_existing,
+            window_done,
         ),
     ).exit_code
 

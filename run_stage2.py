@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +13,15 @@ from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_anomaly_map
 from feature_cache import FeatureCache
 from gdal_files import Layer
-from img_io import Image, open_event, open_image, read_window
+from img_io import EventImages, Image, ImageOptions, event_shape, open_event, read_window, valid_in_all
 from map_io import is_current, open_map, read_parameters, write_preview, write_raster
 from pipeline import BackgroundWriter, read_ahead
-from raster_store import RasterStore
+from raster_store import Raster, RasterStore, bands
 from regions import WindowFeatures
 from runs import run_events, run_script
 from sam_engine import SamEngine, ScaledImage
 from stage2_analysis import FilteredMap, anomaly_map, filter_change_map
-from utils import LOG, Event, EventError, Window, add_data_arguments, file_sizes, list_events, tile
+from utils import LOG, Event, EventError, Window, add_data_arguments, add_image_arguments, file_sizes, list_events, tile
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -44,6 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="leave events alone whose maps are there, whole and made with the same parameters (default: recompute)",
     )
+    add_image_arguments(parser)
     add_sam_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -56,11 +58,14 @@ def event_windows(shape: tuple[int, int]) -> list[Window]:
 
 def count_windows(event: Event) -> int:
     """How many windows stage 2 takes an event in."""
-    return len(event_windows(open_image(event.monitor).shape))
+    return len(event_windows(event_shape(event)))
 
 
-def open_change_map(path: Path, event: Event, shape: tuple[int, int], engine: SamEngine) -> Layer:
-    """Stage 1's change map of an event. Raises EventError where it is missing or belongs to other images."""
+def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with: dict[str, Any]) -> Layer:
+    """Stage 1's change map of an event. Raises EventError where it is missing or belongs to other images.
+
+    `made_with`: what stage 2 runs with; where stage 1 ran with something else, a warning says so.
+    """
     if not path.exists():
         raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
     changes = open_map(path)
@@ -68,8 +73,9 @@ def open_change_map(path: Path, event: Event, shape: tuple[int, int], engine: Sa
         sizes = " and ".join(f"{width} x {height}" for height, width in (changes.shape, shape))
         raise EventError(f"{path} and {event.monitor}: sizes differ, {sizes}; run stage 1 again")
     recorded = read_parameters(path)
-    if recorded is not None and not engine.provenance.items() <= recorded.items():
-        LOG.warning("%s: was made with other SAM weights or precision than stage 2 runs with", path)
+    other = sorted(key for key, value in made_with.items() if recorded is not None and recorded.get(key) != value)
+    if other:
+        LOG.warning("%s: was made with another %s than stage 2 runs with", path, ", ".join(other))
     return changes
 
 
@@ -78,6 +84,7 @@ def process_event(
     engine: SamEngine,
     stage1_path: Path,
     folder: Path,
+    options: ImageOptions,
     skip_existing: bool,
     window_done: Callable[[], object],
     cache: FeatureCache | None = None,
@@ -86,10 +93,10 @@ def process_event(
 
     `stage1_path`: the event's change map. `folder`: for the event's outputs. `cache`: what stage 1 encoded just now.
     """
-    images = open_event([*event.historical, event.monitor])
-    shape = images[-1].shape
-    stage1_map = open_change_map(stage1_path, event, shape, engine)
-    parameters: dict[str, Any] = engine.provenance | {
+    images = open_event(event, options)
+    made_with = engine.provenance | images.parameters
+    stage1_map = open_change_map(stage1_path, event, images.shape, made_with)
+    parameters: dict[str, Any] = made_with | {
         "images": file_sizes([*event.historical, event.monitor]),
         "stage1": read_parameters(stage1_path),
         "change_map_quantile": config.STAGE2_CHANGE_MAP_QUANTILE,
@@ -98,22 +105,16 @@ def process_event(
         "max_region_fraction": config.MAX_REGION_FRACTION,
     }
     filtered_path, anomaly_path = folder / config.FILTERED_MAP_NAME, folder / config.ANOMALY_MAP_NAME
-    if skip_existing and all(is_current(path, shape, parameters) for path in (filtered_path, anomaly_path)):
+    if skip_existing and all(is_current(path, images.shape, parameters) for path in (filtered_path, anomaly_path)):
         return "its anomaly map exists"
-    filtered = filter_change_map(stage1_map, config.STAGE2_CHANGE_MAP_QUANTILE)
-    with RasterStore(folder.with_name(f".{folder.name}.{config.ANOMALY_MAP_NAME}.store"), shape) as anomalies:
+    with (
+        changes_with_data(stage1_map, images, scratch(folder, "changes")) as changes,
+        RasterStore(scratch(folder, "store"), images.shape) as anomalies,
+    ):
+        filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
         with BackgroundWriter(anomalies) as writer:
-            for window, changes, features in encode_windows(engine, images, filtered, cache):
-                writer.write(
-                    window,
-                    anomaly_map(
-                        changes,
-                        features[:-1],
-                        features[-1],
-                        config.STAGE2_MIN_MASK_PIXELS,
-                        config.MAX_REGION_FRACTION,
-                    ),
-                )
+            for window, changes_there, features in encode_windows(engine, images, filtered, cache):
+                writer.write(window, score_window(changes_there, features))
                 window_done()
         binary = binarize_anomaly_map(
             anomalies,
@@ -123,10 +124,29 @@ def process_event(
             config.EVAL_CLOSING_RADIUS,
         )
         write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
-        georeference = open_image(event.reference).georeference
-        write_raster(filtered_path, filtered, georeference, parameters)
-        write_raster(anomaly_path, anomalies, georeference, parameters)
+        write_raster(filtered_path, filtered, images.georeference, parameters)
+        write_raster(anomaly_path, anomalies, images.georeference, parameters)
     return None
+
+
+def scratch(folder: Path, what: str) -> Path:
+    """A hidden file to work on beside an event's output folder."""
+    return folder.with_name(f".{folder.name}.{config.ANOMALY_MAP_NAME}.{what}")
+
+
+@contextmanager
+def changes_with_data(changes: Raster, images: EventImages, path: Path) -> Iterator[Raster]:
+    """A change map that is NaN wherever a date holds no data; where any can lack some, in a file at `path`."""
+    dates = [image for image in (*images.historical, images.monitor) if image.may_lack_data]
+    if not dates:
+        yield changes
+        return
+    with RasterStore(path, changes.shape) as combined:
+        for window in bands(changes.shape):
+            values = changes.read(window)
+            valid = valid_in_all(read_window(image, window) for image in dates)
+            combined.write(window, values if valid is None else np.where(valid, values, np.float32(np.nan)))
+        yield combined
 
 
 class EncodedWindow(NamedTuple):
@@ -134,28 +154,40 @@ class EncodedWindow(NamedTuple):
 
     window: Window
     changes: np.ndarray  # (h, w) float32, of the filtered change map
-    features: list[WindowFeatures]  # of all dates, the monitor image last
+    features: list[WindowFeatures]  # of all dates, the monitor image last; none where no pixel holds data
+
+
+def score_window(changes: np.ndarray, features: list[WindowFeatures]) -> np.ndarray:
+    """The anomaly map of a window, (H, W) float32."""
+    if not features:
+        return changes
+    return anomaly_map(changes, features[:-1], features[-1], config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
 
 
 def encode_windows(
-    engine: SamEngine, images: list[Image], filtered: FilteredMap, cache: FeatureCache | None
+    engine: SamEngine, images: EventImages, filtered: FilteredMap, cache: FeatureCache | None
 ) -> Iterator[EncodedWindow]:
     """Encode every window of all dates, but for what the cache has."""
+    dates = (*images.historical, images.monitor)
 
     def is_kept(image: Image, window: Window) -> bool:
         return cache is not None and cache.has(image.path, window)
 
     def read(window: Window) -> tuple[np.ndarray, list[ScaledImage]]:
-        missing = [image for image in images if not is_kept(image, window)]
-        return filtered.read(window), [engine.scale(read_window(image, window)) for image in missing]
+        changes = filtered.read(window)
+        missing = [] if np.isnan(changes).all() else [image for image in dates if not is_kept(image, window)]
+        return changes, [engine.scale(read_window(image, window).rgb) for image in missing]
 
-    for window, (changes, scaled) in read_ahead(read, event_windows(images[-1].shape)):
+    for window, (changes, scaled) in read_ahead(read, event_windows(images.shape)):
+        if np.isnan(changes).all():
+            yield EncodedWindow(window, changes, [])
+            continue
         encoded = iter(engine.encode(scaled))
         features = [
             cache.get(image.path, window, engine.device)
             if cache is not None and is_kept(image, window)
             else next(encoded)
-            for image in images
+            for image in dates
         ]
         yield EncodedWindow(window, changes, features)
 
@@ -174,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             engine,
             args.stage1_root / event.name / config.CHANGE_MAP_NAME,
             args.output_root / event.name,
+            ImageOptions.of(args),
             args.skip_existing,
             window_done,
         ),

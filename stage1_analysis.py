@@ -15,6 +15,7 @@ def change_map(
     monitor_masks: Sequence[Mask],
     min_mask_pixels: int,
     max_region_fraction: float,
+    valid: np.ndarray | None = None,
 ) -> np.ndarray:
     """How much every pixel's regions changed between the two images of a window.
 
@@ -27,23 +28,36 @@ def change_map(
         zeros.
     min_mask_pixels, max_region_fraction
         Masks with fewer pixels, or covering more than this share of the window, are dropped.
+    valid
+        (H, W) bool, where both images hold data, at least one pixel; None: everywhere. Other pixels count neither in
+        the masks nor in the window.
 
     Returns
     -------
-    (H, W) float32 in [0, 1], 0 where no mask remains: the maximum of the maps painted from either mask set.
+    (H, W) float32 in [0, 1], 0 where no mask remains: the maximum of the maps painted from either mask set. NaN where
+    there is no data.
 
     """
-    most_pixels = max_region_fraction * reference.window_size[0] * reference.window_size[1]
+    pixels = reference.window_size[0] * reference.window_size[1]
+    if valid is not None:
+        pixels = int(np.count_nonzero(valid))
+        reference_masks, monitor_masks = (
+            [mask.within(valid) for mask in masks] for masks in (reference_masks, monitor_masks)
+        )
+    most_pixels = max_region_fraction * pixels
     kept = [_largest_first(masks, min_mask_pixels, most_pixels) for masks in (reference_masks, monitor_masks)]
     scores = change_scores(*region_means(reference.mask_counts(kept[0] + kept[1]), [reference, monitor]))
-    return np.maximum(
+    changes = np.maximum(
         _paint(kept[0], scores[: len(kept[0])], reference.window_size),
         _paint(kept[1], scores[len(kept[0]) :], reference.window_size),
     )
+    if valid is not None:
+        changes[~valid] = np.nan
+    return changes
 
 
 def _largest_first(masks: Sequence[Mask], fewest_pixels: int, most_pixels: float) -> list[Mask]:
-    kept = [mask for mask in masks if fewest_pixels <= mask.area <= most_pixels]
+    kept = [mask for mask in masks if max(fewest_pixels, 1) <= mask.area <= most_pixels]
     return sorted(kept, key=lambda mask: -mask.area)  # equal areas keep the generator's order
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantiles import exact_quantile
-from raster_store import Raster, read_bands
+from quantiles import valid_quantile
+from raster_store import Raster
 from regions import Runs, WindowFeatures, region_means
 from utils import Window
 
 
 @dataclass(frozen=True)
 class FilteredMap:
-    """A change map in which everything below a threshold reads as 0; see raster_store.Raster."""
+    """A change map in which everything below a threshold reads as 0, and NaN as NaN; see raster_store.Raster."""
 
     changes: Raster
     threshold: np.floating
@@ -32,9 +32,9 @@ class FilteredMap:
 def filter_change_map(changes: Raster, quantile: float) -> FilteredMap:
     """Set everything below the map's `quantile` (of all its pixels, linear interpolation) to 0.
 
-    `changes`: a whole event's change map, float32, as stage 1 wrote it.
+    `changes`: a whole event's change map, float32, as stage 1 wrote it; pixels that are NaN do not count.
     """
-    return FilteredMap(changes, exact_quantile(lambda: read_bands(changes), quantile))
+    return FilteredMap(changes, valid_quantile(changes, quantile))
 
 
 def anomaly_map(
@@ -50,7 +50,7 @@ def anomaly_map(
     ----------
     filtered
         (H, W) float32, the window of the filtered change map. Its regions are the sets of pixels with the same
-        non-zero value.
+        non-zero value. NaN where any image holds no data: such pixels count neither in regions nor in the window.
     historical, monitor
         Encoder features of all historical images (at least one) and of the monitor image of the same window.
     min_region_pixels, max_region_fraction
@@ -59,13 +59,14 @@ def anomaly_map(
     Returns
     -------
     (H, W) float32 in [0, 2], 0 outside the regions: `1 - max over dates of cos(historical, monitor)`, not clipped
-    (so that it can fall below 0 by rounding).
+    (so that it can fall below 0 by rounding). NaN where `filtered` is.
 
     """
-    runs = Runs.of(filtered)
+    invalid = np.isnan(filtered)
+    runs = Runs.of(np.where(invalid, np.float32(0), filtered))
     values, value_of_run = np.unique(runs.value, return_inverse=True)
     areas = np.bincount(value_of_run, weights=runs.length)
-    kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * filtered.size)
+    kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * np.count_nonzero(~invalid))
     scores = np.zeros(len(values), np.float32)
     if kept.any():
         number_of_value = np.cumsum(kept) - 1
@@ -75,7 +76,9 @@ def anomaly_map(
         *historical_means, monitor_means = region_means(counts, [*historical, monitor])
         similarity = np.max([cosine_similarity(means, monitor_means) for means in historical_means], axis=0)
         scores[kept] = 1 - similarity
-    return np.repeat(scores[value_of_run], runs.length).reshape(filtered.shape)
+    anomalies = np.repeat(scores[value_of_run], runs.length).reshape(filtered.shape)
+    anomalies[invalid] = np.nan
+    return anomalies
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -121,14 +121,15 @@ def f1_of(anomalies: np.ndarray, event: SyntheticEvent) -> str:
     from raster_store import MemoryRaster
 
     assert event.label is not None  # CATEGORY is no normal control
+    scores, label = MemoryRaster(anomalies), MemoryRaster(event.label)
     binary = binarize_anomaly_map(
-        MemoryRaster(anomalies),
+        scores,
         config.EVAL_STAGE2_FIXED_THRESH,
         config.EVAL_AREA_RATIO,
         config.EVAL_CLOSING_SIZE,
         config.EVAL_CLOSING_RADIUS,
     )
-    return f"{score_binary_map(binary, MemoryRaster(event.label), config.EVAL_BACKGROUND_WEIGHT).f1:.4f}"
+    return f"{score_binary_map(binary, scores, label, config.EVAL_BACKGROUND_WEIGHT).f1:.4f}"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 import config
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, resize_nearest
-from img_io import open_image, open_label, read_window
+from img_io import Image, open_event, open_label, read_window
 from map_io import open_map, write_picture
 from raster_store import Raster, read_bands
 from runs import run_events, run_script
@@ -37,23 +37,22 @@ def _share(binary: Raster) -> float:
     return sum(np.count_nonzero(band) for band in read_bands(binary)) / (height * width)
 
 
-def _photo_tile(path: Path) -> np.ndarray:
-    image = open_image(path)
+def _photo_tile(image: Image) -> np.ndarray:
     pixels = read_window(image, Window(0, 0, image.shape[1], image.shape[0]))
-    return cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(pixels.rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
-def _label_tile(path: Path | None) -> np.ndarray:
-    if path is None:
+def _label_tile(event: Event) -> np.ndarray:
+    if event.label is None:
         tile = np.full((SIDE, SIDE, 3), LABEL_COLORS[0], np.uint8)
         cv2.putText(tile, "no label", (SIDE // 2 - 60, SIDE // 2), TEXT, 0.8, (200, 200, 200), 1, cv2.LINE_AA)
         return tile
-    return LABEL_COLORS[np.minimum(resize_nearest(open_label(path), (SIDE, SIDE)), len(LABEL_COLORS) - 1)]
+    return LABEL_COLORS[np.minimum(resize_nearest(open_label(event), (SIDE, SIDE)), len(LABEL_COLORS) - 1)]
 
 
 def draw_event(event: Event, result_root: Path) -> np.ndarray:
     """The picture of one event from its images and stage 2's maps, (H, W, 3) uint8 RGB."""
-    folder = result_root / event.name
+    images, folder = open_event(event), result_root / event.name
     changes, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
     change_binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
     anomaly_binary = binarize_anomaly_map(
@@ -64,9 +63,9 @@ def draw_event(event: Event, result_root: Path) -> np.ndarray:
         config.EVAL_CLOSING_RADIUS,
     )
     tiles = {
-        f"reference {event.reference.stem.split('_')[-1]}": _photo_tile(event.reference),
-        f"monitor {event.monitor.stem.split('_')[-1]}": _photo_tile(event.monitor),
-        "label": _label_tile(event.label),
+        f"reference {event.reference.stem.split('_')[-1]}": _photo_tile(images.reference),
+        f"monitor {event.monitor.stem.split('_')[-1]}": _photo_tile(images.monitor),
+        "label": _label_tile(event),
         f"stage 1: {_share(change_binary):.1%} changed": _score_tile(changes, change_binary, 1.0),
         f"stage 2: {_share(anomaly_binary):.1%} anomalous": _score_tile(anomalies, anomaly_binary, 1.0),
     }

@@ -21,7 +21,7 @@ def test_the_demo_draws_six_events(tmp_path: Path) -> None:
     assert [event.category for event in listing.events] == [0, 1, 2, 3, 4, 5]
     assert not listing.skipped
     for event in listing.events:
-        images = open_event([*event.historical, event.monitor])
+        images = open_event(event)
         assert len(event.historical) == 4
-        assert images[0].shape == (1024, 1024)
-        assert images[0].georeference.spatial_reference is not None
+        assert images.shape == (1024, 1024)
+        assert images.georeference.spatial_reference is not None

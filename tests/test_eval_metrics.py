@@ -45,7 +45,8 @@ def changed(changes: np.ndarray, quantile: float) -> np.ndarray:
 
 
 def scored(predicted: np.ndarray, label: np.ndarray, background_weight: float) -> Scores:
-    return score_binary_map(MemoryRaster(predicted), MemoryRaster(label), background_weight)
+    scores = MemoryRaster(np.zeros(predicted.shape, np.float32))  # no NaN: all pixels count
+    return score_binary_map(MemoryRaster(predicted), scores, MemoryRaster(label), background_weight)
 
 
 def published_scores(predicted: Sequence[Sequence[int]], label: Sequence[Sequence[int]]) -> Scores:

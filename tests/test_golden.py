@@ -11,7 +11,7 @@ import pytest
 from osgeo import gdal
 
 import config
-from img_io import open_image
+from gdal_files import GeoTiff
 from map_io import open_map
 from run_eval import CSV_COLUMNS
 from tests.helpers import whole
@@ -90,7 +90,7 @@ def test_table_has_exactly_the_published_columns(outputs: Outputs) -> None:
 
 
 def test_maps_lie_where_the_reference_image_lies(outputs: Outputs, event_name: str) -> None:
-    reference = open_image(GOLDEN / "events" / event_name / "normal_20200311.tif").georeference
+    reference = GeoTiff(GOLDEN / "events" / event_name / "normal_20200311.tif").georeference
     for path in (outputs.stage1 / config.CHANGE_MAP_NAME, outputs.stage2 / config.ANOMALY_MAP_NAME):
         written = gdal.Open(str(path))
         assert written.GetGeoTransform() == reference.transform

@@ -1,4 +1,6 @@
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,91 +8,264 @@ import pytest
 from osgeo import gdal
 
 from gdal_files import Georeference
-from img_io import open_event, open_image, open_label, read_window
+from img_io import ImageOptions, Pixels, open_event, open_label, read_window
 from map_io import write_raster
 from tests.helpers import whole
 from tests.tiffs import NOWHERE, TRANSFORM, crs, refusal, write_tiff
-from utils import Window
+from utils import Event, EventError, Window
 
+SIDE = 80
+WHOLE = Window(0, 0, SIDE, SIDE)
 RNG = np.random.default_rng(0)
-RGB = RNG.integers(1, 256, (40, 30, 3), dtype=np.uint8)  # without 0: room for a nodata value
+RGB = RNG.integers(1, 256, (SIDE, SIDE, 3), dtype=np.uint8)  # without 0: room for a nodata value
+DEEP = RNG.integers(0, 10_000, (SIDE, SIDE, 3), dtype=np.uint16)
+AS_IS = ImageOptions()
 
 
-def placed(path: Path, code: int = 32632, shift: float = 0.0, values: np.ndarray = RGB) -> Path:
-    """An image that lies `shift` pixels further east."""
-    x, *others = TRANSFORM
-    write_raster(path, values, Georeference(crs(code), (x + shift * others[0], *others)))
+def placed(path: Path, values: np.ndarray = RGB, code: int = 32632, dx: float = 0.0, dy: float = 0.0) -> Path:
+    """An image that lies `dx` pixels further east and `dy` further south."""
+    x, step, _, y, *_ = TRANSFORM
+    write_raster(path, values, Georeference(crs(code), (x + dx * step, step, 0, y - dy * step, 0, -step)))
     return path
 
 
-# --- Read ------------------------------------------------------------------------------------------------------------
-def test_an_image_comes_back_with_its_place(tmp_path: Path) -> None:
-    image = open_image(placed(tmp_path / "image.tif"))
-    assert image.shape == (40, 30)
-    np.testing.assert_array_equal(read_window(image, Window(0, 0, 30, 40)), RGB)
-    spatial_reference, transform = image.georeference[:2]
-    assert spatial_reference is not None
-    assert spatial_reference.IsSame(crs(32632))
-    assert transform == TRANSFORM
+def event_of(*paths: Path, label: Path | None = None) -> Event:
+    """An event whose last image is the monitor image."""
+    return Event(paths[0].parent, paths[-1], paths[:-1], label)
 
 
-def test_an_image_without_a_place_has_none(tmp_path: Path) -> None:
-    write_raster(tmp_path / "image.tif", RGB, NOWHERE)
-    assert open_image(tmp_path / "image.tif").georeference == NOWHERE
+def opened(path: Path, options: ImageOptions = AS_IS, window: Window = WHOLE) -> Pixels:
+    """A window of an image, read as the reference image of an event."""
+    return read_window(open_event(event_of(path, path), options).reference, window)
 
 
-def test_a_window_is_the_rows_and_columns_it_names(tmp_path: Path) -> None:
-    window = Window(x=4, y=10, width=7, height=20)
-    pixels = read_window(open_image(write_tiff(tmp_path / "image.tif", RGB)), window)
-    np.testing.assert_array_equal(pixels, RGB[10:30, 4:11])
-    assert pixels.flags.c_contiguous
+def refused(path: Path, options: ImageOptions = AS_IS) -> str:
+    return refusal(path, lambda path: opened(path, options))
 
 
-def test_an_image_of_several_bands_of_rows_comes_back(tmp_path: Path) -> None:
-    image = np.tile(RGB, (8, 700, 1))
-    write_raster(tmp_path / "image.tif", image, NOWHERE)
-    np.testing.assert_array_equal(read_window(open_image(tmp_path / "image.tif"), Window(0, 0, 21_000, 320)), image)
+# --- Types -----------------------------------------------------------------------------------------------------------
+def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
+    pixels = opened(write_tiff(tmp_path / "image.tif", RGB), window=Window(x=4, y=10, width=7, height=20))
+    np.testing.assert_array_equal(pixels.rgb, RGB[10:30, 4:11])
+    assert pixels.valid is None
 
 
-# --- Images that are refused -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64])
+def test_deeper_images_are_stretched_between_percentiles(tmp_path: Path, kind: type[np.generic]) -> None:
+    values = DEEP.astype(kind)
+    pixels = opened(write_tiff(tmp_path / "image.tif", values))
+    low, high = np.quantile(values.astype(float), [0.02, 0.98])
+    np.testing.assert_array_equal(pixels.rgb, np.rint(np.clip((values - low) / (high - low), 0, 1) * 255))
+
+
+def test_all_dates_of_an_event_share_one_stretch(tmp_path: Path) -> None:
+    dark, bright = (np.full((SIDE, SIDE, 3), value, np.uint16) for value in (1000, 3000))
+    paths = [
+        write_tiff(tmp_path / name, values)
+        for name, values in (("a.tif", dark), ("b.tif", bright), ("c.tif", (dark + bright) // 2))
+    ]
+    images = open_event(event_of(*paths), ImageOptions("minmax"))
+    shown = [read_window(image, WHOLE).rgb[0, 0, 0] for image in (*images.historical, images.monitor)]
+    assert shown == [0, 255, 128]  # 127.5, rounded to even
+    assert images.parameters["stretch"] == ["minmax", 1000.0, 3000.0]
+
+
+def test_no_stretch_leaves_values_as_they_are(tmp_path: Path) -> None:
+    values = DEEP % 300
+    pixels = opened(write_tiff(tmp_path / "image.tif", values), ImageOptions("none"))
+    np.testing.assert_array_equal(pixels.rgb, np.minimum(values, 255))
+
+
+def test_the_stretch_is_the_same_for_every_window_and_leaves_nodata_out(tmp_path: Path) -> None:
+    values = DEEP.astype(np.int16)
+    values[:20] = -9999
+    path = write_tiff(tmp_path / "image.tif", values, nodata=-9999)
+    low, high = np.quantile(values[20:].astype(float), [0.02, 0.98])
+    expected = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)
+    pixels = opened(path, window=Window(30, 10, 40, 60))
+    np.testing.assert_array_equal(pixels.rgb, np.where(values < -9000, 0, expected)[10:70, 30:70])
+    assert pixels.valid is not None
+    np.testing.assert_array_equal(pixels.valid, (values != -9999).all(axis=2)[10:70, 30:70])
+
+
+def test_a_large_image_is_stretched_by_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.STRETCH_SAMPLE_SIDE", 40)
+    path = write_tiff(tmp_path / "image.tif", DEEP)
+    images = open_event(event_of(path, path))
+    low, high = images.parameters["stretch"][1:]
+    assert abs(low - 200) < 60  # of 0 to 10,000
+    assert abs(high - 9800) < 60
+
+
+def test_a_stale_overview_never_supplies_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.STRETCH_SAMPLE_SIDE", 20)
+    path = write_tiff(tmp_path / "image.tif", DEEP)
+    before = open_event(event_of(path, path)).parameters
+    other = write_tiff(tmp_path / "other.tif", np.full_like(DEEP, 60_000))
+    gdal.OpenEx(str(other), gdal.OF_READONLY).BuildOverviews("NEAREST", [2, 4])
+    shutil.move(f"{other}.ovr", f"{path}.ovr")
+    assert gdal.Open(str(path)).GetRasterBand(1).GetOverviewCount() == 2  # GDAL by itself would take them
+    assert open_event(event_of(path, path)).parameters == before
+
+
+def test_a_constant_deep_image_is_black(tmp_path: Path) -> None:
+    assert not opened(write_tiff(tmp_path / "image.tif", np.full_like(DEEP, 500))).rgb.any()
+
+
 @pytest.mark.parametrize(
-    ("values", "described"),
+    ("values", "options"),
+    [(DEEP.astype(np.complex64), ()), (RGB, ("PIXELTYPE=SIGNEDBYTE",))],
+    ids=["complex", "signed"],
+)
+def test_other_types_are_refused(tmp_path: Path, values: np.ndarray, options: tuple[str, ...]) -> None:
+    assert "only integers and floating-point numbers" in refused(write_tiff(tmp_path / "image.tif", values, *options))
+
+
+# --- Bands -----------------------------------------------------------------------------------------------------------
+def test_one_band_is_repeated(tmp_path: Path) -> None:
+    pixels = opened(write_tiff(tmp_path / "image.tif", RGB[..., 0]))
+    np.testing.assert_array_equal(pixels.rgb, np.repeat(RGB[..., :1], 3, axis=2))
+
+
+def test_the_first_three_of_four_bands_are_taken(tmp_path: Path) -> None:
+    values = np.dstack([RGB, RGB[..., 0] // 2])
+    pixels = opened(write_tiff(tmp_path / "image.tif", values, "ALPHA=NO"))
+    np.testing.assert_array_equal(pixels.rgb, RGB)
+    assert pixels.valid is None
+
+
+def test_bands_can_be_chosen(tmp_path: Path) -> None:
+    values = RNG.integers(1, 256, (SIDE, SIDE, 6), dtype=np.uint8)
+    path = write_tiff(tmp_path / "image.tif", values)
+    np.testing.assert_array_equal(opened(path, ImageOptions(bands=(6, 2, 2))).rgb, values[..., [5, 1, 1]])
+    assert "6 bands; name those for red, green and blue" in refused(path)
+    assert "--bands 7,1,1 names one that is not there" in refused(path, ImageOptions(bands=(7, 1, 1)))
+
+
+def test_two_bands_are_refused(tmp_path: Path) -> None:
+    assert "2 bands" in refused(write_tiff(tmp_path / "image.tif", RGB[..., :2]))
+
+
+def palette(dataset: gdal.Dataset) -> None:
+    colors = gdal.ColorTable()
+    for index in range(256):
+        colors.SetColorEntry(index, (index, 255 - index, index // 2))
+    dataset.GetRasterBand(1).SetColorTable(colors)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_palette_is_expanded(tmp_path: Path, kind: type[np.integer]) -> None:
+    index = RGB[..., 0].astype(kind)
+    pixels = opened(write_tiff(tmp_path / "image.tif", index, change=palette))
+    np.testing.assert_array_equal(pixels.rgb, np.dstack([index, 255 - index, index // 2]))
+    assert pixels.rgb.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("other", "described"),
     [
-        (RGB.astype(np.uint16), "3 band(s) of UInt16"),
-        (RGB.astype(np.float32), "3 band(s) of Float32"),
-        (RGB[..., :1], "1 band(s) of Byte"),
-        (RGB[..., :2], "2 band(s) of Byte"),
-        (np.dstack([RGB, RGB[..., :1]]), "4 band(s) of Byte"),
+        (DEEP, "3 band(s) of uint8 and 3 band(s) of uint16"),
+        (RGB[..., 0], "3 band(s) of uint8 and 1 band(s) of uint8"),
+        (np.dstack([RGB, RGB]), "6 bands"),
     ],
 )
-def test_only_three_bands_of_bytes_are_read(tmp_path: Path, values: np.ndarray, described: str) -> None:
-    message = refusal(write_tiff(tmp_path / "image.tif", values), open_image)
-    assert described in message
-    assert "docs/data.md" in message
+def test_a_mix_within_an_event_is_refused(tmp_path: Path, other: np.ndarray, described: str) -> None:
+    first, second = write_tiff(tmp_path / "a.tif", RGB), write_tiff(tmp_path / "b.tif", other)
+    assert described in refusal(second, lambda path: open_event(event_of(first, path)))
 
 
-def test_a_palette_is_refused(tmp_path: Path) -> None:
-    def add_palette(dataset: gdal.Dataset) -> None:
-        colors = gdal.ColorTable()
-        colors.SetColorEntry(1, (255, 0, 0))
-        dataset.GetRasterBand(1).SetColorTable(colors)
+# --- Pixels without data ---------------------------------------------------------------------------------------------
+def corner(dataset: gdal.Dataset) -> None:
+    dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
+    valid = np.full((SIDE, SIDE), 255, np.uint8)
+    valid[:2, :3] = 0
+    dataset.GetRasterBand(1).GetMaskBand().WriteArray(valid)
 
-    assert "1 band(s)" in refusal(write_tiff(tmp_path / "image.tif", RGB[..., 0], change=add_palette), open_image)
+
+def with_corner(value: float, kind: type[np.generic] = np.uint8) -> np.ndarray:
+    values = RGB.astype(kind)
+    values[:2, :3] = value
+    return values
 
 
+def inner_mask(path: Path) -> Path:
+    gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", "YES")
+    write_tiff(path, RGB, change=corner)
+    gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", None)
+    return path
+
+
+def alpha(path: Path) -> Path:
+    opacity = np.full((SIDE, SIDE, 1), 255, np.uint8)
+    opacity[:2, :3] = 0
+    return write_tiff(path, np.dstack([RGB, opacity]), "ALPHA=YES")
+
+
+def palette_entry(path: Path) -> Path:
+    index = np.full((SIDE, SIDE), 8, np.uint8)
+    index[:2, :3] = 7
+    return write_tiff(path, index, nodata=7, change=palette)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_tiff(path, with_corner(0), nodata=0),
+        lambda path: write_tiff(path, with_corner(np.nan, np.float32)),
+        lambda path: write_tiff(path, with_corner(np.nan, np.float32), nodata=float("nan")),
+        lambda path: write_tiff(path, with_corner(np.inf, np.float64)),
+        lambda path: write_tiff(path, with_corner(-3.4028234663852886e38, np.float32), nodata=-3.40282e38),
+        lambda path: write_tiff(path, with_corner(-9999, np.int16), nodata=-9999),
+        lambda path: write_tiff(path, RGB, change=corner),
+        inner_mask,
+        alpha,
+        palette_entry,
+    ],
+    ids=["value", "NaN", "NaN declared", "infinite", "rounded", "16 bits", ".msk", "mask", "alpha", "palette"],
+)
+def test_pixels_without_data_are_told(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    pixels = opened(write(tmp_path / "image.tif"))
+    expected = np.ones((SIDE, SIDE), bool)
+    expected[:2, :3] = False
+    assert pixels.valid is not None
+    np.testing.assert_array_equal(pixels.valid, expected)
+    assert not pixels.rgb[~expected].any()
+    assert opened(tmp_path / "image.tif", window=Window(5, 5, 20, 20)).valid is None
+
+
+@pytest.mark.parametrize("zero_bands", [[], [0], [0, 2]])
+def test_a_pixel_lacks_data_where_all_its_bands_have_the_nodata_value(tmp_path: Path, zero_bands: list[int]) -> None:
+    values = RGB.copy()
+    values[0, 0, zero_bands] = 0  # a dark pixel is not an empty one
+    pixels = opened(write_tiff(tmp_path / "image.tif", values, nodata=0))
+    assert pixels.valid is None
+    np.testing.assert_array_equal(pixels.rgb, values)
+
+
+# --- Files that are refused ------------------------------------------------------------------------------------------
 def test_a_vrt_in_disguise_is_not_followed(tmp_path: Path) -> None:
     source = write_tiff(tmp_path / "source.tif", RGB)
     disguised = tmp_path / "image.tif"
     gdal.GetDriverByName("VRT").CreateCopy(str(disguised), gdal.Open(str(source)))
     assert disguised.read_bytes().startswith(b"<VRTDataset")
-    assert "cannot be opened as a GeoTIFF" in refusal(disguised, open_image)
+    assert "cannot be opened as a GeoTIFF" in refused(disguised)
 
 
-@pytest.mark.parametrize("content", [b"", b"Hello, this is no image.\n", b"II*\0"])
+def test_a_mask_in_disguise_is_not_followed(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "image.tif", RGB)
+    source = write_tiff(tmp_path / "source.tif", np.zeros((SIDE, SIDE), np.uint8))
+    mask = gdal.Open(str(source))
+    gdal.GetDriverByName("VRT").CreateCopy(f"{path}.msk", mask)
+    assert f"{path}.msk: is no TIFF" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"Hello, this is no image.\n", b"II*\0", b"/vsicurl/http://127.0.0.1:9/x.tif"]
+)
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "image.tif"
     path.write_bytes(content)
-    assert "cannot be opened as a GeoTIFF" in refusal(path, open_image)
+    assert "cannot be opened as a GeoTIFF" in refused(path)
 
 
 @pytest.mark.parametrize("options", [(), ("COMPRESS=DEFLATE",), ("TILED=YES",)])
@@ -98,89 +273,226 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_truncated_image_is_refused(tmp_path: Path, options: tuple[str, ...], share: float) -> None:
     path = write_tiff(tmp_path / "image.tif", RNG.integers(0, 256, (300, 300, 3), dtype=np.uint8), *options)
     os.truncate(path, int(path.stat().st_size * share))
-    refusal(path, lambda path: read_window(open_image(path), Window(0, 0, 300, 300)))
+    refusal(path, lambda path: opened(path, window=Window(0, 0, 300, 300)))
 
 
-def test_nodata_pixels_are_refused(tmp_path: Path) -> None:
-    values = RGB.copy()
-    values[-1, -1] = 0
-    assert "nodata" in refusal(write_tiff(tmp_path / "image.tif", values, nodata=0), open_image)
+def test_an_image_may_be_small_but_not_tiny(tmp_path: Path) -> None:
+    assert opened(write_tiff(tmp_path / "a.tif", RGB[:64, :64]), window=Window(0, 0, 64, 64)).rgb.shape == (64, 64, 3)
+    assert "80 x 63 pixels; needs 64 or more" in refused(write_tiff(tmp_path / "b.tif", RGB[:63]))
 
 
-def test_masked_pixels_are_refused(tmp_path: Path) -> None:
-    def mask_corner(dataset: gdal.Dataset) -> None:
-        dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
-        valid = np.full(RGB.shape[:2], 255, np.uint8)
-        valid[0, 0] = 0
-        dataset.GetRasterBand(1).GetMaskBand().WriteArray(valid)
-
-    assert "nodata" in refusal(write_tiff(tmp_path / "image.tif", RGB, change=mask_corner), open_image)
+def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    gdal.GetDriverByName("GTiff").Create(str(path), 600_000, 600_000, 3, gdal.GDT_Byte, ["SPARSE_OK=YES", "TILED=YES"])
+    assert "600000 x 600000 pixels; at most 100000 a side" in refused(path)
 
 
-@pytest.mark.parametrize("zero_bands", [[], [0], [0, 2]])
-def test_a_nodata_value_that_no_pixel_has_is_accepted(tmp_path: Path, zero_bands: list[int]) -> None:
-    values = RGB.copy()
-    values[0, 0, zero_bands] = 0  # a dark pixel is not an empty one
-    assert open_image(write_tiff(tmp_path / "image.tif", values, nodata=0)).shape == (40, 30)
+def test_an_image_in_huge_pieces_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    options = ["SPARSE_OK=YES", "TILED=YES", "BLOCKXSIZE=16384", "BLOCKYSIZE=16384"]
+    gdal.GetDriverByName("GTiff").Create(str(path), 20_000, 20_000, 3, gdal.GDT_Byte, options)
+    assert "pieces of 16384 x 16384 pixels, 768 MiB each" in refused(path)
 
 
-# --- Images of one event ---------------------------------------------------------------------------------------------
+# --- Grids -----------------------------------------------------------------------------------------------------------
+SCENE = np.kron(RNG.integers(1, 256, (30, 30, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))  # 240 x 240
+
+
+def monitor_on_grid_of(reference: Path, monitor: Path) -> Pixels:
+    return read_window(open_event(event_of(reference, monitor)).monitor, WHOLE)
+
+
+def test_dates_on_one_grid_are_read_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = monitor_on_grid_of(placed(tmp_path / "a.tif", SCENE[:80, :80]), placed(tmp_path / "b.tif", dx=0.4))
+    np.testing.assert_array_equal(pixels.rgb, RGB)
+    assert not caplog.messages
+
+
+def test_a_date_that_is_placed_elsewhere_is_moved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reference = placed(tmp_path / "a.tif")
+    other = placed(tmp_path / "b.tif", SCENE, dx=-100, dy=-60)
+    pixels = monitor_on_grid_of(reference, other)
+    np.testing.assert_array_equal(pixels.rgb, SCENE[60:140, 100:180])
+    assert pixels.valid is None
+    (message,) = caplog.messages
+    assert message.startswith(f"{other}: resampled to the grid of a.tif, whose first pixel lies at (100.0, 60.0) in it")
+
+
+def test_where_a_date_does_not_reach_there_is_no_data(tmp_path: Path) -> None:
+    pixels = monitor_on_grid_of(placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", SCENE[:80, :80], dx=30, dy=-10))
+    expected = np.zeros((SIDE, SIDE), bool)
+    expected[:70, 30:] = True
+    assert pixels.valid is not None
+    np.testing.assert_array_equal(pixels.valid, expected)
+    np.testing.assert_array_equal(pixels.rgb[:70, 30:], SCENE[10:80, :50])
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        (499_990.0, 0.5, 0.0, 4_200_007.3, 0.0, -0.5),
+        (499_990.0, 0.3, 0.0, 4_200_007.0, 0.0, -0.3),
+        (499_990.0, 1.1, 0.0, 4_200_007.0, 0.0, -1.2),
+        (499_990.0, 0.6, 0.1, 4_200_007.0, 0.1, -0.6),
+    ],
+    ids=["shifted", "finer", "coarser", "rotated"],
+)
+def test_dates_are_resampled_as_gdalwarp_does(tmp_path: Path, transform: tuple[float, ...]) -> None:
+    reference, other = placed(tmp_path / "a.tif"), tmp_path / "b.tif"
+    write_raster(other, SCENE, Georeference(crs(32632), transform))
+    warped = gdal.GetDriverByName("MEM").Create("", SIDE, SIDE, 3, gdal.GDT_Float32)
+    warped.SetGeoTransform(TRANSFORM)
+    warped.SetSpatialRef(crs(32632))
+    for band in range(3):
+        warped.GetRasterBand(band + 1).Fill(-1)
+    gdal.Warp(warped, str(other), resampleAlg="bilinear", errorThreshold=0, dstNodata=-1)
+    expected = warped.ReadAsArray().transpose(1, 2, 0)
+    pixels = monitor_on_grid_of(reference, other)
+    valid = np.ones((SIDE, SIDE), bool) if pixels.valid is None else pixels.valid
+    np.testing.assert_array_equal(valid, (expected >= 0).all(axis=2))
+    assert np.abs(pixels.rgb - expected)[valid].max() <= 0.501
+    assert valid.mean() > 0.9
+    part = read_window(open_event(event_of(reference, other)).monitor, Window(13, 31, 40, 22))
+    np.testing.assert_array_equal(part.rgb, pixels.rgb[31:53, 13:53])
+
+
+def test_a_date_without_a_place_joins_any_other_of_its_size(tmp_path: Path) -> None:
+    write_raster(tmp_path / "b.tif", RGB, NOWHERE)
+    np.testing.assert_array_equal(monitor_on_grid_of(placed(tmp_path / "a.tif"), tmp_path / "b.tif").rgb, RGB)
+
+
 def event_refusal(first: Path, other: Path) -> str:
     """The line that two images are refused with, which names both."""
-    message = refusal(first, lambda path: open_event([path, other]))
+    message = refusal(first, lambda path: open_event(event_of(path, other)))
     assert str(other) in message
     return message
 
 
-def test_a_transform_that_maps_the_image_to_a_line(tmp_path: Path) -> None:
+def test_dates_that_cannot_be_related_are_refused(tmp_path: Path) -> None:
+    reference = placed(tmp_path / "a.tif")
+    write_raster(tmp_path / "b.tif", RGB[:70], NOWHERE)
+    assert "sizes differ, and not both say where they lie" in event_refusal(reference, tmp_path / "b.tif")
+    message = event_refusal(reference, placed(tmp_path / "c.tif", code=32633))
+    assert "CRSs differ (80 x 80 in WGS 84 / UTM zone 32N and 80 x 80 in WGS 84 / UTM zone 33N)" in message
+    assert "do not overlap" in event_refusal(reference, placed(tmp_path / "d.tif", dx=80))
+    write_raster(tmp_path / "e.tif", RGB, Georeference(None, (500003.0, *TRANSFORM[1:])))
+    assert "only one has a CRS" in event_refusal(reference, tmp_path / "e.tif")
+    write_raster(tmp_path / "f.tif", RGB, Georeference(crs(32632), (500000.0, 10, 0, 4200000.0, 0, -10)))
+    assert "far larger" in event_refusal(reference, tmp_path / "f.tif")
     flat = tmp_path / "flat.tif"
     write_raster(flat, RGB, Georeference(None, (0.0, 1.0, 1.0, 0.0, 1.0, 1.0)))
-    assert "maps the image to a line" in refusal(flat, lambda path: open_event([path, flat]))
+    assert "maps the image to a line" in refused(flat)
 
 
-def test_sizes_that_differ(tmp_path: Path) -> None:
-    message = event_refusal(placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", values=RGB[:20]))
-    assert "sizes differ, 30 x 40 and 30 x 20" in message
+def control_points(dx: float) -> Callable[[gdal.Dataset], object]:
+    points = [gdal.GCP(500_000 + 0.5 * (x + dx), 4_200_000 - 0.5 * y, 0, x, y) for x in (0, 80) for y in (0, 80)]
+    return lambda dataset: dataset.SetGCPs(points, crs(32632))
 
 
-def test_crss_that_differ(tmp_path: Path) -> None:
-    message = event_refusal(placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", code=32633))
-    assert "WGS 84 / UTM zone 32N and WGS 84 / UTM zone 33N" in message
+def test_ground_control_points_tell_grids_that_agree_from_others(tmp_path: Path) -> None:
+    first, second, third = (write_tiff(tmp_path / f"{dx}.tif", RGB, change=control_points(dx)) for dx in (0, 0.25, 3))
+    np.testing.assert_array_equal(monitor_on_grid_of(first, second).rgb, RGB)
+    assert "ground control points" in event_refusal(first, third)
 
 
-@pytest.mark.parametrize("shift", [0.6, -2.0])
-def test_grids_that_are_shifted(tmp_path: Path, shift: float) -> None:
-    message = event_refusal(placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", shift=shift))
-    assert f"{abs(shift):.1f} pixels apart" in message
+# --- Alignment -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def shifted(tmp_path: Path) -> Event:
+    scene = np.clip(SCENE + RNG.normal(0, 10, SCENE.shape), 0, 255).astype(np.uint8)
+    return event_of(
+        write_tiff(tmp_path / "a.tif", scene[9:209, 9:209]), write_tiff(tmp_path / "b.tif", scene[6:206, 14:214])
+    )
 
 
-def test_grids_of_another_resolution(tmp_path: Path) -> None:
-    x, step, *others = TRANSFORM
-    write_raster(tmp_path / "b.tif", RGB, Georeference(crs(32632), (x, step * 1.1, *others)))
-    assert "3.0 pixels apart" in event_refusal(placed(tmp_path / "a.tif"), tmp_path / "b.tif")
+def test_a_shift_is_undone_where_asked_for(shifted: Event, caplog: pytest.LogCaptureFixture) -> None:
+    images = open_event(shifted, ImageOptions(align_shift=6))
+    assert images.parameters["shifts"] == {"b.tif": [pytest.approx(-5, abs=0.1), pytest.approx(3, abs=0.1)]}
+    window = Window(20, 20, 100, 100)
+    reference, monitor = (read_window(image, window).rgb.astype(int) for image in (images.reference, images.monitor))
+    assert np.abs(reference - monitor).mean() < 10
+    assert "this is undone" in caplog.text
 
 
-def test_grids_that_nearly_agree_are_accepted_in_their_order(tmp_path: Path) -> None:
-    paths = [placed(tmp_path / "b.tif"), placed(tmp_path / "a.tif", shift=0.4)]
-    assert [image.path for image in open_event(paths)] == paths
+@pytest.mark.parametrize("limit", [0, 5])
+def test_no_shift_is_undone_that_is_not_asked_for(shifted: Event, limit: float) -> None:
+    images = open_event(shifted, ImageOptions(align_shift=limit))
+    assert images.monitor.to_file is None
+    assert images.parameters["shifts"] == {}
 
 
-def test_an_image_without_a_place_joins_any_other(tmp_path: Path) -> None:
-    write_raster(tmp_path / "b.tif", RGB, NOWHERE)
-    assert len(open_event([placed(tmp_path / "a.tif"), tmp_path / "b.tif"])) == 2
+def test_an_aligned_image_stays_as_it_is(tmp_path: Path) -> None:
+    path, copy = write_tiff(tmp_path / "a.tif", SCENE), write_tiff(tmp_path / "b.tif", SCENE)
+    assert open_event(event_of(path, copy), ImageOptions(align_shift=10)).monitor.to_file is None
 
 
-# --- Labels -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32])
+def test_what_cannot_be_estimated_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [write_tiff(tmp_path / name, RNG.integers(0, 256, (240, 240, 3), dtype=np.uint8)) for name in "ab"]
+    assert open_event(event_of(*paths), ImageOptions(align_shift=1e9)).monitor.to_file is None
+    assert "no shift against a could be estimated" in caplog.text
+
+
+# --- Labels ----------------------------------------------------------------------------------------------------------
+def label_of(reference: Path, monitor: Path, label: Path) -> np.ndarray:
+    return whole(open_label(event_of(reference, monitor, label=label)))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.uint32])
 def test_labels_are_integers_of_any_size(tmp_path: Path, kind: type[np.integer]) -> None:
-    label = RGB[..., 0].astype(kind)
-    read = whole(open_label(write_tiff(tmp_path / "label.tif", label)))
+    image, label = write_tiff(tmp_path / "image.tif", RGB), RGB[..., 0].astype(kind)
+    read = label_of(image, image, write_tiff(tmp_path / "label.tif", label))
     np.testing.assert_array_equal(read, label)
-    assert read.dtype == kind
 
 
 @pytest.mark.parametrize(
-    ("values", "described"), [(RGB[..., 0] / np.float32(255), "1 band(s) of float32"), (RGB, "3 band(s) of uint8")]
+    ("values", "described"),
+    [
+        (RGB[..., 0].astype(np.float32), "1 band(s) of float32"),
+        (RGB, "3 band(s) of uint8"),
+        (RGB[:70, :, 0], "sizes differ"),
+    ],
 )
 def test_other_labels_are_refused(tmp_path: Path, values: np.ndarray, described: str) -> None:
-    assert described in refusal(write_tiff(tmp_path / "label.tif", values), open_label)
+    image = write_tiff(tmp_path / "image.tif", RGB)
+    label = write_tiff(tmp_path / "label.tif", values)
+    assert described in refusal(label, lambda path: label_of(image, image, path))
+
+
+def test_a_label_elsewhere_than_its_monitor_image_is_refused(tmp_path: Path) -> None:
+    image = placed(tmp_path / "image.tif")
+    label = placed(tmp_path / "label.tif", RGB[..., 0], dx=2)
+    assert "a label is on the monitor image's" in refusal(label, lambda path: label_of(image, image, path))
+
+
+def test_a_label_follows_its_monitor_image_to_the_grid_of_the_reference(tmp_path: Path) -> None:
+    reference, monitor = placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", SCENE, dx=-100, dy=20)
+    label = placed(tmp_path / "label.tif", SCENE[..., 0], dx=-100, dy=20)
+    expected = np.zeros((SIDE, SIDE), int)
+    expected[20:] = SCENE[:60, 100:180, 0]
+    np.testing.assert_array_equal(label_of(reference, monitor, label), expected)
+
+
+def test_a_label_follows_the_shift_of_its_monitor_image(tmp_path: Path) -> None:
+    image = write_tiff(tmp_path / "image.tif", RGB)
+    label = write_tiff(tmp_path / "label.tif", RGB[..., 0])
+    read = whole(open_label(event_of(image, image, label=label), (3.0, -2.0)))
+    np.testing.assert_array_equal(read[2:, :-3], RGB[:-2, 3:, 0])
+    assert not read[:2].any()
+
+
+def test_one_file_is_read_by_several_threads(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = write_tiff(tmp_path / "image.tif", np.tile(RGB, (5, 5, 1)), "COMPRESS=DEFLATE", "TILED=YES")
+    image = open_event(event_of(path, path)).reference
+    windows = [Window(x, y, SIDE, SIDE) for x in range(0, 320, SIDE) for y in range(0, 320, SIDE)] * 4
+    with ThreadPoolExecutor(4) as threads:
+        for pixels in threads.map(lambda window: read_window(image, window), windows):
+            np.testing.assert_array_equal(pixels.rgb, RGB)
+
+
+def test_damage_is_named_once_and_in_one_line(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "image.tif", np.tile(RGB, (4, 4, 1)))
+    images = open_event(event_of(path, path))
+    os.truncate(path, 20_000)
+    with pytest.raises(EventError, match="damaged or cut off"):
+        read_window(images.reference, Window(0, 200, 100, 100))

@@ -268,7 +268,7 @@ changes = open_map(folder / "map.tif")
 changed = binarize_by_quantile(changes, 0.7)
 anomalous = binarize_anomaly_map(changes, 0.08, 0.0003, 512, 3, normalize=True)
 write_preview(folder / "map.png", anomalous)
-assert score_binary_map(changed, anomalous, 0.1).recall == 0  # its label values are 0 and 1
+assert score_binary_map(changed, changes, anomalous, 0.1).recall == 0  # its label values are 0 and 1
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
 """
 

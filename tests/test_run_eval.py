@@ -66,8 +66,10 @@ def test_evaluation_flags_change_what_they_name(
     changes = np.repeat(np.linspace(1, 0, 200, dtype=np.float32)[:, None], 200, axis=1)
     anomalies = np.where(label == 2, np.float32(0.5), np.float32(0))
     anomalies[100:110] = 0.1  # a twentieth of the image: a false alarm
-    nowhere = Georeference(None, None)
-    write_raster(data_root / FIRE / "anomaly_20210720_label.tif", label, nowhere)
+    nowhere = Georeference()
+    for path in (data_root / FIRE).iterdir():
+        is_label = path.stem.endswith("label")
+        write_raster(path, label if is_label else np.zeros((200, 200, 3), np.uint8), nowhere)
     for name, values in ((config.FILTERED_MAP_NAME, changes), (config.ANOMALY_MAP_NAME, anomalies)):
         write_raster(tmp_path / "stage2" / FIRE / name, values, nowhere)
     assert evaluate(data_root, tmp_path, *flags) == 0
