@@ -143,11 +143,15 @@ def read_event(folder: Path) -> Event:
     """
     if folder.resolve().parent != folder.parent.resolve():
         raise EventError("the folder is a link that leaves the data root; copy it or name its real parent")
+    data_root = folder.parent.resolve()
     files = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith(".") and path.is_file()
     )
+    for path in files:
+        if path.is_symlink() and not path.resolve().is_relative_to(data_root):
+            raise EventError(f"{path}: a link that leaves the data root; copy the file, or name the root of both")
     normals = [path for path in files if path.stem.lower().startswith("normal_")]
     anomalies = [path for path in files if path.stem.lower().startswith("anomaly_")]
     if folder.name.startswith("0_"):

@@ -291,3 +291,34 @@ def test_average_f1_is_that_of_the_average_rates() -> None:
 
 def test_average_of_one_event_is_its_scores() -> None:
     assert average_scores([Scores.from_rates(0.6, 0.3)]) == pytest.approx((0.6, 0.3, 0.4), abs=1e-12)
+
+
+# --- Pixels without data ---------------------------------------------------------------------------------------------
+def test_pixels_without_data_are_left_out_of_the_scores() -> None:
+    scores = np.array([[0.5, np.nan, 0.5, 0.1], [0.5, np.nan, 0.1, 0.1]], np.float32)
+    label = np.array([[2, 2, 0, 3], [2, 0, 0, 0]])
+    found = score_binary_map(
+        MemoryRaster(np.nan_to_num(scores, nan=1) > 0.2), MemoryRaster(scores), MemoryRaster(label), 0.1
+    )
+    assert found == pytest.approx(Scores.from_rates(2 / 3, 2 / 2.1))
+
+
+def test_pixels_without_data_are_left_out_of_the_quantile_and_never_set() -> None:
+    changes = np.array([[0.1, np.nan, 0.2, 0.3], [np.nan, 0.4, 0.5, np.nan]], np.float32)
+    np.testing.assert_array_equal(changed(changes, 0.5), np.nan_to_num(changes) >= np.float32(0.3))
+
+
+def test_closing_does_not_set_pixels_without_data() -> None:
+    anomalies = np.full((512, 512), 0.5, np.float32)
+    anomalies[100, 100] = np.nan  # closed otherwise
+    expected = np.ones((512, 512), bool)
+    expected[100, 100] = False
+    np.testing.assert_array_equal(published_binary(anomalies), expected)
+    np.testing.assert_array_equal(published_binary(anomalies * 0.1, normalize=True), np.zeros((512, 512)))
+
+
+def test_normalising_leaves_pixels_without_data_out() -> None:
+    anomalies = np.zeros((512, 512), np.float32)
+    anomalies[:256] = 0.02
+    anomalies[300:] = np.nan
+    np.testing.assert_array_equal(published_binary(anomalies, normalize=True)[:300], anomalies[:300] > 0)

@@ -172,3 +172,35 @@ def test_pixels_take_their_smallest_mask(
     of_reference, of_monitor = ([Mask.of(mask) for mask in masks] for masks in (reference_masks, monitor_masks))
     changes = change_map(reference, monitor, of_reference, of_monitor, min_mask_pixels=1, max_region_fraction=1)
     np.testing.assert_allclose(changes, expected, atol=1e-6)
+
+
+# --- Pixels without data ---------------------------------------------------------------------------------------------
+def test_pixels_without_data_count_in_no_region_and_get_no_score() -> None:
+    valid = np.ones(SIZE, bool)
+    valid[50:60] = False  # all 1000 changed pixels of the mask
+    changes = change_map(REFERENCE, MONITOR, [Mask.of(first_rows(6000))], [], 3000, 0.9, valid)
+    assert np.isnan(changes[50:60]).all()
+    assert np.abs(changes[valid]).max() < 1e-6  # 5 / 26 ** 0.5 with them
+
+
+@pytest.mark.parametrize(("gap", "kept"), [(2000, True), (2001, False)])
+def test_area_limits_count_pixels_with_data(gap: int, kept: bool) -> None:
+    valid = ~first_rows(gap)
+    changes = change_map(quadrants(EAST), quadrants(NORTH), [Mask.of(first_rows(5000))], [], 3000, 0.9, valid)
+    np.testing.assert_array_equal(changes == 1, first_rows(5000) & valid if kept else np.zeros(SIZE))
+
+
+def test_the_largest_share_is_one_of_the_pixels_with_data() -> None:
+    valid = first_rows(5000)  # of which 4500 are at most one region
+    for pixels, kept in ((4500, True), (4501, False)):
+        mask = first_rows(pixels) | ~valid
+        changes = change_map(quadrants(EAST), quadrants(NORTH), [Mask.of(mask)], [], 3000, 0.9, valid)
+        np.testing.assert_array_equal(changes[valid], mask[valid] if kept else np.zeros(5000))
+
+
+def test_data_everywhere_changes_nothing() -> None:
+    masks = [Mask.of(LEFT)], [Mask.of(UPPER)]
+    np.testing.assert_array_equal(
+        change_map(REFERENCE, MONITOR, *masks, 3000, 0.9, np.ones(SIZE, bool)),
+        change_map(REFERENCE, MONITOR, *masks, 3000, 0.9),
+    )

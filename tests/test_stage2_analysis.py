@@ -169,3 +169,30 @@ def test_scores_lie_between_zero_and_two(features: np.ndarray, filtered: np.ndar
     # Not clipped, so rounding may show.
     assert np.all((scores >= -1e-6) & (scores <= 2 + 1e-6))
     assert not scores[filtered == 0].any()
+
+
+# --- Pixels without data ---------------------------------------------------------------------------------------------
+def test_the_filter_leaves_pixels_without_data_out_of_the_quantile() -> None:
+    changes = np.array([[0.1, np.nan, 0.2, 0.3], [np.nan, 0.4, 0.5, np.nan]], np.float32)
+    filtered = whole(filter_change_map(MemoryRaster(changes), 0.5))  # of 0.1 to 0.5: 0.3
+    np.testing.assert_array_equal(filtered, np.where(changes < 0.3, np.float32(0), changes))
+
+
+def test_a_map_without_any_data_stays_one() -> None:
+    assert np.isnan(whole(filter_change_map(MemoryRaster(np.full(SIZE, np.nan, np.float32)), 0.7))).all()
+
+
+def test_pixels_without_data_count_in_no_region_and_get_no_score() -> None:
+    filtered = np.where(first_rows(6000), np.float32(0.5), np.float32(0))
+    filtered[50:60] = np.nan
+    scores = published_map(filtered, [quadrants(EAST)], quadrants(EAST, EAST, NORTH, NORTH))
+    assert np.isnan(scores[50:60]).all()
+    np.testing.assert_array_equal(scores[~np.isnan(filtered)], 0)  # the changed quadrants are not looked at
+
+
+def test_area_limits_count_pixels_with_data() -> None:
+    for pixels, kept in ((4500, True), (4501, False)):  # 0.9 of the 5000 that hold data
+        filtered = np.where(first_rows(pixels), 0.5, 0).astype(np.float32)
+        filtered[50:] = np.nan
+        scores = published_map(filtered, [quadrants(EAST)], quadrants(NORTH))
+        np.testing.assert_array_equal(scores[:50], first_rows(pixels)[:50] if kept else 0)

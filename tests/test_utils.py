@@ -195,6 +195,15 @@ def test_a_link_that_leaves_the_data_root_is_skipped(tmp_path: Path) -> None:
     assert "link that leaves the data root" in skip_reason(root)
 
 
+def test_a_linked_image_is_followed_within_the_data_root_only(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    folder = make_folder(root, "1_x", MONITOR)
+    (folder / FIRST).symlink_to(make_folder(root, "archive", FIRST) / FIRST)
+    assert [event.name for event in list_events(root).events] == ["1_x"]
+    (folder / "normal_2.tif").symlink_to(make_folder(tmp_path, "elsewhere", FIRST) / FIRST)
+    assert "normal_2.tif: a link that leaves the data root" in skip_reason(root)
+
+
 def test_a_linked_data_root_is_followed(tmp_path: Path) -> None:
     make_folder(tmp_path / "disk", "1_x", MONITOR, FIRST)
     (tmp_path / "data").symlink_to(tmp_path / "disk")
