@@ -49,8 +49,7 @@ class ImageFile(GeoTiff):
     @property
     def may_lack_data(self) -> bool:
         """Whether any pixel can be without data."""
-        transparent = self._palette is not None and not self._palette[:, 3].all()
-        return bool(self._has_mask or self._alpha or self._nodata is not None or transparent or self.dtype.kind == "f")
+        return bool(self._has_mask or self._alpha or self._nodata is not None or self.dtype.kind == "f")
 
     def read(self, window: Window) -> Values:
         """The pixels of a window. Raises EventError where the file is damaged or cut off."""
