@@ -1,7 +1,8 @@
 """Opens GeoTIFFs, and nothing else whatever a file claims to be, with one GDAL handle a thread."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +35,17 @@ class Georeference(NamedTuple):
     area_or_point: str | None = None
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn GDAL's errors into EventErrors that name the file: of a damaged one, any call can fail."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EventError(f"{path}: cannot be read, damaged or cut off ({' '.join(str(error).split())})") from None
+
+
 class GeoTiff:
-    """A GeoTIFF, open in every thread that reads it."""
+    """A GeoTIFF, open in every thread that reads it; EventErrors name it where it is damaged or cut off."""
 
     def __init__(self, path: Path) -> None:
         """Open the file. Raises EventError where it is no GeoTIFF."""
@@ -55,43 +65,34 @@ class GeoTiff:
     def georeference(self) -> Georeference:
         """Everything that the file says about its place."""
         dataset = self.dataset
-        rpcs = dataset.GetMetadata_Dict("RPC") or {}
-        return Georeference(
-            dataset.GetSpatialRef(),
-            dataset.GetGeoTransform(can_return_null=True),
-            tuple(dataset.GetGCPs()),
-            dataset.GetGCPSpatialRef(),
-            tuple(sorted(rpcs.items())),
-            dataset.GetMetadataItem("AREA_OR_POINT"),
-        )
+        with naming(self.path):
+            rpcs = dataset.GetMetadata_Dict("RPC") or {}
+            return Georeference(
+                dataset.GetSpatialRef(),
+                dataset.GetGeoTransform(can_return_null=True),
+                tuple(dataset.GetGCPs()),
+                dataset.GetGCPSpatialRef(),
+                tuple(sorted(rpcs.items())),
+                dataset.GetMetadataItem("AREA_OR_POINT"),
+            )
 
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
-        """A window of some bands, (bands, h, w). `numbers`: from 1.
-
-        All bands at once, because files interleave them. Raises EventError where the file is damaged or cut off.
-        """
-        try:
+        """A window of some bands, (bands, h, w), all at once because files interleave them. `numbers`: from 1."""
+        with naming(self.path):
             values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
-        except RuntimeError as error:
-            raise self._damaged(error) from None
         return values.reshape(len(numbers), window.height, window.width)
 
     def read_mask(self, window: Window) -> np.ndarray:
-        """A window of the mask of the first band, (h, w) uint8: 0 where there is no data. Raises as `read_bands`."""
-        try:
+        """A window of the mask of the first band, (h, w) uint8: 0 where there is no data."""
+        with naming(self.path):
             return self.dataset.GetRasterBand(1).GetMaskBand().ReadAsArray(*window)
-        except RuntimeError as error:
-            raise self._damaged(error) from None
-
-    def _damaged(self, error: RuntimeError) -> EventError:
-        return EventError(f"{self.path}: cannot be read, damaged or cut off ({' '.join(str(error).split())})")
 
 
 class Layer(GeoTiff):
     """A GeoTIFF of one band: a map or a label."""
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) of the file's type. Raises EventError where it is damaged or cut off."""
+        """The pixels of a window, (h, w) of the file's type."""
         return self.read_bands([1], window)[0]
 
 

@@ -40,6 +40,7 @@ class Affine(NamedTuple):
         return float(np.hypot(self.xx, self.yx)), float(np.hypot(self.xy, self.yy))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # numbers from a damaged header relate to nothing: see _overlaps
 def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
     """Where the pixels of `grid` lie in `other`; None where both share their grid (docs/data.md).
 
@@ -73,6 +74,8 @@ def _transform(image: GeoTiff) -> Affine | None:
     numbers = georeference.transform
     if numbers is None and georeference.gcps:
         numbers = gdal.GCPsToGeoTransform(georeference.gcps, True)
+    if numbers is not None and not np.isfinite(numbers).all():
+        raise EventError(f"{image.path}: its transform {numbers} is no place; set it right (gdal_edit)")
     return None if numbers is None else Affine(*numbers)
 
 

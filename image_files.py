@@ -8,7 +8,7 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 import config
-from gdal_files import GeoTiff
+from gdal_files import GeoTiff, naming
 from utils import EventError, Window
 
 HELP = "docs/data.md shows how to convert it"
@@ -34,12 +34,17 @@ class ImageFile(GeoTiff):
             raise EventError(
                 f"{path}: {self.shape[1]} x {self.shape[0]} pixels; needs {config.MIN_IMAGE_SIDE} or more a side"
             )
+        with naming(path):
+            self._describe(chosen)
+
+    def _describe(self, chosen: Sequence[int] | None) -> None:
         bands = [self.dataset.GetRasterBand(number + 1) for number in range(self.dataset.RasterCount)]
         alphas = [number for number, band in enumerate(bands, 1) if band.GetColorInterpretation() == gdal.GCI_AlphaBand]
-        self._bands = _color_bands(path, len(bands), alphas, chosen)
+        self._bands = _color_bands(self.path, len(bands), alphas, chosen)
         self._palette = _palette(bands[0]) if len(set(self._bands)) == 1 and not chosen else None
-        self.dtype = np.dtype(np.uint8) if self._palette is not None else _pixel_type(path, bands)
-        self.layout = "palette" if self._palette is not None else f"{len(bands) - len(alphas)} band(s)"
+        self.dtype = np.dtype(np.uint8) if self._palette is not None else _pixel_type(self.path, bands)
+        # What has to be the same for all dates of an event; bands that were chosen are the same in any case.
+        self.layout = "palette" if self._palette is not None else f"{3 if chosen else len(bands) - len(alphas)} band(s)"
         self._alpha = [number for number in alphas if number not in self._bands]
         nodata = [bands[number - 1].GetNoDataValue() for number in self._bands]
         self._nodata = None if None in nodata else nodata
@@ -52,7 +57,7 @@ class ImageFile(GeoTiff):
         return bool(self._has_mask or self._alpha or self._nodata is not None or self.dtype.kind == "f")
 
     def read(self, window: Window) -> Values:
-        """The pixels of a window. Raises EventError where the file is damaged or cut off."""
+        """The pixels of a window."""
         numbers = sorted({*self._bands, *self._alpha})
         read = self.read_bands(numbers, window)
         values = read[[numbers.index(number) for number in self._bands]].transpose(1, 2, 0)
