@@ -1,5 +1,6 @@
 """From maps and labels to binary maps, recall, weighted precision and F1 (docs/method.md, section 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,21 +95,38 @@ def binarize_anomaly_map(
         The closing with a disk of this radius runs on the map brought to a square of this side, nearest-neighbour.
 
     """
-    sample = resize_nearest(anomalies, (closing_size, closing_size))
-    if normalize:
-        low, high = _range(anomalies)
-        sample = (sample - low) / (high - low if high > low else 1)
-    closed = closing((sample >= threshold).astype(np.uint8), disk(closing_radius))
-    closed[np.isnan(sample)] = 0
-    height, width = anomalies.shape
-    used_rows, rows, row_counts = _nearest_used(closing_size, height)
-    used_columns, columns, column_counts = _nearest_used(closing_size, width)
-    # Repeated rows and columns neither join nor part components: those of the small map are those of the whole one.
-    _, components = cv2.connectedComponents(closed[np.ix_(used_rows, used_columns)], connectivity=8)
-    areas = np.bincount(components.ravel(), weights=np.outer(row_counts, column_counts).ravel())
-    large = areas >= int(height * width * area_ratio)
-    large[0] = False  # the background
-    return BinaryMap(large[components], rows, columns)
+    return SampledMap.of(anomalies, closing_size, normalize).binarize(threshold, area_ratio, closing_radius)
+
+
+@dataclass(frozen=True)
+class SampledMap:
+    """An anomaly map at the size that its closing runs at, to be binarised at many thresholds."""
+
+    sample: np.ndarray  # (S, S) float32
+    shape: tuple[int, int]  # of the whole map
+
+    @classmethod
+    def of(cls, anomalies: Raster, closing_size: int, normalize: bool = False) -> "SampledMap":
+        """Sample a map; see `binarize_anomaly_map`."""
+        sample = resize_nearest(anomalies, (closing_size, closing_size))
+        if normalize:
+            low, high = _range(anomalies)
+            sample = (sample - low) / (high - low if high > low else 1)
+        return cls(sample, anomalies.shape)
+
+    def binarize(self, threshold: float, area_ratio: float, closing_radius: int) -> BinaryMap:
+        """The binary map at a threshold; see `binarize_anomaly_map`."""
+        closed = closing((self.sample >= threshold).astype(np.uint8), disk(closing_radius))
+        closed[np.isnan(self.sample)] = 0
+        height, width = self.shape
+        used_rows, rows, row_counts = _nearest_used(len(self.sample), height)
+        used_columns, columns, column_counts = _nearest_used(len(self.sample), width)
+        # Repeated rows and columns neither join nor part components: those of the small map are those of the whole one.
+        _, components = cv2.connectedComponents(closed[np.ix_(used_rows, used_columns)], connectivity=8)
+        areas = np.bincount(components.ravel(), weights=np.outer(row_counts, column_counts).ravel())
+        large = areas >= int(height * width * area_ratio)
+        large[0] = False  # the background
+        return BinaryMap(large[components], rows, columns)
 
 
 def _range(raster: Raster) -> tuple[np.float32, np.float32]:
@@ -160,10 +178,51 @@ def score_binary_map(predicted: Raster, scores: Raster, label: Raster, backgroun
         positives += int(np.count_nonzero(anomaly))
         true_positives += int(np.count_nonzero(found & anomaly))
         claims += int(np.count_nonzero(found))
+    return _scores(positives, true_positives, claims, background_weight)
+
+
+def _scores(positives: float, true_positives: float, claims: float, background_weight: float) -> Scores:
     claimed = true_positives + background_weight * (claims - true_positives)
     return Scores.from_rates(
         true_positives / positives if positives else 0.0, true_positives / claimed if claimed else 0.0
     )
+
+
+def threshold_curve(
+    anomalies: Raster,
+    label: Raster,
+    thresholds: Sequence[float],
+    area_ratio: float,
+    closing_size: int,
+    closing_radius: int,
+    background_weight: float,
+    normalize: bool = False,
+) -> list[Scores]:
+    """Stage 2's scores at each of many thresholds: exactly those of `score_binary_map`, in one pass over the rasters.
+
+    All binary maps repeat the same rows and columns of a small one, so that pixels are counted once per small pixel.
+    See `binarize_anomaly_map` and `score_binary_map` for the parameters.
+    """
+    sampled = SampledMap.of(anomalies, closing_size, normalize)
+    maps = [sampled.binarize(threshold, area_ratio, closing_radius) for threshold in thresholds]
+    if not maps:
+        return []
+    valid, anomalous = _count_by_small_pixel(maps[0], anomalies, label)
+    return [
+        _scores(anomalous.sum(), anomalous[one.small].sum(), valid[one.small].sum(), background_weight) for one in maps
+    ]
+
+
+def _count_by_small_pixel(binary: BinaryMap, scores: Raster, label: Raster) -> tuple[np.ndarray, np.ndarray]:
+    """How many valid pixels, and how many anomalous ones among them, each pixel of the small map stands for."""
+    counts = np.zeros((2, *binary.small.shape), np.int64)
+    first_columns = np.searchsorted(binary.columns, np.arange(binary.small.shape[1]))
+    for window in bands(binary.shape):
+        valid = ~np.isnan(scores.read(window))
+        rows = binary.rows[window.slices[0]]
+        for count, pixels in zip(counts, (valid, valid & (label.read(window) > 1)), strict=True):
+            np.add.at(count, rows, np.add.reduceat(pixels, first_columns, axis=1, dtype=np.int64))
+    return counts[0], counts[1]
 
 
 def average_scores(scores: list[Scores]) -> Scores:

@@ -19,6 +19,7 @@ from eval_metrics import (
     binarize_by_quantile,
     resize_nearest,
     score_binary_map,
+    threshold_curve,
 )
 from raster_store import MemoryRaster, bands
 from tests.helpers import property_test, whole
@@ -322,3 +323,30 @@ def test_normalising_leaves_pixels_without_data_out() -> None:
     anomalies[:256] = 0.02
     anomalies[300:] = np.nan
     np.testing.assert_array_equal(published_binary(anomalies, normalize=True)[:300], anomalies[:300] > 0)
+
+
+# --- Many thresholds -------------------------------------------------------------------------------------------------
+@property_test
+@given(
+    st.tuples(st.integers(3, 40), st.integers(3, 40)),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 0.002, 0.05]),
+    st.booleans(),
+)
+def test_the_threshold_curve_is_that_of_single_thresholds(
+    shape: tuple[int, int], seed: int, area_ratio: float, normalize: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    anomalies = rng.choice(np.array([0, 0.05, 0.1, 0.4, 1, np.nan], np.float32), shape)
+    scores, label = MemoryRaster(anomalies), MemoryRaster(rng.integers(0, 4, shape))
+    thresholds = [0.0, 0.05, 0.07, 0.3, 0.9, 2.0]
+    settings = (area_ratio, 16, 1)
+    curve = threshold_curve(scores, label, thresholds, *settings, 0.1, normalize)
+    for threshold, found in zip(thresholds, curve, strict=True):
+        binary = binarize_anomaly_map(scores, threshold, *settings, normalize)
+        assert found == pytest.approx(score_binary_map(binary, scores, label, 0.1), abs=1e-12)
+
+
+def test_no_threshold_gives_no_scores() -> None:
+    raster = MemoryRaster(np.zeros((4, 4), np.float32))
+    assert threshold_curve(raster, raster, [], 0, 16, 1, 0.1) == []
