@@ -14,7 +14,7 @@ from osgeo import gdal, gdal_array
 
 from gdal_files import Georeference, GeoTiff, Layer
 from raster_store import MemoryRaster, Raster, bands, read_bands
-from utils import LOG, EventError, Window, whole_file
+from utils import LOG, EventError, Window, differing_keys, whole_file
 
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
 
@@ -56,7 +56,7 @@ def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -
     if recorded is None:
         LOG.warning("%s: does not say how it was made; taken as it is", path)
         return True
-    changed = sorted(key for key in recorded.keys() | parameters.keys() if recorded.get(key) != parameters.get(key))
+    changed = differing_keys(recorded, parameters)
     if changed:
         LOG.warning("%s: was made with another %s; made again", path, ", ".join(changed))
     return not changed

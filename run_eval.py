@@ -10,7 +10,7 @@ import config
 from eval_metrics import Scores, average_scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from img_io import open_label
 from map_io import open_map, read_parameters
-from runs import run_events, run_script
+from runs import add_log_argument, keep_log, run_events, run_script
 from utils import CATEGORIES, LOG, Event, EventError, fraction, list_events, positive_int, whole_file
 
 CSV_COLUMNS = (
@@ -85,6 +85,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output-csv", type=Path, help=f"table to write (default: {config.EVAL_CSV_NAME} in the result root)"
     )
+    add_log_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -156,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.append(evaluate_event(event, args))
         return None
 
-    summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")
+    with keep_log(args.log_file):
+        summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")
     for result in results:
         print_scores(result.event.name, result.stage1, result.stage2)
     print_averages(results)

@@ -87,7 +87,7 @@ class PendingMasks:
 
 
 class SamEngine:
-    """One SAM on one device: encodes windows and generates their masks."""
+    """One SAM on one device: encodes windows and generates their masks. A context manager that ends its threads."""
 
     def __init__(
         self, model: Sam, device: torch.device, provenance: dict[str, str], execution: Execution | None = None
@@ -108,6 +108,14 @@ class SamEngine:
         points_per_batch = execution.points_per_batch or batch_size(device, _point_bytes(model))
         self._point_batches = Batches(points_per_batch, "--points-per-batch")
         self._host = ThreadPoolExecutor(os.cpu_count(), "mask clean-up")
+
+    def __enter__(self) -> "SamEngine":
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget masks that are waiting to be cleaned: an interrupted run would end only after all of them."""
+        self._host.shutdown(cancel_futures=True)
 
     def scale(self, image: np.ndarray) -> ScaledImage:
         """Scale an image of a window, (H, W, 3) uint8 RGB, as SAM does. Needs no device: work for a reading thread."""

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import logging
 import os
 import unicodedata
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import config
 
@@ -38,6 +39,10 @@ class UsageError(AnomalyCDError):
 
 class EventError(AnomalyCDError):
     """One event cannot be processed; the others go on."""
+
+
+class EventBusyError(AnomalyCDError):
+    """Another run is working on this event."""
 
 
 def first_line(error: Exception) -> str:
@@ -181,6 +186,11 @@ def file_sizes(paths: Iterable[Path]) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in paths}
 
 
+def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """The keys whose values differ between what something was made with and what it should be made with."""
+    return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+
+
 def _normal_control(folder: Path, images: list[Path]) -> Event:
     if len(images) < 2:
         raise EventError(f"a normal control needs two normal_DATE.tif or more, has {len(images)}")
@@ -213,6 +223,28 @@ def tile(height: int, width: int, patch_size: int) -> list[Window]:
         for x in _starts(width, patch_size)
         for y in _starts(height, patch_size)
     ]
+
+
+def owned_parts(windows: Iterable[Window]) -> dict[Window, Window]:
+    """The part of each of an image's windows that no later one covers: together they cover the image, none twice.
+
+    `windows`: as `tile` gives them. Where windows overlap, the later one wins (docs/method.md, section 2).
+    """
+    listed = list(windows)
+    next_x, next_y = (_next_start({window[axis] for window in listed}) for axis in (0, 1))
+    return {
+        window: Window(
+            window.x,
+            window.y,
+            min(next_x.get(window.x, window.x + window.width) - window.x, window.width),
+            min(next_y.get(window.y, window.y + window.height) - window.y, window.height),
+        )
+        for window in listed
+    }
+
+
+def _next_start(starts: set[int]) -> dict[int, int]:
+    return dict(itertools.pairwise(sorted(starts)))
 
 
 def _starts(length: int, patch_size: int) -> list[int]:
