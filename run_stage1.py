@@ -13,13 +13,14 @@ from eval_metrics import binarize_by_quantile
 from event_lock import event_lock
 from feature_cache import FeatureCache
 from img_io import EventImages, ImageOptions, Pixels, event_shape, open_event, read_window, valid_in_all
-from map_io import is_current, write_preview, write_raster
+from map_io import is_current, map_tags, write_preview, write_raster
 from pipeline import BackgroundWriter, one_behind, read_ahead
+from provenance import file_identities
 from regions import WindowFeatures
 from runs import add_log_argument, keep_log, run_events, run_script
 from sam_engine import PendingMasks, SamEngine, ScaledImage
 from stage1_analysis import change_map
-from utils import Event, Window, add_data_arguments, add_image_arguments, file_sizes, list_events, positive_int, tile
+from utils import Event, Window, add_data_arguments, add_image_arguments, list_events, positive_int, tile
 from window_store import WindowStore
 
 
@@ -93,7 +94,7 @@ def process_event(
         engine.provenance
         | images.parameters
         | {
-            "images": file_sizes([event.reference, event.monitor]),
+            "images": file_identities([event.reference, event.monitor]),
             "patch_size": patch_size,
             "sam_params": config.STAGE1_SAM_PARAMS,
             "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,
@@ -116,7 +117,8 @@ def process_event(
                     window_done()
             binary = binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE)
             write_preview(folder / config.CHANGE_PREVIEW_NAME, binary)
-            write_raster(path, changes, images.georeference, parameters)
+            tags = map_tags(parameters, engine.checkpoint)
+            write_raster(path, changes, images.georeference, tags, "change score, 0 to 1")
     return None
 
 

@@ -10,19 +10,21 @@ import numpy as np
 
 import config
 from engine_options import add_sam_arguments, load_engine
-from eval_metrics import binarize_anomaly_map
+from eval_metrics import BinaryMap, binarize_anomaly_map
 from event_lock import event_lock
 from feature_cache import FeatureCache
-from gdal_files import Layer
+from gdal_files import Georeference, Layer
 from img_io import EventImages, Image, ImageOptions, event_shape, open_event, read_window, valid_in_all
-from map_io import is_current, open_map, read_parameters, write_preview, write_raster
+from map_io import is_current, map_tags, open_map, read_parameters, write_preview, write_raster
 from pipeline import BackgroundWriter, read_ahead
+from provenance import file_identities
 from raster_store import Raster, RasterStore, bands
+from region_polygons import find_regions, regions_are_whole, write_regions
 from regions import WindowFeatures
 from runs import add_log_argument, keep_log, run_events, run_script
 from sam_engine import SamEngine, ScaledImage
 from stage2_analysis import FilteredMap, anomaly_map, filter_change_map
-from utils import LOG, Event, EventError, Window, add_data_arguments, add_image_arguments, file_sizes, list_events, tile
+from utils import CATEGORIES, LOG, Event, EventError, Window, add_data_arguments, add_image_arguments, list_events, tile
 from window_store import WindowStore
 
 
@@ -100,7 +102,7 @@ def process_event(
     made_with = engine.provenance | images.parameters
     stage1_map = open_change_map(stage1_path, event, images.shape, made_with)
     parameters: dict[str, Any] = made_with | {
-        "images": file_sizes([*event.historical, event.monitor]),
+        "images": file_identities([*event.historical, event.monitor]),
         "stage1": read_parameters(stage1_path),
         "change_map_quantile": config.STAGE2_CHANGE_MAP_QUANTILE,
         "patch_sizes": [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE],
@@ -108,10 +110,14 @@ def process_event(
         "max_region_fraction": config.MAX_REGION_FRACTION,
     }
     filtered_path, anomaly_path = folder / config.FILTERED_MAP_NAME, folder / config.ANOMALY_MAP_NAME
+    regions_path = folder / config.REGIONS_NAME
     windows = event_windows(images.shape)
     with event_lock(folder):
-        if skip_existing and all(is_current(path, images.shape, parameters) for path in (filtered_path, anomaly_path)):
-            return "its anomaly map exists"
+        maps = (filtered_path, anomaly_path)
+        if skip_existing and all(is_current(path, images.shape, parameters) for path in maps):
+            if regions_are_whole(regions_path):
+                return "its anomaly map exists"
+            LOG.warning("%s: missing or damaged; made again with its map", regions_path)
         with (
             changes_with_data(stage1_map, images, folder / f".{config.FILTERED_MAP_NAME}.changes") as changes,
             WindowStore(folder / f".{config.ANOMALY_MAP_NAME}.windows", images.shape, windows, parameters) as anomalies,
@@ -132,9 +138,21 @@ def process_event(
                 config.EVAL_CLOSING_RADIUS,
             )
             write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
-            write_raster(filtered_path, filtered, images.georeference, parameters)
-            write_raster(anomaly_path, anomalies, images.georeference, parameters)
+            write_event_regions(regions_path, event, binary, anomalies, images.georeference)
+            tags = map_tags(parameters, engine.checkpoint)
+            write_raster(filtered_path, filtered, images.georeference, tags, "change score, 0 to 1, filtered")
+            write_raster(anomaly_path, anomalies, images.georeference, tags, "anomaly score, 0 to 2")
     return None
+
+
+def write_event_regions(
+    path: Path, event: Event, binary: BinaryMap, anomalies: Raster, georeference: Georeference
+) -> None:
+    """Write the regions of an event's binary map as polygons."""
+    name, _ = CATEGORIES[event.category]
+    attributes = {"event": event.name, "category": f"{event.category} {name}"}
+    crs = georeference.spatial_reference or georeference.gcp_spatial_reference
+    write_regions(path, find_regions(binary, anomalies, georeference), crs, attributes)
 
 
 @contextmanager

@@ -90,12 +90,21 @@ class SamEngine:
     """One SAM on one device: encodes windows and generates their masks. A context manager that ends its threads."""
 
     def __init__(
-        self, model: Sam, device: torch.device, provenance: dict[str, str], execution: Execution | None = None
+        self,
+        model: Sam,
+        device: torch.device,
+        provenance: dict[str, str],
+        execution: Execution | None = None,
+        checkpoint: str = "",
     ) -> None:
-        """Take over `model`, whose encoder's attention is replaced by an equal, faster one."""
+        """Take over `model`, whose encoder's attention is replaced by an equal, faster one.
+
+        `provenance`: model type and checksum of the weights. `checkpoint`: their file's name, for the record.
+        """
         execution = execution or Execution()
         self.device = device
-        # Model type, checksum of the weights and precision, for the maps made with them.
+        self.checkpoint = checkpoint
+        # For the maps made with it: what has to be the same for a map to be the same.
         self.provenance = provenance | {"precision": execution.precision}
         self._model = model.to(device)
         fuse_attention(model.image_encoder)

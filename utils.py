@@ -181,11 +181,6 @@ def read_event(folder: Path) -> Event:
     return Event(folder, monitors[0], tuple(normals), labels[0] if labels else None)
 
 
-def file_sizes(paths: Iterable[Path]) -> dict[str, int]:
-    """Name and size in bytes of the images that a map is made from, to tell later whether it is still theirs."""
-    return {path.name: path.stat().st_size for path in paths}
-
-
 def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """The keys whose values differ between what something was made with and what it should be made with."""
     return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
@@ -259,7 +254,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     When it does not, what was written is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")  # some formats insist on their suffix
     try:
         yield part
         with open(part, "rb+") as file:

@@ -13,7 +13,7 @@ import run
 import run_stage1
 import run_stage2
 from gdal_files import Georeference
-from map_io import open_map, write_raster
+from map_io import map_tags, open_map, write_raster
 from regions import WindowFeatures
 from sam_engine import SamEngine, ScaledImage
 from tests.helpers import whole
@@ -179,7 +179,7 @@ def test_stage2_warns_of_a_map_made_with_other_weights(
 ) -> None:
     path = tmp_path / "stage1" / FIRE / config.CHANGE_MAP_NAME
     changes = whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
-    write_raster(path, changes, Georeference(None, None), {"sam_model_type": "vit_b"})
+    write_raster(path, changes, Georeference(), map_tags({"sam_model_type": "vit_b"}, ""))
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     assert "sam_checkpoint_sha256, sam_model_type, shifts than stage 2 runs with" in caplog.text
 
