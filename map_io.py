@@ -159,8 +159,8 @@ def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
         dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
     if georeference.rpcs:
         dataset.SetMetadata(dict(georeference.rpcs), "RPC")
-    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; those that it has read
-    # are those of Area already.
+    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; those that it has
+    # read are those of Area already.
     if georeference.area_or_point is not None and not georeference.gcps:
         dataset.SetMetadataItem("AREA_OR_POINT", georeference.area_or_point)
 
