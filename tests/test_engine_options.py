@@ -77,7 +77,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
     executions: list[Execution | None] = []
 
     class Recorder(SamEngine):
-        def __init__(self, _: Sam, __: torch.device, ___: dict[str, str], execution: Execution | None = None) -> None:
+        def __init__(
+            self,
+            _: Sam,
+            __: torch.device,
+            ___: dict[str, str],
+            execution: Execution | None = None,
+            checkpoint: str = "",
+        ) -> None:
             executions.append(execution)
 
     monkeypatch.setattr(engine_options, "SamEngine", Recorder)
