@@ -19,8 +19,12 @@ for module in (gdal, ogr, osr):
 # windows, which takes seconds where SAM takes minutes.
 gdal.SetCacheMax(64 << 20)
 
-# What GDAL prints on the terminal belongs into the log: errors come as exceptions.
-gdal.PushErrorHandler(lambda severity, number, message: LOG.debug("GDAL: %s", message))
+
+def _log(severity: int, number: int, message: str) -> None:
+    LOG.debug("GDAL, severity %d, number %d: %s", severity, number, message)
+
+
+gdal.SetErrorHandler(_log)  # of all threads: else warnings go to the terminal; errors come as exceptions
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100

@@ -1,6 +1,8 @@
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -480,14 +482,36 @@ def test_a_label_follows_the_shift_of_its_monitor_image(tmp_path: Path) -> None:
 
 
 def test_one_file_is_read_by_several_threads(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     path = write_tiff(tmp_path / "image.tif", np.tile(RGB, (5, 5, 1)), "COMPRESS=DEFLATE", "TILED=YES")
     image = open_event(event_of(path, path)).reference
     windows = [Window(x, y, SIDE, SIDE) for x in range(0, 320, SIDE) for y in range(0, 320, SIDE)] * 4
     with ThreadPoolExecutor(4) as threads:
         for pixels in threads.map(lambda window: read_window(image, window), windows):
             np.testing.assert_array_equal(pixels.rgb, RGB)
+
+
+def test_warnings_of_gdal_go_to_the_log_from_every_thread(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG", "anomalycd")
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(gdal.Error, gdal.CE_Warning, 1, "from a thread").result()
+    gdal.Error(gdal.CE_Warning, 1, "from here")
+    assert "from a thread" in caplog.text
+    assert "from here" in caplog.text
+    assert capfd.readouterr().err == ""
+
+
+def test_one_pixel_of_the_largest_image_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    options = ["SPARSE_OK=YES", "TILED=YES", "BIGTIFF=YES", "COMPRESS=DEFLATE"]
+    gdal.GetDriverByName("GTiff").Create(str(path), 100_000, 100_000, 3, gdal.GDT_UInt16, options)
+    tracemalloc.start()
+    pixels = opened(path, window=Window(99_000, 98_000, 1000, 2000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pixels.rgb.shape == (2000, 1000, 3)
+    assert peak < 256 << 20
 
 
 def test_damage_is_named_once_and_in_one_line(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import config
 import run
 import run_stage1
 import run_stage2
-from gdal_files import Georeference
+from gdal_files import Georeference, GeoTiff
 from map_io import map_tags, open_map, write_raster
 from regions import WindowFeatures
 from sam_engine import SamEngine, ScaledImage
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
+from tests.tiffs import write_tiff
+from utils import Window
 
 pytestmark = pytest.mark.usefixtures("few_points")
 
@@ -241,6 +243,21 @@ def test_no_image_of_a_shared_window_is_encoded_twice(
     arguments = [*map(str, roots), "--event", FIRE, "--patch-size", str(patch_size), *DEMO_SAM]
     seen = encoded_images(monkeypatch, arguments)
     assert len(seen) == len(set(seen)) == passes
+
+
+def test_windows_without_data_are_not_encoded(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 128)
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 128)
+    for path in (data_root / CONTROL).iterdir():
+        values = GeoTiff(path).read_bands([1, 2, 3], Window(0, 0, 256, 256)).transpose(1, 2, 0)
+        values[:, :128] = 0  # two of four windows
+        write_tiff(path, values, nodata=0)
+    roots = ["--data-root", data_root, "--stage1-root", tmp_path / "one", "--stage2-root", tmp_path / "two"]
+    arguments = [*map(str, roots), "--event", CONTROL, "--patch-size", "128", *DEMO_SAM]
+    assert len(encoded_images(monkeypatch, arguments)) == 2 * 5
+    anomalies = whole(open_map(tmp_path / "two" / CONTROL / config.ANOMALY_MAP_NAME))
+    assert np.isnan(anomalies[:, :128]).all()
+    assert not np.isnan(anomalies[:, 128:]).all()
 
 
 def test_both_stages_in_one_run_give_what_they_give_apart(finished: Path, small_events: Path, tmp_path: Path) -> None:
