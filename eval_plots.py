@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FILE_NAMES = ("precision_recall.png", "f1_by_category.png", "score_histograms.png")
 NAMED_THRESHOLDS = (0.2, 0.4, 0.6, 0.8)  # on the average curve, beside the one of the evaluation
 APART = 0.1  # threshold that is named lies at least so far from it
+MANY_EVENTS = 12  # more are drawn with thinner lines
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # of F1 in the precision-recall plot
 LOWEST_SHARE = 1e-5  # of the pixels, in the histograms
 # Colour and dashes of the average recall, precision and F1 over the threshold.
@@ -55,10 +56,10 @@ def draw_precision_recall(
     """Precision over recall of every event and of their average, and the average's rates over the threshold."""
     thresholds = curve_thresholds(settings.stage2_threshold)
     average = average_curve([curve.precision_recall for curve in curves])
-    with new_figure(path, 180, 94) as figure:
+    with new_figure(path, 180, 98) as figure:
         plane, rates = figure.subplots(1, 2)
         _draw_f1_levels(plane)
-        _draw_event_curves(plane, results, curves)
+        _draw_event_curves(plane, results, curves, thresholds.index(settings.stage2_threshold))
         _draw_average(plane, thresholds, average, settings.stage2_threshold)
         plane.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision (weighted)", aspect="equal")
         plane.set_title("Stage 2 over its threshold")
@@ -69,7 +70,16 @@ def draw_precision_recall(
         label = "threshold on the anomaly map" + (", scaled" if settings.normalize_anomaly_map else "")
         rates.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=label, ylabel="average over events")
         rates.set_title(f"Average of {len(results)} event{'s' if len(results) > 1 else ''}")
-        figure.legend(*plane.get_legend_handles_labels(), loc="outside lower left", ncols=7, columnspacing=1.2)
+        figure.legend(
+            *plane.get_legend_handles_labels(),
+            loc="outside lower left",
+            ncols=7,
+            columnspacing=1.2,
+            handletextpad=0.4,
+            title=f"Lines: one event each; markers: at threshold {settings.stage2_threshold:g}",
+            title_fontsize=6.5,
+            alignment="left",
+        )
         rates.legend(loc="lower left", bbox_to_anchor=(0.12, 0.02))
 
 
@@ -84,24 +94,28 @@ def _draw_f1_levels(axes: "Axes") -> None:
         axes.text(level, level, f"F1 {level}", color="#808080", size=6, ha="center", va="center", zorder=0, bbox=ground)
 
 
-def _draw_event_curves(axes: "Axes", results: Sequence[Result], curves: Sequence[EventCurves]) -> None:
+def _draw_event_curves(
+    axes: "Axes", results: Sequence[Result], curves: Sequence[EventCurves], at_threshold: int
+) -> None:
+    """The curve of every event, with a marker at one of the thresholds."""
+    width = 0.9 if len(results) <= MANY_EVENTS else 0.5
     named: set[int] = set()
-    for result, curve in zip(results, curves, strict=True):
+    for result, curve in sorted(zip(results, curves, strict=True), key=lambda pair: pair[0].event.category):
         category = result.event.category
-        points = found_points(curve.precision_recall)
-        axes.plot(*points.T, color="#404040", lw=1.3, alpha=0.5, zorder=1)  # an edge, for light colours
-        axes.plot(
-            *points.T,
-            color=category_color(category),
-            lw=0.9,
-            marker=MARKERS[category],
-            markevery=12,
-            ms=3,
-            mec="#404040",
-            mew=0.3,
-            zorder=2,
-            label=None if category in named else CATEGORIES[category][0],
-        )
+        color, points = category_color(category), found_points(curve.precision_recall)
+        axes.plot(*points.T, color="#404040", lw=width + 0.4, alpha=0.5, zorder=1)  # an edge, for light colours
+        axes.plot(*points.T, color=color, lw=width, zorder=1)
+        chosen = curve.precision_recall[at_threshold]
+        label = None if category in named else CATEGORIES[category][0]
+        style: dict[str, Any] = {
+            "marker": MARKERS[category],
+            "ms": 4,
+            "mfc": color,
+            "mec": "#303030",
+            "mew": 0.5,
+            "ls": "none",
+        }
+        axes.plot(chosen.recall, chosen.precision, label=label, zorder=2, clip_on=False, **style)
         named.add(category)
 
 
@@ -192,9 +206,9 @@ def draw_histograms(
     for number in by_category(results):
         members = [curve for result, curve in zip(results, curves, strict=True) if result.event.category == number]
         groups.append((f"{CATEGORIES[number][0]} ({len(members)})", category_color(number), members))
-    columns = min(3, len(groups))
+    columns = min(3 if len(groups) <= 6 else 4, len(groups))
     rows = -(-len(groups) // columns)
-    with new_figure(path, 180 if columns == 3 else 60 * columns + 10, 45 * rows + 14) as figure:
+    with new_figure(path, min(180, 60 * columns + 10), 45 * rows + 14) as figure:
         all_axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, (title, color, members) in zip(all_axes, groups, strict=False):
             _draw_histogram(axes, members)
@@ -205,6 +219,8 @@ def draw_histograms(
             )
         for axes in all_axes[len(groups) :]:
             axes.set_axis_off()
+        for axes in all_axes[max(0, len(groups) - columns) : len(groups)]:  # nothing is below
+            axes.tick_params(labelbottom=True)
         all_axes[0].set(xlim=(0, 1), yscale="log", ylim=(LOWEST_SHARE, 1))
         scaled = ", scaled" if settings.normalize_anomaly_map else ""
         figure.supxlabel(f"score of the anomaly map{scaled} (above 1 in the last bin)", size=7)
