@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+VERSION = "0.1.0"
 PROJECT_ROOT = Path(__file__).resolve().parent
 
 # Settings that came from the environment, by name: {"STAGE1_PATCH_SIZE": "1024"}.
@@ -78,6 +79,7 @@ CHANGE_PREVIEW_NAME = "change_map_binary.png"
 FILTERED_MAP_NAME = "change_map_filtered.tif"
 ANOMALY_MAP_NAME = "AnomalyCD_map.tif"
 ANOMALY_PREVIEW_NAME = "AnomalyCD_map.png"
+REGIONS_NAME = "AnomalyCD_regions.gpkg"
 EVAL_CSV_NAME = "evaluation.csv"  # in the result root
 
 # --- Device ----------------------------------------------------------------------------------------------------------

@@ -70,4 +70,5 @@ def load_engine(args: argparse.Namespace) -> SamEngine:
         device,
         {"sam_model_type": model_type, "sam_checkpoint_sha256": weights.sha256},
         Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile),
+        weights.path.name,
     )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import config
 from eval_metrics import Scores, average_scores
+from provenance import program_tags
 from runs import Summary
 from utils import CATEGORIES, Event, write_whole
 
@@ -56,11 +57,12 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 
 def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], summary: Summary) -> None:
-    """Write the results of every event, the averages, the settings, and what was left out and why.
+    """Write the results of every event, the averages, the settings, the program's version, and what was left out.
 
     `args`: the command line; all of it counts among the settings.
     """
     content = {
+        "program": program_tags(),
         "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
         | {name.lower(): getattr(config, name) for name in FIXED_SETTINGS},
         "config_overrides": config.OVERRIDDEN,

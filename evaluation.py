@@ -15,9 +15,8 @@ from eval_metrics import (
     binarize_by_quantile,
     score_binary_map,
 )
-from gdal_files import Layer
 from img_io import Label, open_label
-from map_io import open_map, read_parameters
+from map_io import MapLayer, open_map, read_parameters
 from utils import Event, EventError
 
 
@@ -40,8 +39,8 @@ class EvalSettings(NamedTuple):
 class EventMaps:
     """Stage 2's maps of an event and its label, of one size."""
 
-    filtered: Layer  # float32, NaN where there is no data
-    anomalies: Layer  # float32, likewise
+    filtered: MapLayer  # float32, NaN where there is no data
+    anomalies: MapLayer  # float32, likewise
     label: Label | None  # integer, values above 1 are anomalies; None where the event has none
     settings: EvalSettings
 

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from osgeo import gdal, osr
+from osgeo import gdal, ogr, osr
 
 import config
-from utils import EventError, Window
+from utils import LOG, EventError, Window
 
-gdal.UseExceptions()
+for module in (gdal, ogr, osr):
+    module.UseExceptions()
 # GDAL keeps decoded blocks in up to 5 % of the machine's memory: what a run takes would depend on the machine, and grow
 # with the raster. Maps are read in order, no block twice. An image in strips is decoded anew for each column of
 # windows, which takes seconds where SAM takes minutes.
 gdal.SetCacheMax(64 << 20)
+
+# What GDAL prints on the terminal belongs into the log: errors come as exceptions.
+gdal.PushErrorHandler(lambda severity, number, message: LOG.debug("GDAL: %s", message))
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100

@@ -3,8 +3,7 @@
 import json
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,38 @@ import cv2
 import numpy as np
 from osgeo import gdal, gdal_array
 
-from gdal_files import Georeference, GeoTiff, Layer
-from raster_store import MemoryRaster, Raster, bands, read_bands
-from utils import LOG, EventError, Window, whole_file
+from gdal_files import Georeference, GeoTiff, Layer, naming
+from gdal_output import closing, event_file, written_by_gdal
+from provenance import program_tags
+from raster_store import BAND_ROWS, MemoryRaster, Raster, bands, read_bands
+from utils import LOG, EventError, Window, differing_keys, notice
 
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
 
 
-def open_map(path: Path) -> Layer:
+class MapLayer(Layer):
+    """A change or anomaly map: NaN where its mask says that there is no data."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises EventError for one that is no such map."""
+        super().__init__(path)
+        with naming(path):
+            band = self.dataset.GetRasterBand(1)
+            if self.dataset.RasterCount != 1 or band.DataType != gdal.GDT_Float32:
+                raise EventError(f"{path}: no float32 map of one band; remove it and run its stage again")
+            self._has_mask = band.GetMaskFlags() == gdal.GMF_PER_DATASET
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) float32."""
+        values = super().read(window)
+        if self._has_mask:
+            values[self.read_mask(window) == 0] = np.nan
+        return values
+
+
+def open_map(path: Path) -> MapLayer:
     """Open a change or anomaly map, float32. Raises EventError for a file that is no such map."""
-    layer = Layer(path)
-    if layer.dataset.RasterCount != 1 or layer.dataset.GetRasterBand(1).DataType != gdal.GDT_Float32:
-        raise EventError(f"{path}: no float32 map of one band; remove it and run its stage again")
-    return layer
+    return MapLayer(path)
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
@@ -37,10 +55,7 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
 
 
 def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> bool:
-    """Whether a map is there, whole, of this size and made with these parameters; where it is not, says why.
-
-    A map without parameters (the published program's) is taken as it is, with a warning.
-    """
+    """Whether a map is there, whole, of this size and made with these parameters; where it is not, says why."""
     if not path.exists():
         return False
     try:
@@ -54,75 +69,123 @@ def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -
         LOG.warning("%s: has the size of other images; made again", path)
         return False
     if recorded is None:
-        LOG.warning("%s: does not say how it was made; taken as it is", path)
-        return True
-    changed = sorted(key for key in recorded.keys() | parameters.keys() if recorded.get(key) != parameters.get(key))
+        LOG.warning("%s: does not say how it was made; made again", path)
+        return False
+    changed = differing_keys(recorded, parameters)
     if changed:
         LOG.warning("%s: was made with another %s; made again", path, ", ".join(changed))
     return not changed
 
 
 def write_raster(
-    path: Path, source: Raster | np.ndarray, georeference: Georeference, parameters: dict[str, Any] | None = None
+    path: Path,
+    source: Raster | np.ndarray,
+    georeference: Georeference,
+    tags: Mapping[str, str] | None = None,
+    description: str = "",
 ) -> None:
-    """Write a GeoTIFF that appears whole or not at all.
+    """Write a Cloud Optimized GeoTIFF that appears whole or not at all.
 
-    `source`: a raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; it is read by bands, twice.
-    `parameters` are stored with it (see `read_parameters`). Raises EventError where it cannot be written, as on a full
-    disk.
+    Parameters
+    ----------
+    path
+        Where to; its folder is made.
+    source
+        A raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; it is read by bands, up to three times. NaN
+        means no data: such pixels become 0, and 0 in a mask band.
+    georeference
+        Its place.
+    tags
+        Metadata items; see `map_tags`.
+    description
+        Of the band.
+
+    Raises EventError where it cannot be written, as on a full disk.
+
     """
     raster = MemoryRaster(source) if isinstance(source, np.ndarray) else source
-    with _file(path) as part, _no_side_files():
-        part.unlink(missing_ok=True)  # GDAL looks into a file that a killed run left, and may stumble
-        try:
-            _write_tiff(part, raster, georeference, parameters)
-            _check_written(part, raster)
-        except RuntimeError as error:
-            _append_to(part)  # GDAL seldom gives the reason; the system does, as an OSError
-            raise EventError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+    with written_by_gdal(path) as part:
+        plain = part.with_name(f"{part.name}.plain")
+        _write_plain(plain, raster, georeference, tags or {}, description)
+        _write_cog(part, plain)
+        _check_written(part, raster, georeference)
 
 
-@contextmanager
-def _file(path: Path) -> Iterator[Path]:
-    """`whole_file`, with an EventError instead of an OSError."""
-    try:
-        with whole_file(path) as part:
-            yield part
-    except OSError as error:
-        raise EventError(f"{path}: cannot be written ({error.strerror})") from None
+def map_tags(parameters: dict[str, Any], checkpoint: str) -> dict[str, str]:
+    """The metadata items that a map carries: what it was made with, as `read_parameters` reads it, and by what."""
+    return program_tags() | {
+        PARAMETERS_TAG: json.dumps(parameters, sort_keys=True),
+        "ANOMALYCD_CHECKPOINT": checkpoint,
+    }
 
 
-@contextmanager
-def _no_side_files() -> Iterator[None]:
-    """Keep GDAL from writing what a GeoTIFF cannot hold (a rare CRS) to an .aux.xml file beside the temporary one."""
-    gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
-    try:
-        yield
-    finally:
-        gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", None)
-
-
-def _write_tiff(path: Path, raster: Raster, georeference: Georeference, parameters: dict[str, Any] | None) -> None:
+def _write_plain(
+    path: Path, raster: Raster, georeference: Georeference, tags: Mapping[str, str], description: str
+) -> None:
+    """Write the raster as a GeoTIFF that the final one, whose parts are in another order, can be made from."""
     height, width = raster.shape
     pixel = raster.read(Window(0, 0, 1, 1))  # tells the type and the number of bands
     count = pixel.shape[2] if pixel.ndim == 3 else 1
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
-    options = ["TILED=YES", "COMPRESS=DEFLATE", "BIGTIFF=IF_SAFER"]
-    if count == 3:
-        options.append("PHOTOMETRIC=RGB")
+    options = ["TILED=YES", "COMPRESS=DEFLATE", "ZLEVEL=1", "BIGTIFF=IF_SAFER"]
+    options += ["PHOTOMETRIC=RGB"] if count == 3 else []
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
-    try:
-        if georeference.spatial_reference is not None:
-            dataset.SetSpatialRef(georeference.spatial_reference)
-        if georeference.transform is not None:
-            dataset.SetGeoTransform(georeference.transform)
-        if parameters is not None:
-            dataset.SetMetadataItem(PARAMETERS_TAG, json.dumps(parameters, sort_keys=True))
+    with closing(dataset):
+        _place(dataset, georeference)
+        for name, value in tags.items():
+            dataset.SetMetadataItem(name, value)
+        band = dataset.GetRasterBand(1)
+        band.SetDescription(description)
+        if kind == gdal.GDT_Float32:
+            band.SetNoDataValue(float("nan"))  # no pixel is: says that 0 is a score
+        gaps = False
         for window in bands(raster.shape):
-            dataset.WriteArray(_bands_first(raster.read(window)), window.x, window.y)
-    finally:
-        # Closed by its destructor, a file that cannot be written ends as a message on stderr, not as an error.
-        gdal.Dataset.__swig_destroy__(dataset)
+            values, valid = _without_gaps(raster.read(window))
+            dataset.WriteArray(_bands_first(values), window.x, window.y)
+            gaps |= not valid.all()
+        if gaps:
+            dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
+            for window in bands(raster.shape):
+                _, valid = _without_gaps(raster.read(window))
+                band.GetMaskBand().WriteArray(valid * np.uint8(255), window.x, window.y)
+
+
+def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
+    if georeference.spatial_reference is not None:
+        dataset.SetSpatialRef(georeference.spatial_reference)
+    if georeference.transform is not None:
+        dataset.SetGeoTransform(georeference.transform)
+    elif georeference.gcps:
+        dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
+    if georeference.rpcs:
+        dataset.SetMetadata(dict(georeference.rpcs), "RPC")
+    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; those that it has
+    # read are those of Area already.
+    if georeference.area_or_point is not None and not georeference.gcps:
+        dataset.SetMetadataItem("AREA_OR_POINT", georeference.area_or_point)
+
+
+def _write_cog(path: Path, source: Path) -> None:
+    dataset = gdal.Open(str(source))
+    # Scores and colours are averaged in overviews; the numbers of a label stand for objects.
+    is_label = dataset.RasterCount == 1 and dataset.GetRasterBand(1).DataType != gdal.GDT_Float32
+    options = [
+        f"BLOCKSIZE={BAND_ROWS}",
+        "COMPRESS=DEFLATE",
+        "PREDICTOR=YES",
+        "BIGTIFF=IF_SAFER",
+        f"OVERVIEW_RESAMPLING={'NEAREST' if is_label else 'AVERAGE'}",
+    ]
+    with closing(gdal.GetDriverByName("COG").CreateCopy(str(path), dataset, options=options)):
+        pass
+
+
+def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data, (h, w) bool."""
+    if pixels.dtype.kind != "f":
+        return pixels, np.ones(pixels.shape[:2], bool)
+    gaps = np.isnan(pixels)
+    return np.where(gaps, pixels.dtype.type(0), pixels), ~gaps
 
 
 def _bands_first(pixels: np.ndarray) -> np.ndarray:
@@ -130,17 +193,20 @@ def _bands_first(pixels: np.ndarray) -> np.ndarray:
     return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
 
 
-def _check_written(path: Path, raster: Raster) -> None:
+def _check_written(path: Path, raster: Raster, georeference: Georeference) -> None:
     """Raises RuntimeError where a file does not hold what it was made from: not every failure of GDAL is an error."""
     dataset = gdal.Open(str(path))
+    mask = dataset.GetRasterBand(1).GetMaskBand()
     for window in bands(raster.shape):
-        if not np.array_equal(dataset.ReadAsArray(*window), _bands_first(raster.read(window)), equal_nan=True):
+        values, valid = _without_gaps(raster.read(window))
+        written = np.array_equal(dataset.ReadAsArray(*window), _bands_first(values))
+        if not (written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)):
             raise RuntimeError("it does not hold what was written")
-
-
-def _append_to(path: Path) -> None:
-    with open(path, "ab") as file:
-        file.write(bytes(1 << 20))
+    wanted, found = georeference.spatial_reference, dataset.GetSpatialRef()
+    if wanted is not None and (found is None or not wanted.IsSame(found)):
+        notice(
+            f"{path.parent}: a GeoTIFF cannot hold the CRS {wanted.GetName()!r}; set it anew on the maps (gdal_edit)"
+        )
 
 
 def write_preview(path: Path, binary: Raster) -> None:
@@ -151,7 +217,7 @@ def write_preview(path: Path, binary: Raster) -> None:
     """
     height, width = binary.shape
     compressor = zlib.compressobj()
-    with _file(path) as part, open(part, "wb") as file:
+    with event_file(path) as part, open(part, "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         file.write(_png_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)))  # 8 bits, grey
         for pixels in read_bands(binary):
@@ -168,5 +234,5 @@ def _png_chunk(kind: bytes, content: bytes) -> bytes:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write a picture, (H, W) or (H, W, 3) uint8 RGB, as a PNG that appears whole or not at all."""
     _, encoded = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
-    with _file(path) as part:
+    with event_file(path) as part:
         part.write_bytes(encoded.tobytes())

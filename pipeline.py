@@ -14,6 +14,8 @@ Item = TypeVar("Item")
 
 def read_ahead(read: Callable[[Window], Item], windows: Sequence[Window]) -> Iterator[tuple[Window, Item]]:
     """Yield every window with what `read` gives for it; while one is worked on, a thread reads the next."""
+    if not windows:
+        return
     with ThreadPoolExecutor(1, "reader") as reader:
         coming = reader.submit(read, windows[0])
         for window, following in zip(windows, [*windows[1:], None], strict=True):

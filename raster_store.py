@@ -80,7 +80,7 @@ class RasterStore:
             raise
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         """Remove the file."""
         os.close(self._file)
         self.path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import run_stage2
 from engine_options import add_sam_arguments, load_engine
 from feature_cache import FeatureCache
 from img_io import ImageOptions, event_shape
-from runs import run_events, run_script
+from runs import add_log_argument, keep_log, run_events, run_script
 from sam_engine import SamEngine
 from utils import Event, add_data_arguments, add_image_arguments, list_events, positive_int
 
@@ -50,6 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_image_arguments(parser)
     add_sam_arguments(parser)
+    add_log_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -90,14 +91,15 @@ def count_windows(event: Event, args: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages asked for; returns the exit code."""
     args = parse_arguments(arguments)
-    listing = list_events(args.data_root, args.event)
-    engine = load_engine(args)
-    return run_events(
-        "both stages" if args.stage == "all" else f"stage {args.stage}",
-        listing,
-        lambda event: count_windows(event, args),
-        lambda event, window_done: process_event(event, args, engine, window_done),
-    ).exit_code
+    with keep_log(args.log_file):
+        listing = list_events(args.data_root, args.event)
+        with load_engine(args) as engine:
+            return run_events(
+                "both stages" if args.stage == "all" else f"stage {args.stage}",
+                listing,
+                lambda event: count_windows(event, args),
+                lambda event, window_done: process_event(event, args, engine, window_done),
+            ).exit_code
 
 
 if __name__ == "__main__":

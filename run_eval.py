@@ -11,7 +11,7 @@ from eval_curves import EventCurves, curve_thresholds, event_curves
 from eval_files import Result, averages, by_category, write_csv, write_json
 from eval_metrics import Scores
 from evaluation import EvalSettings, open_event_maps
-from runs import run_events, run_script
+from runs import add_log_argument, keep_log, run_events, run_script
 from utils import CATEGORIES, LOG, Event, fraction, list_events, positive_int
 
 
@@ -79,6 +79,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help=f"folder for plots, needs matplotlib: {', '.join(eval_plots.FILE_NAMES)} (default: none are drawn)",
     )
+    add_log_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -121,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.append(result)
         return None
 
-    summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")
+    with keep_log(args.log_file):
+        summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")
     for result in results:
         print_scores(result.event.name, result.stage1, result.stage2)
     print_averages(results)

@@ -10,16 +10,18 @@ import numpy as np
 import config
 from engine_options import add_sam_arguments, load_engine
 from eval_metrics import binarize_by_quantile
+from event_lock import event_lock
 from feature_cache import FeatureCache
 from img_io import EventImages, ImageOptions, Pixels, event_shape, open_event, read_window, valid_in_all
-from map_io import is_current, write_preview, write_raster
+from map_io import is_current, map_tags, write_preview, write_raster
 from pipeline import BackgroundWriter, one_behind, read_ahead
-from raster_store import RasterStore
+from provenance import file_identities
 from regions import WindowFeatures
-from runs import run_events, run_script
+from runs import add_log_argument, keep_log, run_events, run_script
 from sam_engine import PendingMasks, SamEngine, ScaledImage
 from stage1_analysis import change_map
-from utils import Event, Window, add_data_arguments, add_image_arguments, file_sizes, list_events, positive_int, tile
+from utils import Event, Window, add_data_arguments, add_image_arguments, list_events, positive_int, tile
+from window_store import WindowStore
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -46,6 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_image_arguments(parser)
     add_sam_arguments(parser)
+    add_log_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -91,30 +94,38 @@ def process_event(
         engine.provenance
         | images.parameters
         | {
-            "images": file_sizes([event.reference, event.monitor]),
+            "images": file_identities([event.reference, event.monitor]),
             "patch_size": patch_size,
             "sam_params": config.STAGE1_SAM_PARAMS,
             "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,
             "max_region_fraction": config.MAX_REGION_FRACTION,
         }
     )
-    if skip_existing and is_current(path, images.shape, parameters):
-        return "its change map exists"
-    with RasterStore(folder.with_name(f".{folder.name}.{config.CHANGE_MAP_NAME}.store"), images.shape) as changes:
-        with BackgroundWriter(changes) as writer:
-            for window, found in one_behind(find_masks(engine, images, patch_size, cache)):
-                no_data = np.full((window.height, window.width), np.nan, np.float32)
-                writer.write(window, no_data if found is None else found.score())
+    windows = tile(*images.shape, patch_size)
+    with event_lock(folder):
+        if skip_existing and is_current(path, images.shape, parameters):
+            return "its change map exists"
+        store = WindowStore(folder / f".{config.CHANGE_MAP_NAME}.windows", images.shape, windows, parameters)
+        with store as changes:
+            missing = [window for window in windows if window not in changes.finished]
+            for _ in changes.finished:
                 window_done()
-        write_preview(folder / config.CHANGE_PREVIEW_NAME, binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE))
-        write_raster(path, changes, images.georeference, parameters)
+            with BackgroundWriter(changes) as writer:
+                for window, found in one_behind(find_masks(engine, images, missing, cache)):
+                    no_data = np.full((window.height, window.width), np.nan, np.float32)
+                    writer.write(window, no_data if found is None else found.score())
+                    window_done()
+            binary = binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE)
+            write_preview(folder / config.CHANGE_PREVIEW_NAME, binary)
+            tags = map_tags(parameters, engine.checkpoint)
+            write_raster(path, changes, images.georeference, tags, "change score, 0 to 1")
     return None
 
 
 def find_masks(
-    engine: SamEngine, images: EventImages, patch_size: int, cache: FeatureCache | None
+    engine: SamEngine, images: EventImages, windows: Sequence[Window], cache: FeatureCache | None
 ) -> Iterator[tuple[Window, FoundMasks | None]]:
-    """Encode every window of reference and monitor image and start on their masks; None where neither can be scored."""
+    """Encode windows of reference and monitor image and start on their masks; None where neither can be scored."""
     pair = (images.reference, images.monitor)
 
     def read(window: Window) -> tuple[list[Pixels], np.ndarray | None, list[ScaledImage]]:
@@ -123,7 +134,7 @@ def find_masks(
         skipped = valid is not None and not valid.any()
         return pixels, valid, [] if skipped else [engine.scale(of_image.rgb) for of_image in pixels]
 
-    for window, (pixels, valid, scaled) in read_ahead(read, tile(*images.shape, patch_size)):
+    for window, (pixels, valid, scaled) in read_ahead(read, windows):
         if not scaled:
             yield window, None
             continue
@@ -146,22 +157,23 @@ def count_windows(event: Event, patch_size: int) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 1; returns the exit code."""
     args = parse_arguments(arguments)
-    listing = list_events(args.data_root, args.event)
-    engine = load_engine(args)
-    return run_events(
-        "stage 1",
-        listing,
-        lambda event: count_windows(event, args.patch_size),
-        lambda event, window_done: process_event(
-            event,
-            engine,
-            args.output_root / event.name,
-            ImageOptions.of(args),
-            args.patch_size,
-            args.skip_existing,
-            window_done,
-        ),
-    ).exit_code
+    with keep_log(args.log_file):
+        listing = list_events(args.data_root, args.event)
+        with load_engine(args) as engine:
+            return run_events(
+                "stage 1",
+                listing,
+                lambda event: count_windows(event, args.patch_size),
+                lambda event, window_done: process_event(
+                    event,
+                    engine,
+                    args.output_root / event.name,
+                    ImageOptions.of(args),
+                    args.patch_size,
+                    args.skip_existing,
+                    window_done,
+                ),
+            ).exit_code
 
 
 if __name__ == "__main__":

@@ -10,18 +10,22 @@ import numpy as np
 
 import config
 from engine_options import add_sam_arguments, load_engine
-from eval_metrics import binarize_anomaly_map
+from eval_metrics import BinaryMap, binarize_anomaly_map
+from event_lock import event_lock
 from feature_cache import FeatureCache
-from gdal_files import Layer
+from gdal_files import Georeference, Layer
 from img_io import EventImages, Image, ImageOptions, event_shape, open_event, read_window, valid_in_all
-from map_io import is_current, open_map, read_parameters, write_preview, write_raster
+from map_io import is_current, map_tags, open_map, read_parameters, write_preview, write_raster
 from pipeline import BackgroundWriter, read_ahead
+from provenance import file_identities
 from raster_store import Raster, RasterStore, bands
+from region_polygons import find_regions, regions_are_whole, write_regions
 from regions import WindowFeatures
-from runs import run_events, run_script
+from runs import add_log_argument, keep_log, run_events, run_script
 from sam_engine import SamEngine, ScaledImage
 from stage2_analysis import FilteredMap, anomaly_map, filter_change_map
-from utils import LOG, Event, EventError, Window, add_data_arguments, add_image_arguments, file_sizes, list_events, tile
+from utils import CATEGORIES, LOG, Event, EventError, Window, add_data_arguments, add_image_arguments, list_events, tile
+from window_store import WindowStore
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -47,6 +51,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_image_arguments(parser)
     add_sam_arguments(parser)
+    add_log_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -97,7 +102,7 @@ def process_event(
     made_with = engine.provenance | images.parameters
     stage1_map = open_change_map(stage1_path, event, images.shape, made_with)
     parameters: dict[str, Any] = made_with | {
-        "images": file_sizes([*event.historical, event.monitor]),
+        "images": file_identities([*event.historical, event.monitor]),
         "stage1": read_parameters(stage1_path),
         "change_map_quantile": config.STAGE2_CHANGE_MAP_QUANTILE,
         "patch_sizes": [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE],
@@ -105,33 +110,49 @@ def process_event(
         "max_region_fraction": config.MAX_REGION_FRACTION,
     }
     filtered_path, anomaly_path = folder / config.FILTERED_MAP_NAME, folder / config.ANOMALY_MAP_NAME
-    if skip_existing and all(is_current(path, images.shape, parameters) for path in (filtered_path, anomaly_path)):
-        return "its anomaly map exists"
-    with (
-        changes_with_data(stage1_map, images, scratch(folder, "changes")) as changes,
-        RasterStore(scratch(folder, "store"), images.shape) as anomalies,
-    ):
-        filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
-        with BackgroundWriter(anomalies) as writer:
-            for window, changes_there, features in encode_windows(engine, images, filtered, cache):
-                writer.write(window, score_window(changes_there, features))
+    regions_path = folder / config.REGIONS_NAME
+    windows = event_windows(images.shape)
+    with event_lock(folder):
+        maps = (filtered_path, anomaly_path)
+        if skip_existing and all(is_current(path, images.shape, parameters) for path in maps):
+            if regions_are_whole(regions_path):
+                return "its anomaly map exists"
+            LOG.warning("%s: missing or damaged; made again with its map", regions_path)
+        with (
+            changes_with_data(stage1_map, images, folder / f".{config.FILTERED_MAP_NAME}.changes") as changes,
+            WindowStore(folder / f".{config.ANOMALY_MAP_NAME}.windows", images.shape, windows, parameters) as anomalies,
+        ):
+            filtered = filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE)
+            missing = [window for window in windows if window not in anomalies.finished]
+            for _ in anomalies.finished:
                 window_done()
-        binary = binarize_anomaly_map(
-            anomalies,
-            config.EVAL_STAGE2_FIXED_THRESH,
-            config.EVAL_AREA_RATIO,
-            config.EVAL_CLOSING_SIZE,
-            config.EVAL_CLOSING_RADIUS,
-        )
-        write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
-        write_raster(filtered_path, filtered, images.georeference, parameters)
-        write_raster(anomaly_path, anomalies, images.georeference, parameters)
+            with BackgroundWriter(anomalies) as writer:
+                for window, changes_there, features in encode_windows(engine, images, missing, filtered, cache):
+                    writer.write(window, score_window(changes_there, features))
+                    window_done()
+            binary = binarize_anomaly_map(
+                anomalies,
+                config.EVAL_STAGE2_FIXED_THRESH,
+                config.EVAL_AREA_RATIO,
+                config.EVAL_CLOSING_SIZE,
+                config.EVAL_CLOSING_RADIUS,
+            )
+            write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
+            write_event_regions(regions_path, event, binary, anomalies, images.georeference)
+            tags = map_tags(parameters, engine.checkpoint)
+            write_raster(filtered_path, filtered, images.georeference, tags, "change score, 0 to 1, filtered")
+            write_raster(anomaly_path, anomalies, images.georeference, tags, "anomaly score, 0 to 2")
     return None
 
 
-def scratch(folder: Path, what: str) -> Path:
-    """A hidden file to work on beside an event's output folder."""
-    return folder.with_name(f".{folder.name}.{config.ANOMALY_MAP_NAME}.{what}")
+def write_event_regions(
+    path: Path, event: Event, binary: BinaryMap, anomalies: Raster, georeference: Georeference
+) -> None:
+    """Write the regions of an event's binary map as polygons."""
+    name, _ = CATEGORIES[event.category]
+    attributes = {"event": event.name, "category": f"{event.category} {name}"}
+    crs = georeference.spatial_reference or georeference.gcp_spatial_reference
+    write_regions(path, find_regions(binary, anomalies, georeference), crs, attributes)
 
 
 @contextmanager
@@ -165,9 +186,13 @@ def score_window(changes: np.ndarray, features: list[WindowFeatures]) -> np.ndar
 
 
 def encode_windows(
-    engine: SamEngine, images: EventImages, filtered: FilteredMap, cache: FeatureCache | None
+    engine: SamEngine,
+    images: EventImages,
+    windows: Sequence[Window],
+    filtered: FilteredMap,
+    cache: FeatureCache | None,
 ) -> Iterator[EncodedWindow]:
-    """Encode every window of all dates, but for what the cache has."""
+    """Encode windows of all dates, but for what the cache has."""
     dates = (*images.historical, images.monitor)
 
     def is_kept(image: Image, window: Window) -> bool:
@@ -178,7 +203,7 @@ def encode_windows(
         missing = [] if np.isnan(changes).all() else [image for image in dates if not is_kept(image, window)]
         return changes, [engine.scale(read_window(image, window).rgb) for image in missing]
 
-    for window, (changes, scaled) in read_ahead(read, event_windows(images.shape)):
+    for window, (changes, scaled) in read_ahead(read, windows):
         if np.isnan(changes).all():
             yield EncodedWindow(window, changes, [])
             continue
@@ -195,22 +220,23 @@ def encode_windows(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 2; returns the exit code."""
     args = parse_arguments(arguments)
-    listing = list_events(args.data_root, args.event)
-    engine = load_engine(args)
-    return run_events(
-        "stage 2",
-        listing,
-        count_windows,
-        lambda event, window_done: process_event(
-            event,
-            engine,
-            args.stage1_root / event.name / config.CHANGE_MAP_NAME,
-            args.output_root / event.name,
-            ImageOptions.of(args),
-            args.skip_existing,
-            window_done,
-        ),
-    ).exit_code
+    with keep_log(args.log_file):
+        listing = list_events(args.data_root, args.event)
+        with load_engine(args) as engine:
+            return run_events(
+                "stage 2",
+                listing,
+                count_windows,
+                lambda event, window_done: process_event(
+                    event,
+                    engine,
+                    args.stage1_root / event.name / config.CHANGE_MAP_NAME,
+                    args.output_root / event.name,
+                    ImageOptions.of(args),
+                    args.skip_existing,
+                    window_done,
+                ),
+            ).exit_code
 
 
 if __name__ == "__main__":

@@ -87,15 +87,24 @@ class PendingMasks:
 
 
 class SamEngine:
-    """One SAM on one device: encodes windows and generates their masks."""
+    """One SAM on one device: encodes windows and generates their masks. A context manager that ends its threads."""
 
     def __init__(
-        self, model: Sam, device: torch.device, provenance: dict[str, str], execution: Execution | None = None
+        self,
+        model: Sam,
+        device: torch.device,
+        provenance: dict[str, str],
+        execution: Execution | None = None,
+        checkpoint: str = "",
     ) -> None:
-        """Take over `model`, whose encoder's attention is replaced by an equal, faster one."""
+        """Take over `model`, whose encoder's attention is replaced by an equal, faster one.
+
+        `provenance`: model type and checksum of the weights. `checkpoint`: their file's name, for the record.
+        """
         execution = execution or Execution()
         self.device = device
-        # Model type, checksum of the weights and precision, for the maps made with them.
+        self.checkpoint = checkpoint
+        # For the maps made with it: what has to be the same for a map to be the same.
         self.provenance = provenance | {"precision": execution.precision}
         self._model = model.to(device)
         fuse_attention(model.image_encoder)
@@ -108,6 +117,14 @@ class SamEngine:
         points_per_batch = execution.points_per_batch or batch_size(device, _point_bytes(model))
         self._point_batches = Batches(points_per_batch, "--points-per-batch")
         self._host = ThreadPoolExecutor(os.cpu_count(), "mask clean-up")
+
+    def __enter__(self) -> "SamEngine":
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget masks that are waiting to be cleaned: an interrupted run would end only after all of them."""
+        self._host.shutdown(cancel_futures=True)
 
     def scale(self, image: np.ndarray) -> ScaledImage:
         """Scale an image of a window, (H, W, 3) uint8 RGB, as SAM does. Needs no device: work for a reading thread."""

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import logging
 import os
 import unicodedata
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import config
 
@@ -38,6 +39,10 @@ class UsageError(AnomalyCDError):
 
 class EventError(AnomalyCDError):
     """One event cannot be processed; the others go on."""
+
+
+class EventBusyError(AnomalyCDError):
+    """Another run is working on this event."""
 
 
 def first_line(error: Exception) -> str:
@@ -176,9 +181,9 @@ def read_event(folder: Path) -> Event:
     return Event(folder, monitors[0], tuple(normals), labels[0] if labels else None)
 
 
-def file_sizes(paths: Iterable[Path]) -> dict[str, int]:
-    """Name and size in bytes of the images that a map is made from, to tell later whether it is still theirs."""
-    return {path.name: path.stat().st_size for path in paths}
+def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """The keys whose values differ between what something was made with and what it should be made with."""
+    return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
 
 
 def _normal_control(folder: Path, images: list[Path]) -> Event:
@@ -215,6 +220,28 @@ def tile(height: int, width: int, patch_size: int) -> list[Window]:
     ]
 
 
+def owned_parts(windows: Iterable[Window]) -> dict[Window, Window]:
+    """The part of each of an image's windows that no later one covers: together they cover the image, none twice.
+
+    `windows`: as `tile` gives them. Where windows overlap, the later one wins (docs/method.md, section 2).
+    """
+    listed = list(windows)
+    next_x, next_y = (_next_start({window[axis] for window in listed}) for axis in (0, 1))
+    return {
+        window: Window(
+            window.x,
+            window.y,
+            min(next_x.get(window.x, window.x + window.width) - window.x, window.width),
+            min(next_y.get(window.y, window.y + window.height) - window.y, window.height),
+        )
+        for window in listed
+    }
+
+
+def _next_start(starts: set[int]) -> dict[int, int]:
+    return dict(itertools.pairwise(sorted(starts)))
+
+
 def _starts(length: int, patch_size: int) -> list[int]:
     return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size)})
 
@@ -227,7 +254,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     When it does not, what was written is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")  # some formats insist on their suffix
     try:
         yield part
         with open(part, "rb+") as file:
@@ -244,7 +271,7 @@ def write_whole(path: Path, content: bytes) -> None:
             part.write_bytes(content)
     except OSError as error:
         named = str(error.filename or "")  # none where the disk is full
-        where = str(path) if not named or named.endswith(".part") else named
+        where = named if named and Path(named).parent != path.parent else str(path)
         raise OSError(error.errno, error.strerror, where) from None
 
 

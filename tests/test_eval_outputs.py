@@ -31,6 +31,7 @@ def test_plots_and_json_beside_the_table(finished: Path, small_events: Path, tmp
         assert png_size(path)[2] == pytest.approx(300, abs=0.1)
         assert path.name in done.stderr
     content = json.loads(report.read_text(encoding="utf-8"))
+    assert content["program"]["ANOMALYCD_VERSION"] == config.VERSION
     settings = content["settings"]
     assert settings["stage2_threshold"] == 0.1
     assert settings["quantile_threshold"] == config.EVAL_QUANTILE_THRESH

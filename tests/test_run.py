@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +13,11 @@ import run
 import run_stage1
 import run_stage2
 from gdal_files import Georeference
-from map_io import open_map, write_raster
+from map_io import map_tags, open_map, write_raster
 from regions import WindowFeatures
 from sam_engine import SamEngine, ScaledImage
 from tests.helpers import whole
-from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, PROJECT, command, run_process
+from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 pytestmark = pytest.mark.usefixtures("few_points")
 
@@ -181,7 +179,7 @@ def test_stage2_warns_of_a_map_made_with_other_weights(
 ) -> None:
     path = tmp_path / "stage1" / FIRE / config.CHANGE_MAP_NAME
     changes = whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
-    write_raster(path, changes, Georeference(None, None), {"sam_model_type": "vit_b"})
+    write_raster(path, changes, Georeference(), map_tags({"sam_model_type": "vit_b"}, ""))
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     assert "sam_checkpoint_sha256, sam_model_type, shifts than stage 2 runs with" in caplog.text
 
@@ -285,24 +283,3 @@ def test_without_a_gpu_the_default_device_is_the_cpu_after_one_warning(small_eve
     done = run_process("run_stage1.py", *roots, "--sam-model-type", "vit_demo", **FEW_POINTS, **hidden)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning: no GPU") == 1
-
-
-def test_a_killed_run_leaves_only_whole_files_and_the_next_one_goes_on(small_events: Path, tmp_path: Path) -> None:
-    arguments = ("--data-root", small_events, "--output-root", tmp_path, *DEMO_SAM)
-    environment = os.environ | FEW_POINTS
-    with subprocess.Popen(
-        command("run_stage1.py", *arguments), stderr=subprocess.PIPE, text=True, cwd=PROJECT, env=environment
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "stage 1 done" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    maps = list(tmp_path.glob(f"*/{config.CHANGE_MAP_NAME}"))
-    assert maps
-    for path in maps:
-        whole(open_map(path))
-    done = run_process("run_stage1.py", *arguments, **FEW_POINTS)
-    assert done.returncode == 0, done.stderr
-    assert f"skipped {CONTROL}: its change map exists" in done.stderr
-    assert not list(tmp_path.rglob("*.part"))

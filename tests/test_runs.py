@@ -3,9 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from runs import run_events
+from runs import Interrupted, run_events
 from tests.scripts import run_process
-from utils import Event, EventError, Listing, UsageError
+from utils import Event, EventBusyError, EventError, Listing, UsageError
+
+KEPT = "what is finished is kept, and the next run goes on from there"
+PROGRAM = """
+import signal, runs, utils
+
+def end_twice():
+    try:
+        signal.raise_signal(2)
+    finally:
+        signal.raise_signal(2)
+
+"""
 
 
 def listing_of(*event_names: str) -> Listing:
@@ -28,7 +40,7 @@ def do_both(_: Event, window_done: Callable[[], object]) -> None:
         (UsageError("no weights"), "no weights"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (MemoryError(), "MemoryError"),
-        (ZeroDivisionError("by zero"), "unexpected ZeroDivisionError: by zero"),
+        (ZeroDivisionError("by zero"), "unexpected ZeroDivisionError: by zero (--log-file keeps where)"),
     ],
 )
 def test_a_failing_event_does_not_stop_the_others(
@@ -56,6 +68,7 @@ def test_the_trace_of_an_unexpected_error_is_logged(caplog: pytest.LogCaptureFix
     def process(_: Event, __: Callable[[], object]) -> None:
         raise KeyError("a defect")
 
+    caplog.set_level("DEBUG", "anomalycd")
     run_events("stage 1", listing_of("1_a"), two_windows, process)
     assert "Traceback" in caplog.text
 
@@ -104,12 +117,14 @@ def test_an_interrupted_run_still_sums_up(caplog: pytest.LogCaptureFixture) -> N
         ("return 1", 1, []),
         ("raise utils.UsageError('no such thing')", 2, ["error: no such thing"]),
         ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: [Errno 28] No space left: 'a.csv'"]),
-        ("raise KeyboardInterrupt", 130, ["error: interrupted; finished events are kept"]),
+        ("signal.raise_signal(2)", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
+        ("signal.raise_signal(15)", 143, [f"error: interrupted (SIGTERM); {KEPT}"]),
+        ("end_twice()", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
         ("utils.LOG.info('hello'); utils.LOG.warning('careful'); return 0", 0, ["hello", "warning: careful"]),
     ],
 )
 def test_a_script_exits_with_its_code_and_one_line(body: str, code: int, lines: list[str]) -> None:
-    done = run_process("-c", f"import runs, utils\ndef main():\n    {body}\nruns.run_script(main)")
+    done = run_process("-c", f"{PROGRAM}def main():\n    {body}\nruns.run_script(main)")
     assert done.returncode == code
     assert done.stderr.splitlines() == lines
     assert not done.stdout
@@ -118,3 +133,59 @@ def test_a_script_exits_with_its_code_and_one_line(body: str, code: int, lines: 
 def test_a_script_tells_what_the_environment_changed() -> None:
     done = run_process("-c", "import runs; runs.run_script(lambda: 0)", ANOMALYCD_STAGE1_PATCH_SIZE="512")
     assert done.stderr.splitlines() == ["config: STAGE1_PATCH_SIZE=512 from the environment"]
+
+
+def test_an_event_that_another_run_works_on_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    def process(_: Event, __: Callable[[], object]) -> None:
+        raise EventBusyError("out/1_a: is being worked on by process 7")
+
+    summary = run_events("stage 1", listing_of("1_a"), two_windows, process)
+    assert summary.skipped == [("1_a", "out/1_a: is being worked on by process 7")]
+    assert summary.exit_code == 0
+
+
+def test_an_interrupted_run_names_what_is_not_finished(caplog: pytest.LogCaptureFixture) -> None:
+    def process(event: Event, _: Callable[[], object]) -> None:
+        if event.name == "2_b":
+            raise Interrupted(15)
+
+    with pytest.raises(Interrupted):
+        run_events("stage 1", listing_of("1_a", "2_b", "3_c"), two_windows, process)
+    assert any(line.startswith("stage 1: 1 done, 0 skipped, 0 failed, 2 not finished in") for line in caplog.messages)
+    assert caplog.messages[-2:] == ["  not finished 2_b", "  not finished 3_c"]
+
+
+LOGGING = """
+import argparse, sys, runs, utils
+from pathlib import Path
+
+def main():
+    parser = argparse.ArgumentParser()
+    runs.add_log_argument(parser)
+    with runs.keep_log(parser.parse_args().log_file):
+        def fail(event, window_done):
+            raise utils.EventError("a.tif: is cut off")
+        event = utils.Event(Path("1_a"), Path("a.tif"), (Path("b.tif"),), None)
+        return runs.run_events("stage 1", utils.Listing([event]), lambda event: 1, fail).exit_code
+
+runs.run_script(main)
+"""
+
+
+def test_the_log_file_keeps_traces_that_the_terminal_does_not_show(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "night.log"
+    for runs_so_far in (1, 2):
+        done = run_process("-c", LOGGING, "--log-file", path)
+        assert done.returncode == 1
+        assert "error: 1_a: stage 1 failed: a.tif: is cut off" in done.stderr
+        assert "Traceback" not in done.stderr
+        log = path.read_text(encoding="utf-8")
+        assert log.count("Traceback") == log.count("utils.EventError: a.tif: is cut off") == runs_so_far
+        assert log.count("stage 1: 0 done, 0 skipped, 1 failed") == runs_so_far
+        assert f"--log-file {path}" in log
+
+
+def test_a_log_file_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
+    done = run_process("-c", LOGGING, "--log-file", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path}: cannot be written (Is a directory); name another --log-file\n"

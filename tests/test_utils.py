@@ -3,6 +3,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from utils import (
     Window,
     fraction,
     list_events,
+    owned_parts,
     positive_int,
     read_event,
     tile,
@@ -317,3 +319,17 @@ def test_numbers_within_their_limits(parse: Callable[[str], float], text: str, v
 def test_numbers_outside_their_limits(parse: Callable[[str], float], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         parse(text)
+
+
+@property_test
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50))
+def test_owned_parts_cover_an_image_once_and_let_the_later_window_win(height: int, width: int, patch_size: int) -> None:
+    windows = tile(height, width, patch_size)
+    last, owner, times = (np.zeros((height, width), int) for _ in range(3))
+    parts = owned_parts(windows)
+    for number, window in enumerate(windows):
+        last[window.slices] = number
+        owner[parts[window].slices] = number
+        times[parts[window].slices] += 1
+    assert (times == 1).all()
+    np.testing.assert_array_equal(owner, last)

@@ -1,0 +1,218 @@
+"""Writes the connected regions of a binary map as polygons that a GIS opens (docs/data.md)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from osgeo import gdal, gdal_array, ogr, osr
+
+from eval_metrics import BinaryMap
+from gdal_files import Georeference
+from gdal_output import closing, written_by_gdal
+from raster_store import Raster, bands
+
+LAYER = "regions"
+FIELDS = (
+    ("region", ogr.OFTInteger),
+    ("mean_score", ogr.OFTReal),
+    ("max_score", ogr.OFTReal),
+    ("area_m2", ogr.OFTReal),
+    ("area_pixels", ogr.OFTInteger64),
+    ("centroid_x", ogr.OFTReal),
+    ("centroid_y", ogr.OFTReal),
+)
+
+
+class Region(NamedTuple):
+    """An 8-connected region of a binary map."""
+
+    number: int  # from 1, the one with the highest mean score first
+    outline: ogr.Geometry  # multipolygon in the CRS, or in pixels with y upwards where there is no place
+    mean_score: float  # of the pixels that hold data
+    max_score: float
+    area_pixels: int  # that hold data
+    area_m2: float | None  # on the ground, of the outline; None where the place is not known
+    centroid: tuple[float, float]  # of the outline, in its coordinates
+
+
+def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> list[Region]:
+    """The regions of a binary map with the scores, float32, that it was made from; NaN there holds no data."""
+    count, labels = cv2.connectedComponents(binary.small.astype(np.uint8), connectivity=8)
+    pixels, means, largest = _statistics(binary, labels, count, scores)
+    outlines = _outlines(binary, labels, count)
+    place = _placer(georeference, binary.shape)
+    crs = georeference.spatial_reference or georeference.gcp_spatial_reference
+    regions = []
+    for number, label in enumerate(1 + np.argsort(-means[1:], kind="stable"), 1):
+        outline = place(outlines[label])
+        centroid = outline.Centroid()
+        regions.append(
+            Region(
+                number,
+                outline,
+                float(means[label]),
+                float(largest[label]),
+                int(pixels[label]),
+                _ground_area(outline, crs),
+                (centroid.GetX(), centroid.GetY()),
+            )
+        )
+    return regions
+
+
+def _statistics(
+    binary: BinaryMap, labels: np.ndarray, count: int, scores: Raster
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that hold data, their mean score and their largest one, for every label, (count,) each."""
+    pixels, sums = np.zeros(count, np.int64), np.zeros(count)
+    largest = np.full(count, -np.inf)
+    for window in bands(binary.shape):
+        rows, columns = window.slices
+        values = scores.read(window)
+        of_pixel = labels[np.ix_(binary.rows[rows], binary.columns[columns])]
+        counted = (of_pixel > 0) & ~np.isnan(values)
+        of_pixel, values = of_pixel[counted], values[counted]
+        pixels += np.bincount(of_pixel, minlength=count)
+        sums += np.bincount(of_pixel, weights=values, minlength=count)
+        np.maximum.at(largest, of_pixel, values)
+    return pixels, np.divide(sums, pixels, out=np.zeros(count), where=pixels > 0), largest
+
+
+def _outlines(binary: BinaryMap, labels: np.ndarray, count: int) -> list[list[list[np.ndarray]]]:
+    """For every label its polygons, each a list of rings, outer one first: (n, 2) x, y in pixels of the whole map.
+
+    Pixels that touch at a corner alone are parts of one region but of two polygons, so that all polygons are valid.
+    """
+    edges_x, edges_y = (
+        np.searchsorted(starts, np.arange(length + 1))
+        for starts, length in zip((binary.columns, binary.rows), reversed(labels.shape), strict=True)
+    )
+    raster = gdal_array.OpenArray(labels.astype(np.int32))
+    raster.SetGeoTransform((0, 1, 0, 0, 0, 1))
+    source = ogr.GetDriverByName("Memory").CreateDataSource("")
+    layer = source.CreateLayer("", None, ogr.wkbPolygon)
+    layer.CreateField(ogr.FieldDefn("label", ogr.OFTInteger))
+    band = raster.GetRasterBand(1)
+    gdal.Polygonize(band, band, layer, 0)  # the band is its own mask: label 0 is left out
+    outlines: list[list[list[np.ndarray]]] = [[] for _ in range(count)]
+    for feature in layer:
+        polygon = feature.GetGeometryRef()
+        rings = [np.array(ring.GetPoints())[:, :2].astype(int) for ring in polygon]
+        outlines[feature.GetField(0)].append(
+            [np.stack([edges_x[x], edges_y[y]], axis=1) for x, y in (r.T for r in rings)]
+        )
+    return outlines
+
+
+def _placer(georeference: Georeference, shape: tuple[int, int]) -> Callable[[list[list[np.ndarray]]], ogr.Geometry]:
+    """What makes a multipolygon in the CRS of polygons in pixels."""
+    to_place = _pixels_to_place(georeference, shape)
+
+    def place(polygons: list[list[np.ndarray]]) -> ogr.Geometry:
+        outline = ogr.Geometry(ogr.wkbMultiPolygon)
+        for rings in polygons:
+            polygon = ogr.Geometry(ogr.wkbPolygon)
+            for pixels in rings:
+                ring = ogr.Geometry(ogr.wkbLinearRing)
+                for x, y in to_place(pixels.astype(float)):
+                    ring.AddPoint_2D(x, y)
+                polygon.AddGeometry(ring)
+            outline.AddGeometry(polygon)
+        return outline
+
+    return place
+
+
+def _pixels_to_place(georeference: Georeference, shape: tuple[int, int]) -> Callable[[np.ndarray], list[list[float]]]:
+    transform = georeference.transform
+    if transform is None and georeference.gcps:
+        height, width = shape
+        dataset = gdal.GetDriverByName("MEM").Create("", width, height, 0)
+        dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
+        transformer = gdal.Transformer(dataset, None, ["METHOD=GCP_POLYNOMIAL"])
+        return lambda pixels: [point[:2] for point in transformer.TransformPoints(0, pixels.tolist())[0]]
+    # Where there is no place, y points upwards all the same, as in a GIS that shows such a raster.
+    x0, xx, xy, y0, yx, yy = transform or (0, 1, 0, 0, 0, -1)
+    return lambda pixels: (pixels @ [[xx, yx], [xy, yy]] + [x0, y0]).tolist()
+
+
+def _ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
+    """Square metres on the ground: in a geographic CRS or Web Mercator, coordinates do not give them."""
+    if crs is None:
+        return None
+    if crs.IsLocal():
+        return outline.GetArea() * crs.GetLinearUnits() ** 2
+    try:
+        source, degrees = _x_first(crs.Clone()), _x_first(crs.CloneGeogCS())
+        centroid = outline.Centroid()
+        longitude, latitude, _ = osr.CoordinateTransformation(source, degrees).TransformPoint(
+            centroid.GetX(), centroid.GetY()
+        )
+        equal_area = osr.SpatialReference()
+        equal_area.SetProjCS("equal area around the region")
+        equal_area.CopyGeogCSFrom(crs)
+        equal_area.SetLAEA(latitude, longitude, 0, 0)
+        projected = outline.Clone()
+        projected.Transform(osr.CoordinateTransformation(source, _x_first(equal_area)))
+        return float(projected.GetArea())
+    except RuntimeError:  # a CRS that PROJ cannot relate to degrees
+        return None
+
+
+def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
+    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    return crs
+
+
+def write_regions(
+    path: Path, regions: Sequence[Region], crs: osr.SpatialReference | None, attributes: Mapping[str, str]
+) -> None:
+    """Write regions as a GeoPackage of one layer that appears whole or not at all.
+
+    `attributes`: text that every region gets, by field. Raises EventError where it cannot be written.
+    """
+    with written_by_gdal(path) as part:
+        dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
+        with closing(dataset):
+            layer = dataset.CreateLayer(LAYER, crs, ogr.wkbMultiPolygon)
+            for name, kind in (*FIELDS, *((name, ogr.OFTString) for name in attributes)):
+                layer.CreateField(ogr.FieldDefn(name, kind))
+            dataset.StartTransaction()
+            for region in regions:
+                layer.CreateFeature(_feature(layer, region, attributes))
+            dataset.CommitTransaction()
+        written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        intact = written.ExecuteSQL("PRAGMA integrity_check").GetNextFeature().GetField(0)
+        if intact != "ok" or written.GetLayer(LAYER).GetFeatureCount() != len(regions):
+            raise RuntimeError("it does not hold what was written")
+
+
+def _feature(layer: ogr.Layer, region: Region, attributes: Mapping[str, str]) -> ogr.Feature:
+    feature = ogr.Feature(layer.GetLayerDefn())
+    feature.SetGeometry(region.outline)
+    values: dict[str, Any] = {
+        "region": region.number,
+        "mean_score": region.mean_score,
+        "max_score": region.max_score,
+        "area_m2": region.area_m2,
+        "area_pixels": region.area_pixels,
+        "centroid_x": region.centroid[0],
+        "centroid_y": region.centroid[1],
+    }
+    for name, value in (values | dict(attributes)).items():
+        if value is None:
+            feature.SetFieldNull(name)
+        else:
+            feature.SetField(name, value)
+    return feature
+
+
+def regions_are_whole(path: Path) -> bool:
+    """Whether a GeoPackage of regions is there and can be read."""
+    try:
+        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        return all(feature.GetGeometryRef() is not None for feature in dataset.GetLayer(LAYER))
+    except (RuntimeError, TypeError):
+        return False

@@ -1,0 +1,148 @@
+"""Damaged images and full disks through the scripts: a finished event or a named failure, no crash and no hang."""
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+
+from map_io import open_map
+from tests.helpers import whole
+from tests.scripts import DEMO_SAM, run_process
+from tests.tiffs import TRANSFORM, crs, write_tiff
+
+SIDE = 96
+FLIPPED, CUTS = 500, 16
+ONE_POINT = {"ANOMALYCD_STAGE1_SAM_PARAMS": '{"points_per_side": 1}'}  # masks are of no account here
+KINDS = ("cannot be opened", "damaged or cut off", "pixels; needs", "pixels; at most", "CRSs differ", "overlap", "band")
+RNG = np.random.default_rng(7)
+RGB = np.kron(RNG.integers(1, 256, (8, 8, 3), dtype=np.uint8), np.ones((12, 12, 1), np.uint8))
+STORED = (
+    (),
+    ("COMPRESS=DEFLATE", "TILED=YES", "BLOCKXSIZE=32", "BLOCKYSIZE=32"),
+    ("COMPRESS=LZW",),
+    ("COMPRESS=JPEG", "PHOTOMETRIC=YCBCR"),
+    ("COMPRESS=ZSTD", "INTERLEAVE=BAND"),
+    ("COMPRESS=DEFLATE", "BIGTIFF=YES"),
+)
+
+
+def image_bytes(path: Path, options: tuple[str, ...]) -> bytes:
+    def place(dataset: object) -> None:
+        dataset.SetGeoTransform(TRANSFORM)  # type: ignore[attr-defined]
+        dataset.SetSpatialRef(crs(32632))  # type: ignore[attr-defined]
+
+    return write_tiff(path, RGB, *options, change=place).read_bytes()
+
+
+def flipped(content: bytes) -> bytes:
+    """One to three bytes changed: often in the header, else in the data or in a directory at the end."""
+    damaged = bytearray(content)
+    parts = ((0, 400), (0, len(content)), (max(0, len(content) - 600), len(content)))
+    for _ in range(RNG.integers(1, 4)):
+        first, end = parts[RNG.integers(len(parts))]
+        damaged[RNG.integers(first, min(end, len(content)))] = RNG.integers(256)
+    return bytes(damaged)
+
+
+def write_events(data_root: Path, damage: Callable[[bytes, int], bytes], count: int, options: tuple[str, ...]) -> None:
+    """Events whose monitor images are damaged, and whose only historical image is not."""
+    data_root.mkdir(parents=True, exist_ok=True)
+    good = image_bytes(data_root / "good.tif", ())
+    content = image_bytes(data_root / "content.tif", options)
+    for number in range(count):
+        folder = data_root / f"6_{'_'.join(options).replace('=', '')}_{number}"
+        folder.mkdir()
+        (folder / "normal_20180614.tif").write_bytes(good)
+        (folder / "anomaly_20210720.tif").write_bytes(damage(content, number))
+
+
+def run_all(root: Path) -> CompletedProcess[str]:
+    roots = ("--data-root", root / "data", "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
+    return run_process("run.py", *roots, *DEMO_SAM, **ONE_POINT)
+
+
+def outcomes(done: CompletedProcess[str]) -> Counter[str]:
+    """How many events were finished, and refused for which reason."""
+    assert done.returncode in (0, 1), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    assert "ERROR" not in done.stderr  # GDAL's own words
+    (summary,) = re.findall(r"both stages: (\d+) done, (\d+) skipped, (\d+) failed", done.stderr)
+    finished, skipped, failed = map(int, summary)
+    reasons = re.findall(r"^  failed \S+: .*", done.stderr, re.MULTILINE)
+    assert len(reasons) == failed
+    assert skipped == 0
+    kinds = (
+        "cannot be opened",
+        "damaged or cut off",
+        "pixels; needs",
+        "pixels; at most",
+        "CRSs differ",
+        "overlap",
+        "bands",
+    )
+    found = Counter(next((kind for kind in kinds if kind in reason), "other") for reason in reasons)
+    return Counter({"finished": finished}) + found
+
+
+def test_images_with_flipped_bytes(tmp_path: Path) -> None:
+    for number, options in enumerate(STORED):
+        share = FLIPPED // len(STORED) + (number < FLIPPED % len(STORED))
+        write_events(tmp_path / "data", lambda content, _: flipped(content), share, options)
+    found = outcomes(run_all(tmp_path))
+    print(dict(found))
+    assert found.total() == FLIPPED
+    assert found["finished"] > 100  # a changed pixel is no damage that a file could show
+    assert found["cannot be opened"] > 20
+    assert found["damaged or cut off"] > 20
+
+
+def test_images_cut_off_at_every_sixteenth(tmp_path: Path) -> None:
+    for options in STORED:
+        write_events(tmp_path / "data", lambda content, n: content[: len(content) * n // CUTS], CUTS, options)
+    found = outcomes(run_all(tmp_path))
+    assert found.total() == found["cannot be opened"] + found["damaged or cut off"] == CUTS * len(STORED)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody, not even root, may write to."""
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"nothing can be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> None:
+    write_events(tmp_path / "data", lambda content, _: content, 2, ())
+    roots = ("--stage1-root", read_only / "stage1", "--stage2-root", read_only / "stage2")
+    done = run_process("run.py", "--data-root", tmp_path / "data", *roots, *DEMO_SAM, **ONE_POINT)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Read-only file system") >= 2
+
+
+@pytest.mark.parametrize("kibibytes", [0, 8, 40, 120, 250])
+def test_a_disk_that_fills_up(tmp_path: Path, small_disk: Path, kibibytes: int) -> None:
+    write_events(tmp_path / "data", lambda content, _: content, 2, ())
+    (small_disk / "ballast").write_bytes(bytes((1024 - kibibytes) << 10))
+    roots = ("--stage1-root", small_disk / "stage1", "--stage2-root", small_disk / "stage2")
+    arguments = ("--data-root", tmp_path / "data", *roots, *DEMO_SAM)
+    done = run_process("run.py", *arguments, **ONE_POINT)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode == 1) == ("No space left" in done.stderr)
+    for path in small_disk.rglob("*.tif"):
+        if not path.name.startswith("."):
+            assert np.isfinite(whole(open_map(path))).all()
+    (small_disk / "ballast").unlink()
+    done = run_process("run.py", *arguments, **ONE_POINT)
+    assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr

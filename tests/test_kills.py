@@ -1,0 +1,82 @@
+"""Kill -9 at random moments, over and over: every file under its final name is whole, and the end is undisturbed."""
+
+import multiprocessing
+import os
+import random
+from pathlib import Path
+
+import config
+from map_io import open_map
+from region_polygons import regions_are_whole
+from tests.helpers import whole
+from tests.scripts import DEMO_SAM
+
+KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "50"))
+SECONDS = 3.0  # of a whole run, about: moments are drawn from so many
+WINDOW = 130  # pixels a side: 4 windows a stage
+
+
+def work(arguments: list[str]) -> None:
+    """What a killed process does: both stages, with one thread, since many such processes are started."""
+    import torch
+
+    import run
+
+    torch.set_num_threads(1)
+    config.STAGE1_SAM_PARAMS["points_per_side"] = 2
+    config.STAGE2_PATCH_SIZE = config.STAGE2_SMALL_PATCH_SIZE = WINDOW
+    raise SystemExit(run.main(arguments))
+
+
+def visible(root: Path) -> dict[str, bytes]:
+    """Pixels of all maps under final names, and all other outputs whole."""
+    found = {}
+    for path in root.rglob("*"):
+        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue
+        if path.suffix == ".tif":
+            found[str(path.relative_to(root))] = whole(open_map(path)).tobytes()
+        elif path.suffix == ".gpkg":
+            assert regions_are_whole(path)
+        else:
+            assert path.suffix == ".png"
+            assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+    return found
+
+
+def test_killed_runs_end_as_if_undisturbed(small_events: Path, tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["run", "torch"])  # importing takes longer than running
+    moments = random.Random(0)
+
+    def start(root: Path) -> multiprocessing.process.BaseProcess:
+        roots = ("--data-root", small_events, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
+        process = processes.Process(target=work, args=([*map(str, roots), "--patch-size", str(WINDOW), *DEMO_SAM],))
+        process.start()
+        return process
+
+    undisturbed = start(tmp_path / "undisturbed")
+    undisturbed.join()
+    assert undisturbed.exitcode == 0
+    expected = visible(tmp_path / "undisturbed")
+    assert len(expected) == 2 * 3
+    kills = finished = 0
+    while kills < KILLS:
+        root = tmp_path / f"killed_{finished}"
+        process = start(root)
+        process.join(moments.uniform(0, SECONDS))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+            assert visible(root).items() <= expected.items()
+            continue
+        assert process.exitcode == 0
+        assert visible(root) == expected
+        finished += 1
+    process = start(tmp_path / f"killed_{finished}")
+    process.join()
+    assert process.exitcode == 0
+    assert visible(tmp_path / f"killed_{finished}") == expected
+    assert not [path for path in (tmp_path / f"killed_{finished}").rglob(".*") if path.name != ".lock"]
+    print(f"{kills} kills, {finished + 1} runs finished")

@@ -1,0 +1,201 @@
+"""Runs that are killed, interrupted or doubled: nothing that was finished is lost, and no file is half written."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import config
+import run
+from event_lock import LOCK_NAME, event_lock
+from map_io import open_map
+from regions import WindowFeatures
+from sam_engine import SamEngine, ScaledImage
+from tests.helpers import whole
+from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, PROJECT, command, run_process
+from utils import EventBusyError
+
+SMALL_WINDOWS = {"ANOMALYCD_STAGE2_PATCH_SIZE": "130", "ANOMALYCD_STAGE2_SMALL_PATCH_SIZE": "130"}  # 4 of them
+# run.py, but it says so on stdout when a window is on the disk, and waits for a line on stdin to go on.
+STEPWISE = """
+import sys
+from runs import run_script
+from window_store import WindowStore
+import run
+
+write = WindowStore.write
+
+def write_and_wait(self, window, values):
+    write(self, window, values)
+    print(self.path.name, flush=True)
+    sys.stdin.readline()
+
+WindowStore.write = write_and_wait
+run_script(run.main)
+"""
+
+
+def arguments(data: Path, root: Path) -> list[str]:
+    roots = ("--data-root", data, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
+    return [*map(str, roots), "--patch-size", "130", *DEMO_SAM]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    done = run_process("run.py", *arguments(small_events, root), **FEW_POINTS, **SMALL_WINDOWS)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@contextmanager
+def stepwise(data: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command("-c", STEPWISE, *arguments(data, root)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+        env=os.environ | FEW_POINTS | SMALL_WINDOWS,
+    ) as process:
+        yield process
+
+
+def advance(process: subprocess.Popen[str], windows: int) -> None:
+    """Let a run finish so many windows; it waits after the last."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for step in range(windows):
+        if step:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert process.stdout.readline().startswith("."), process.communicate()
+
+
+def outputs(root: Path) -> dict[str, bytes]:
+    """All pixels of all maps, by name; hidden files are none."""
+    paths = [path for path in sorted(root.rglob("*.tif")) if not path.name.startswith(".")]
+    return {str(path.relative_to(root)): whole(open_map(path)).tobytes() for path in paths}
+
+
+def assert_completes(data: Path, root: Path, undisturbed: Path) -> str:
+    done = run_process("run.py", *arguments(data, root), **FEW_POINTS, **SMALL_WINDOWS)
+    assert done.returncode == 0, done.stderr
+    assert outputs(root) == outputs(undisturbed)
+    assert not list(root.rglob(".*")), "hidden files are left"
+    return done.stderr
+
+
+@pytest.mark.parametrize("windows", [1, 4, 5, 7])  # of 4 in each stage
+def test_a_killed_run_is_picked_up_where_it_ended(
+    small_events: Path, tmp_path: Path, undisturbed: Path, windows: int
+) -> None:
+    with stepwise(small_events, tmp_path) as process:
+        advance(process, windows)
+        process.kill()
+    expected = outputs(undisturbed)
+    assert all(expected[name] == content for name, content in outputs(tmp_path).items())
+    said = assert_completes(small_events, tmp_path, undisturbed)
+    if windows % 4:
+        assert f"{windows % 4} of 4 windows are there already" in said
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_ends_with_its_summary(
+    small_events: Path, tmp_path: Path, undisturbed: Path, number: signal.Signals, code: int
+) -> None:
+    with stepwise(small_events, tmp_path) as process:
+        advance(process, 3)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert "both stages: 0 done, 0 skipped, 0 failed, 2 not finished" in said
+    assert "windows are there already" in assert_completes(small_events, tmp_path, undisturbed)
+
+
+def test_windows_of_other_parameters_are_computed_again(small_events: Path, tmp_path: Path, undisturbed: Path) -> None:
+    with stepwise(small_events, tmp_path) as process:
+        advance(process, 3)
+        process.kill()
+    (journal,) = (tmp_path / "stage1" / CONTROL).glob(".*.journal")
+    header, *lines = journal.read_text().splitlines()
+    other = json.dumps(json.loads(header) | {"patch_size": 128})
+    journal.write_text("\n".join([other, *lines]) + "\n")
+    said = assert_completes(small_events, tmp_path, undisturbed)
+    assert "windows of an interrupted run with another patch_size are computed again" in said
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(small_events: Path, tmp_path: Path, undisturbed: Path) -> None:
+    with stepwise(small_events, tmp_path) as process:
+        advance(process, 2)
+        other = run_process("run.py", *arguments(small_events, tmp_path), **FEW_POINTS, **SMALL_WINDOWS)
+        assert other.returncode == 0, other.stderr
+        assert (
+            f"skipped {CONTROL}: {tmp_path / 'stage1' / CONTROL}: is being worked on by process {process.pid}"
+            in other.stderr
+        )
+        assert "1 done, 1 skipped, 0 failed" in other.stderr
+        process.communicate("\n" * 100)
+    assert process.returncode == 0
+    assert outputs(tmp_path) == outputs(undisturbed)
+
+
+def test_a_resumed_run_computes_only_what_is_missing(
+    small_events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STAGE2_PATCH_SIZE", "STAGE2_SMALL_PATCH_SIZE"):
+        monkeypatch.setattr(config, name, 130)
+    monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 4)
+    with stepwise(small_events, tmp_path) as process:
+        advance(process, 3)
+        process.kill()
+    encoded = 0
+    encode = SamEngine.encode
+
+    def count(engine: SamEngine, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
+        nonlocal encoded
+        encoded += len(images)
+        return encode(engine, images)
+
+    monkeypatch.setattr(SamEngine, "encode", count)
+    assert run.main([*arguments(small_events, tmp_path), "--event", CONTROL]) == 0
+    dates = 5
+    # Both images in one window of stage 1; in stage 2, all of 3 windows, and what stage 1 did not encode of the last.
+    assert encoded == 2 + 3 * dates + (dates - 2)
+
+
+def test_a_lock_names_its_owner_and_is_gone_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "1_event"
+    with event_lock(folder):
+        with (
+            pytest.raises(EventBusyError, match=f"{folder}: is being worked on by process {os.getpid()} on"),
+            event_lock(folder),
+        ):
+            pass
+        (folder / "map.tif").touch()
+    assert [path.name for path in folder.iterdir()] == ["map.tif"]
+    with event_lock(folder):
+        assert (folder / LOCK_NAME).exists()
+
+
+def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from event_lock import event_lock
+
+with event_lock(Path(sys.argv[1])):
+    os._exit(9)
+"""
+    assert run_process("-c", program, tmp_path / "1_event").returncode == 9
+    assert (tmp_path / "1_event" / LOCK_NAME).exists()
+    with event_lock(tmp_path / "1_event"):
+        pass
+    assert not (tmp_path / "1_event").exists()
