@@ -110,7 +110,7 @@ class SampledMap:
         """Sample a map; see `binarize_anomaly_map`."""
         sample = resize_nearest(anomalies, (closing_size, closing_size))
         if normalize:
-            low, high = _range(anomalies)
+            low, high = value_range(anomalies)
             sample = (sample - low) / (high - low if high > low else 1)
         return cls(sample, anomalies.shape)
 
@@ -129,7 +129,7 @@ class SampledMap:
         return BinaryMap(large[components], rows, columns)
 
 
-def _range(raster: Raster) -> tuple[np.float32, np.float32]:
+def value_range(raster: Raster) -> tuple[np.float32, np.float32]:
     """The least and the greatest value that is not NaN; infinite where there is none."""
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for band in read_bands(raster):

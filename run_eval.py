@@ -1,35 +1,18 @@
 """Evaluation: recall, weighted precision and F1 of both stages for every labelled event."""
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import config
-from eval_metrics import Scores, average_scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
-from img_io import open_label
-from map_io import open_map, read_parameters
+import eval_plots
+import figures
+from eval_curves import EventCurves, curve_thresholds, event_curves
+from eval_files import Result, averages, by_category, write_csv, write_json
+from eval_metrics import Scores
+from evaluation import EvalSettings, open_event_maps
 from runs import add_log_argument, keep_log, run_events, run_script
-from utils import CATEGORIES, LOG, Event, EventError, fraction, list_events, positive_int, whole_file
-
-CSV_COLUMNS = (
-    "event_name",
-    "stage1_recall",
-    "stage1_precision",
-    "stage1_f1",
-    "stage2_recall",
-    "stage2_precision",
-    "stage2_f1",
-)
-
-
-class Result(NamedTuple):
-    """The scores of both stages for one event."""
-
-    event: Event
-    stage1: Scores
-    stage2: Scores
+from utils import CATEGORIES, LOG, Event, fraction, list_events, positive_int
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -85,32 +68,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output-csv", type=Path, help=f"table to write (default: {config.EVAL_CSV_NAME} in the result root)"
     )
+    parser.add_argument(
+        "--output-json",
+        type=Path,
+        help="file for all results, averages and settings, beside the table (default: not written)",
+    )
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help=f"folder for plots, needs matplotlib: {', '.join(eval_plots.FILE_NAMES)} (default: none are drawn)",
+    )
     add_log_argument(parser)
     return parser.parse_args(arguments)
-
-
-def evaluate_event(event: Event, args: argparse.Namespace) -> Result:
-    """Score both stages' maps of one event against its label."""
-    folder = args.result_root / event.name
-    filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
-    made_with = read_parameters(folder / config.ANOMALY_MAP_NAME) or {}
-    label = open_label(event, made_with.get("shifts", {}).get(event.monitor.name))
-    if not filtered.shape == anomalies.shape == label.shape:
-        raise EventError(f"{label.path} and the maps in {folder}: sizes differ; run both stages on these images again")
-    binary = binarize_anomaly_map(
-        anomalies,
-        args.stage2_threshold,
-        args.area_ratio,
-        config.EVAL_CLOSING_SIZE,
-        config.EVAL_CLOSING_RADIUS,
-        args.normalize_anomaly_map,
-    )
-    changed = binarize_by_quantile(filtered, args.quantile_threshold)
-    return Result(
-        event,
-        score_binary_map(changed, filtered, label, args.background_weight),
-        score_binary_map(binary, anomalies, label, args.background_weight),
-    )
 
 
 def print_scores(title: str, stage1: Scores, stage2: Scores) -> None:
@@ -122,39 +92,34 @@ def print_scores(title: str, stage1: Scores, stage2: Scores) -> None:
 
 def print_averages(results: list[Result]) -> None:
     """Print the averages of every category, then of all events."""
-    groups = {
-        f"{number}_ {name}": [result for result in results if result.event.category == number]
-        for number, (name, _) in CATEGORIES.items()
-    }
-    groups["all categories"] = results
-    for title, members in groups.items():
+    groups = {f"{number}_ {CATEGORIES[number][0]}": members for number, members in by_category(results).items()}
+    for title, members in (groups | {"all categories": results}).items():
         if members:
-            stage1, stage2 = (average_scores([getattr(m, stage) for m in members]) for stage in ("stage1", "stage2"))
             plural = "" if len(members) == 1 else "s"
-            print_scores(f"Average of {title} ({len(members)} event{plural})", stage1, stage2)
-
-
-def write_csv(path: Path, results: list[Result]) -> None:
-    """Write one row an event, with the published columns."""
-    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(CSV_COLUMNS)
-        for result in results:
-            rows.writerow([result.event.name, *(f"{score:.6f}" for score in (*result.stage1, *result.stage2))])
+            print_scores(f"Average of {title} ({len(members)} event{plural})", *averages(members))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate every labelled event; returns the exit code."""
     args = parse_arguments(arguments)
+    if args.plots:
+        figures.require_matplotlib()
+        args.plots.mkdir(parents=True, exist_ok=True)
+    settings, thresholds = EvalSettings.of(args), curve_thresholds(args.stage2_threshold)
     listing = list_events(args.data_root).first(args.max_events)
     results: list[Result] = []
+    curves: list[EventCurves] = []
 
     def process(event: Event, event_done: object) -> str | None:
         if event.category == 0:
             return "a normal control, not evaluated"
         if event.label is None:
             return "no label, not evaluated"
-        results.append(evaluate_event(event, args))
+        maps = open_event_maps(event, args.result_root, settings)
+        result = Result(event, *maps.scores())
+        if args.plots:
+            curves.append(event_curves(maps, thresholds))
+        results.append(result)
         return None
 
     with keep_log(args.log_file):
@@ -165,6 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = args.output_csv or args.result_root / config.EVAL_CSV_NAME
     write_csv(path, results)
     LOG.info("table: %s", path)
+    if args.output_json:
+        write_json(args.output_json, args, results, summary)
+        LOG.info("results with settings: %s", args.output_json)
+    if args.plots:
+        eval_plots.draw_all(args.plots, results, curves, settings)
     return summary.exit_code
 
 

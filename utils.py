@@ -264,6 +264,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all. Raises an OSError that names it."""
+    try:
+        with whole_file(path) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        named = str(error.filename or "")  # none where the disk is full
+        where = named if named and Path(named).parent != path.parent else str(path)
+        raise OSError(error.errno, error.strerror, where) from None
+
+
 # --- Command lines --------------------------------------------------------------------------------------------------
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """`--data-root` and `--event`."""

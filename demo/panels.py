@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import config
-from eval_metrics import binarize_anomaly_map, binarize_by_quantile, resize_nearest
-from img_io import Image, open_event, open_label, read_window
-from map_io import open_map, write_picture
+from eval_metrics import resize_nearest
+from evaluation import EvalSettings, open_event_maps
+from img_io import Image, open_event, read_window
+from map_io import write_picture
 from raster_store import Raster, read_bands
 from runs import run_events, run_script
 from utils import Event, Window, list_events
@@ -42,32 +42,23 @@ def _photo_tile(image: Image) -> np.ndarray:
     return cv2.resize(pixels.rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
-def _label_tile(event: Event) -> np.ndarray:
-    if event.label is None:
+def _label_tile(label: Raster | None) -> np.ndarray:
+    if label is None:
         tile = np.full((SIDE, SIDE, 3), LABEL_COLORS[0], np.uint8)
         cv2.putText(tile, "no label", (SIDE // 2 - 60, SIDE // 2), TEXT, 0.8, (200, 200, 200), 1, cv2.LINE_AA)
         return tile
-    return LABEL_COLORS[np.minimum(resize_nearest(open_label(event), (SIDE, SIDE)), len(LABEL_COLORS) - 1)]
+    return LABEL_COLORS[np.minimum(resize_nearest(label, (SIDE, SIDE)), len(LABEL_COLORS) - 1)]
 
 
 def draw_event(event: Event, result_root: Path) -> np.ndarray:
     """The picture of one event from its images and stage 2's maps, (H, W, 3) uint8 RGB."""
-    images, folder = open_event(event), result_root / event.name
-    changes, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
-    change_binary = binarize_by_quantile(changes, config.EVAL_QUANTILE_THRESH)
-    anomaly_binary = binarize_anomaly_map(
-        anomalies,
-        config.EVAL_STAGE2_FIXED_THRESH,
-        config.EVAL_AREA_RATIO,
-        config.EVAL_CLOSING_SIZE,
-        config.EVAL_CLOSING_RADIUS,
-    )
+    images, maps = open_event(event), open_event_maps(event, result_root, EvalSettings())
     tiles = {
         f"reference {event.reference.stem.split('_')[-1]}": _photo_tile(images.reference),
         f"monitor {event.monitor.stem.split('_')[-1]}": _photo_tile(images.monitor),
-        "label": _label_tile(event),
-        f"stage 1: {_share(change_binary):.1%} changed": _score_tile(changes, change_binary, 1.0),
-        f"stage 2: {_share(anomaly_binary):.1%} anomalous": _score_tile(anomalies, anomaly_binary, 1.0),
+        "label": _label_tile(maps.label),
+        f"stage 1: {_share(maps.changed):.1%} changed": _score_tile(maps.filtered, maps.changed, 1.0),
+        f"stage 2: {_share(maps.anomalous):.1%} anomalous": _score_tile(maps.anomalies, maps.anomalous, 1.0),
     }
     width = len(tiles) * (SIDE + MARGIN) + MARGIN
     canvas = np.full((HEADER + SIDE + FOOTER, width, 3), 255, np.uint8)

@@ -8,6 +8,7 @@ import pytest
 
 import config
 import run_eval
+from eval_files import CSV_COLUMNS
 from gdal_files import Georeference
 from map_io import write_raster
 from tests.scripts import CONTROL, FIRE, run_process
@@ -37,7 +38,7 @@ def test_evaluation_prints_blocks_and_averages_and_writes_the_table(
     assert "Average of all categories (1 event)" in lines
     assert f"skipped {CONTROL}: a normal control" in done.stderr
     header, row = read_table(table)
-    assert header == list(run_eval.CSV_COLUMNS)
+    assert header == list(CSV_COLUMNS)
     assert row[0] == FIRE
 
 
@@ -80,7 +81,7 @@ def test_evaluation_flags_change_what_they_name(
 
 def test_max_events_counts_normal_controls(finished: Path, small_events: Path, tmp_path: Path) -> None:
     assert evaluate(small_events, finished, "--max-events", 1, "--output-csv", tmp_path / "table.csv") == 0
-    assert read_table(tmp_path / "table.csv") == [list(run_eval.CSV_COLUMNS)]
+    assert read_table(tmp_path / "table.csv") == [list(CSV_COLUMNS)]
 
 
 def test_evaluation_leaves_out_events_without_label(
