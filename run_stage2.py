@@ -10,7 +10,7 @@ import numpy as np
 
 import config
 from engine_options import add_sam_arguments, load_engine
-from eval_metrics import BinaryMap, binarize_anomaly_map
+from eval_metrics import binarize_anomaly_map
 from event_lock import event_lock
 from feature_cache import FeatureCache
 from gdal_files import Georeference, Layer
@@ -110,14 +110,15 @@ def process_event(
         "max_region_fraction": config.MAX_REGION_FRACTION,
     }
     filtered_path, anomaly_path = folder / config.FILTERED_MAP_NAME, folder / config.ANOMALY_MAP_NAME
-    regions_path = folder / config.REGIONS_NAME
     windows = event_windows(images.shape)
     with event_lock(folder):
         maps = (filtered_path, anomaly_path)
         if skip_existing and all(is_current(path, images.shape, parameters) for path in maps):
-            if regions_are_whole(regions_path):
-                return "its anomaly map exists"
-            LOG.warning("%s: missing or damaged; made again with its map", regions_path)
+            if not (
+                (folder / config.ANOMALY_PREVIEW_NAME).exists() and regions_are_whole(folder / config.REGIONS_NAME)
+            ):
+                write_result(folder, event, open_map(anomaly_path), images.georeference)
+            return "its anomaly map exists"
         with (
             changes_with_data(stage1_map, images, folder / f".{config.FILTERED_MAP_NAME}.changes") as changes,
             WindowStore(folder / f".{config.ANOMALY_MAP_NAME}.windows", images.shape, windows, parameters) as anomalies,
@@ -130,29 +131,28 @@ def process_event(
                 for window, changes_there, features in encode_windows(engine, images, missing, filtered, cache):
                     writer.write(window, score_window(changes_there, features))
                     window_done()
-            binary = binarize_anomaly_map(
-                anomalies,
-                config.EVAL_STAGE2_FIXED_THRESH,
-                config.EVAL_AREA_RATIO,
-                config.EVAL_CLOSING_SIZE,
-                config.EVAL_CLOSING_RADIUS,
-            )
-            write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
-            write_event_regions(regions_path, event, binary, anomalies, images.georeference)
+            write_result(folder, event, anomalies, images.georeference)
             tags = map_tags(parameters, engine.checkpoint)
             write_raster(filtered_path, filtered, images.georeference, tags, "change score, 0 to 1, filtered")
             write_raster(anomaly_path, anomalies, images.georeference, tags, "anomaly score, 0 to 2")
     return None
 
 
-def write_event_regions(
-    path: Path, event: Event, binary: BinaryMap, anomalies: Raster, georeference: Georeference
-) -> None:
-    """Write the regions of an event's binary map as polygons."""
+def write_result(folder: Path, event: Event, anomalies: Raster, georeference: Georeference) -> None:
+    """Write the binary map of an event: its preview, and its regions as polygons."""
+    binary = binarize_anomaly_map(
+        anomalies,
+        config.EVAL_STAGE2_FIXED_THRESH,
+        config.EVAL_AREA_RATIO,
+        config.EVAL_CLOSING_SIZE,
+        config.EVAL_CLOSING_RADIUS,
+    )
+    write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
     name, _ = CATEGORIES[event.category]
     attributes = {"event": event.name, "category": f"{event.category} {name}"}
     crs = georeference.spatial_reference or georeference.gcp_spatial_reference
-    write_regions(path, find_regions(binary, anomalies, georeference), crs, attributes)
+    regions = find_regions(binary, anomalies, georeference)
+    write_regions(folder / config.REGIONS_NAME, regions, crs, attributes)
 
 
 @contextmanager

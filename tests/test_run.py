@@ -245,6 +245,21 @@ def test_no_image_of_a_shared_window_is_encoded_twice(
     assert len(seen) == len(set(seen)) == passes
 
 
+@pytest.mark.parametrize("name", [config.REGIONS_NAME, config.ANOMALY_PREVIEW_NAME])
+def test_a_lost_picture_or_polygon_file_is_made_from_the_map(
+    finished: Path, small_events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    results = tmp_path / "stage2"
+    shutil.copytree(finished / "stage2", results)
+    before = (results / FIRE / config.ANOMALY_MAP_NAME).read_bytes()
+    (results / FIRE / name).unlink()
+    arguments = ["--stage", "2", "--stage1-root", str(finished / "stage1"), "--stage2-root", str(results)]
+    arguments += ["--data-root", str(small_events), "--event", FIRE, "--skip-existing-stage2", *DEMO_SAM]
+    assert encoded_images(monkeypatch, arguments) == []
+    assert (results / FIRE / name).exists()
+    assert (results / FIRE / config.ANOMALY_MAP_NAME).read_bytes() == before
+
+
 def test_windows_without_data_are_not_encoded(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 128)
     monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 128)
