@@ -111,6 +111,7 @@ def test_run_writes_the_published_files(finished: Path) -> None:
             f"stage1/{name}/change_map_continuous.tif",
             f"stage2/{name}/AnomalyCD_map.png",
             f"stage2/{name}/AnomalyCD_map.tif",
+            f"stage2/{name}/AnomalyCD_regions.gpkg",
             f"stage2/{name}/change_map_filtered.tif",
         }
 
