@@ -1,0 +1,118 @@
+"""Every command that README and docs tell a user to type is run, as it stands there."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.scripts import CONTROL, FEW_POINTS, FIRE, PROJECT
+from tests.tiffs import TRANSFORM, crs, write_tiff
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), PROJECT / "demo" / "README.md"]
+PROGRAMS = ("make", "python", ".venv/bin/python", "pip", "gdal_translate", "gdal_rasterize", "gdalwarp", "gdalinfo")
+# Those that other places run.
+ELSEWHERE = {
+    "make demo": "continuous integration",
+    "make test": "continuous integration, and this",
+    "pip ": "setup.sh, in another order",
+    "python -m benchmarks.": "test_benchmarks.py, on next to nothing",
+    "python -m pytest -m gpu": "test_gpu.py, where there is a GPU",
+    ".venv/bin/python -m demo.framework": "test_demo.py",
+    ".venv/bin/python -m demo.categories": "test_demo.py",
+}
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Page and command of every indented line that begins with a program, and of whole ones of GDAL's in a sentence."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE):
+            command = line.partition(" #")[0].strip()
+            if command.split()[0] in PROGRAMS:
+                yield page.name, command
+        for command in re.findall(r"`(gdal[a-z_]+ [^`]* (?:out\.tif|FILE))`", text):
+            yield page.name, command
+
+
+LISTED = [(page, command) for page, command in commands() if not command.startswith(tuple(ELSEWHERE))]
+
+
+@pytest.fixture(scope="module")
+def folder(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands run: with the data, results and files that they name."""
+    root = tmp_path_factory.mktemp("user")
+    for name in ("data/GDL", "my_data"):
+        shutil.copytree(small_events, root / name)
+    for name in ("outputs/stage1_change_detection", "results/stage1"):
+        shutil.copytree(finished / "stage1", root / name)
+    for name in ("outputs/stage2_anomaly_change", "results/stage2"):
+        shutil.copytree(finished / "stage2", root / name)
+    shutil.copy(PROJECT / "demo" / "sam_vit_demo.pth", root / "my_finetuned_vit_b.pth")
+
+    def place(dataset: object) -> None:
+        dataset.SetGeoTransform(TRANSFORM)  # type: ignore[attr-defined]
+        dataset.SetSpatialRef(crs(32633))  # type: ignore[attr-defined]
+
+    image = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    write_tiff(root / "in.tif", image, change=place)
+    (root / "polygons.geojson").write_text(
+        '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type": '
+        '"Polygon", "coordinates": [[[500005, 4199990], [500020, 4199990], [500020, 4199970], [500005, 4199990]]]}}]}'
+    )
+    return root
+
+
+# Capital words that stand for numbers and names, and what the toy SAM needs.
+PLACEHOLDERS = {
+    "XMIN": "500000",
+    "XMAX": "500040",
+    "YMIN": "4199960",
+    "YMAX": "4200000",
+    "W": "80",
+    "H": "80",
+    "EVENT": FIRE,
+    "polygons.gpkg": "polygons.geojson",
+    "in.jp2": "in.tif",
+    "3_hillside_above_the_road": CONTROL,
+    "vit_b": "vit_demo",
+    "FILE": "in.tif",
+}
+
+
+@pytest.mark.parametrize(("page", "command"), LISTED, ids=[command for _, command in LISTED])
+def test_a_command_does_what_the_page_says(folder: Path, page: str, command: str) -> None:
+    program, *arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)]
+    if program.endswith("python"):
+        program = sys.executable
+        arguments[0] = str(PROJECT / arguments[0]) if arguments[0].endswith(".py") else arguments[0]
+    elif shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed (Debian's gdal-bin)")
+    settings = {
+        "ANOMALYCD_SAM_MODEL_TYPE": "vit_demo",
+        "ANOMALYCD_DEFAULT_DEVICE": "cpu",
+        "ANOMALYCD_DEFAULT_DATA_ROOT": "data/GDL",
+        "ANOMALYCD_DEFAULT_OUTPUT_ROOT": "outputs",
+        "PYTHONPATH": str(PROJECT),
+    }
+    (folder / "out.tif").unlink(missing_ok=True)
+    done = subprocess.run(
+        [program, *arguments],
+        cwd=folder,
+        env=os.environ | FEW_POINTS | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_that_run_elsewhere_are_still_in_the_pages() -> None:
+    found = [command for _, command in commands()]
+    assert [start for start in ELSEWHERE if not any(command.startswith(start) for command in found)] == []
