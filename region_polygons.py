@@ -24,6 +24,9 @@ FIELDS = (
     ("centroid_y", ogr.OFTReal),
 )
 
+# The standard's own way to say that there is none. Left to itself, GDAL writes an undefined geographic one.
+NO_CRS = 'LOCAL_CS["Undefined Cartesian SRS"]'
+
 
 class Region(NamedTuple):
     """An 8-connected region of a binary map."""
@@ -176,7 +179,7 @@ def write_regions(
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with closing(dataset):
-            layer = dataset.CreateLayer(LAYER, crs, ogr.wkbMultiPolygon)
+            layer = _create_layer(dataset, crs)
             for name, kind in (*FIELDS, *((name, ogr.OFTString) for name in attributes)):
                 layer.CreateField(ogr.FieldDefn(name, kind))
             dataset.StartTransaction()
@@ -187,6 +190,19 @@ def write_regions(
         intact = written.ExecuteSQL("PRAGMA integrity_check").GetNextFeature().GetField(0)
         if intact != "ok" or written.GetLayer(LAYER).GetFeatureCount() != len(regions):
             raise RuntimeError("it does not hold what was written")
+
+
+def _create_layer(dataset: gdal.Dataset, crs: osr.SpatialReference | None) -> ogr.Layer:
+    if crs is None:
+        crs = osr.SpatialReference(NO_CRS)
+    try:
+        return dataset.CreateLayer(LAYER, crs, ogr.wkbMultiPolygon)
+    except RuntimeError:
+        # GDAL also says so of a layer that is there, where it could write the CRS in one of its two ways only.
+        layer = dataset.GetLayerByName(LAYER)
+        if layer is None:
+            raise
+        return layer
 
 
 def _feature(layer: ogr.Layer, region: Region, attributes: Mapping[str, str]) -> ogr.Feature:

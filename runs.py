@@ -152,6 +152,9 @@ def keep_log(path: Path | None) -> Iterator[None]:
     LOG.debug("%s", " ".join(sys.argv))
     try:
         yield
+    except Exception:
+        LOG.debug("how it ended", exc_info=True)
+        raise
     finally:
         LOG.removeHandler(handler)
         handler.close()
@@ -170,8 +173,8 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     except UsageError as error:
         LOG.error("%s", error)
         sys.exit(2)
-    except OSError as error:  # outside of any event: a table or a folder that cannot be written
-        LOG.error("%s", error)
+    except Exception as error:  # outside of any event: a table that cannot be written, or a defect
+        LOG.error("%s", _describe(error))
         sys.exit(1)
     except Interrupted as error:
         LOG.error("interrupted (%s); what is finished is kept, and the next run goes on from there", error)

@@ -157,8 +157,18 @@ def test_no_regions_and_no_crs_are_a_layer_all_the_same(tmp_path: Path) -> None:
     assert dataset.GetLayer(LAYER).GetFeatureCount() == 0
     write_regions(tmp_path / "regions.gpkg", regions(NOWHERE), None, {})
     dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
+    assert dataset.GetLayer(LAYER).GetSpatialRef().IsLocal()
     first, _ = dataset.GetLayer(LAYER)
     assert first.GetField("area_m2") is None
+
+
+def test_a_crs_that_has_no_old_form_is_kept(tmp_path: Path) -> None:
+    rotated_pole = osr.SpatialReference()
+    rotated_pole.SetFromUserInput("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18")
+    write_regions(tmp_path / "regions.gpkg", regions(Georeference(rotated_pole, TRANSFORM)), rotated_pole, {})
+    dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
+    assert dataset.GetLayer(LAYER).GetFeatureCount() == 2
+    assert dataset.GetLayer(LAYER).GetSpatialRef().IsSame(rotated_pole)
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.8])

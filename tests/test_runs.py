@@ -117,6 +117,7 @@ def test_an_interrupted_run_still_sums_up(caplog: pytest.LogCaptureFixture) -> N
         ("return 1", 1, []),
         ("raise utils.UsageError('no such thing')", 2, ["error: no such thing"]),
         ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: [Errno 28] No space left: 'a.csv'"]),
+        ("raise KeyError('a defect')", 1, ["error: unexpected KeyError: 'a defect' (--log-file keeps where)"]),
         ("signal.raise_signal(2)", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
         ("signal.raise_signal(15)", 143, [f"error: interrupted (SIGTERM); {KEPT}"]),
         ("end_twice()", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
