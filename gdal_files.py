@@ -26,6 +26,9 @@ def _log(severity: int, number: int, message: str) -> None:
 
 gdal.SetErrorHandler(_log)  # of all threads: else warnings go to the terminal; errors come as exceptions
 
+IGNORING_AXIS_ORDER = [
+    "IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"
+]  # when CRSs are compared: GDAL's matter, not a file's
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100
 # What a file itself says of its place goes before what lies beside it.

@@ -7,7 +7,7 @@ import numpy as np
 from osgeo import gdal, gdal_array, osr
 
 import config
-from gdal_files import GeoTiff
+from gdal_files import IGNORING_AXIS_ORDER, GeoTiff
 from utils import EventError, Window, tile
 
 MARGIN = 3  # source pixels around those that a window covers: bilinear interpolation reaches one further
@@ -52,7 +52,7 @@ def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
             return None
         raise _unrelated(grid, other, "sizes differ, and not both say where they lie")
     crs, other_crs = _crs(grid), _crs(other)
-    if crs is not None and other_crs is not None and not crs.IsSame(other_crs):
+    if crs is not None and other_crs is not None and not crs.IsSame(other_crs, IGNORING_AXIS_ORDER):
         raise _unrelated(grid, other, "CRSs differ")
     to_other = _inverse(other, other_transform).after(transform)
     from_other = _inverse(grid, transform).after(other_transform)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from osgeo import gdal, gdal_array
 
-from gdal_files import Georeference, GeoTiff, Layer, naming
+from gdal_files import IGNORING_AXIS_ORDER, Georeference, GeoTiff, Layer, naming
 from gdal_output import closing, event_file, written_by_gdal
 from provenance import program_tags
 from raster_store import BAND_ROWS, MemoryRaster, Raster, bands, read_bands
@@ -161,7 +161,8 @@ def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
         dataset.SetMetadata(dict(georeference.rpcs), "RPC")
     # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; those that it has
     # read are those of Area already.
-    if georeference.area_or_point is not None and not georeference.gcps:
+    # And without a CRS it makes one up.
+    if georeference.area_or_point is not None and georeference.spatial_reference is not None:
         dataset.SetMetadataItem("AREA_OR_POINT", georeference.area_or_point)
 
 
@@ -202,11 +203,13 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
         written = np.array_equal(dataset.ReadAsArray(*window), _bands_first(values))
         if not (written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)):
             raise RuntimeError("it does not hold what was written")
-    wanted, found = georeference.spatial_reference, dataset.GetSpatialRef()
-    if wanted is not None and (found is None or not wanted.IsSame(found)):
-        notice(
-            f"{path.parent}: a GeoTIFF cannot hold the CRS {wanted.GetName()!r}; set it anew on the maps (gdal_edit)"
-        )
+    for wanted, found in (
+        (georeference.spatial_reference, dataset.GetSpatialRef()),
+        (georeference.gcp_spatial_reference, dataset.GetGCPSpatialRef()),
+    ):
+        if wanted is not None and (found is None or not wanted.IsSame(found, IGNORING_AXIS_ORDER)):
+            name = wanted.GetName()
+            notice(f"{path.parent}: a GeoTIFF cannot hold the CRS {name!r}; set it anew on the maps (gdal_edit)")
 
 
 def write_preview(path: Path, binary: Raster) -> None:

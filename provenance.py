@@ -37,6 +37,8 @@ def program_tags() -> dict[str, str]:
 @functools.cache
 def _commit() -> str:
     """The commit of the program's checkout, marked where files differ from it; `unknown` outside of a checkout."""
+    if not (config.PROJECT_ROOT / ".git").exists():  # git would look further up, and find another project
+        return "unknown"
     try:
         described = subprocess.run(
             ["git", "-C", config.PROJECT_ROOT, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

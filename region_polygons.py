@@ -12,6 +12,7 @@ from eval_metrics import BinaryMap
 from gdal_files import Georeference
 from gdal_output import closing, written_by_gdal
 from raster_store import Raster, bands
+from utils import first_line, notice
 
 LAYER = "regions"
 FIELDS = (
@@ -40,16 +41,22 @@ class Region(NamedTuple):
     centroid: tuple[float, float]  # of the outline, in its coordinates
 
 
-def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> list[Region]:
+class Regions(NamedTuple):
+    """All regions of a binary map."""
+
+    regions: list[Region]
+    crs: osr.SpatialReference | None  # of their outlines
+
+
+def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> Regions:
     """The regions of a binary map with the scores, float32, that it was made from; NaN there holds no data."""
     count, labels = cv2.connectedComponents(binary.small.astype(np.uint8), connectivity=8)
     pixels, means, largest = _statistics(binary, labels, count, scores)
     outlines = _outlines(binary, labels, count)
-    place = _placer(georeference, binary.shape)
-    crs = georeference.spatial_reference or georeference.gcp_spatial_reference
+    place = _Place.of(georeference, binary.shape)
     regions = []
     for number, label in enumerate(1 + np.argsort(-means[1:], kind="stable"), 1):
-        outline = place(outlines[label])
+        outline = place.outline(outlines[label])
         centroid = outline.Centroid()
         regions.append(
             Region(
@@ -58,11 +65,11 @@ def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) 
                 float(means[label]),
                 float(largest[label]),
                 int(pixels[label]),
-                _ground_area(outline, crs),
+                _ground_area(outline, place.crs),
                 (centroid.GetX(), centroid.GetY()),
             )
         )
-    return regions
+    return Regions(regions, place.crs)
 
 
 def _statistics(
@@ -109,35 +116,49 @@ def _outlines(binary: BinaryMap, labels: np.ndarray, count: int) -> list[list[li
     return outlines
 
 
-def _placer(georeference: Georeference, shape: tuple[int, int]) -> Callable[[list[list[np.ndarray]]], ogr.Geometry]:
-    """What makes a multipolygon in the CRS of polygons in pixels."""
-    to_place = _pixels_to_place(georeference, shape)
+class _Place(NamedTuple):
+    """How pixels become coordinates, and in which CRS."""
 
-    def place(polygons: list[list[np.ndarray]]) -> ogr.Geometry:
+    to_coordinates: Callable[[np.ndarray], Sequence[Sequence[float]]]  # (n, 2) x, y to as many
+    crs: osr.SpatialReference | None
+
+    @classmethod
+    def of(cls, georeference: Georeference, shape: tuple[int, int]) -> "_Place":
+        """By the transform, else by the control points, else none."""
+        if georeference.transform is not None:
+            return cls(_affine(georeference.transform), georeference.spatial_reference)
+        if georeference.gcps:
+            height, width = shape
+            dataset = gdal.GetDriverByName("MEM").Create("", width, height, 0)
+            dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
+            try:
+                transformer = gdal.Transformer(dataset, None, ["METHOD=GCP_POLYNOMIAL"])
+                transformer.TransformPoint(0, 0, 0)
+            except RuntimeError as error:  # too few, or all on a line
+                notice(f"control points do not place the regions, which are in pixels ({first_line(error)})")
+            else:
+                return cls(
+                    lambda pixels: [point[:2] for point in transformer.TransformPoints(0, pixels.tolist())[0]],
+                    georeference.gcp_spatial_reference,
+                )
+        return cls(_affine((0, 1, 0, 0, 0, -1)), None)  # y points upwards, as in a GIS that shows such a raster
+
+    def outline(self, polygons: list[list[np.ndarray]]) -> ogr.Geometry:
+        """A multipolygon of polygons in pixels."""
         outline = ogr.Geometry(ogr.wkbMultiPolygon)
         for rings in polygons:
             polygon = ogr.Geometry(ogr.wkbPolygon)
             for pixels in rings:
                 ring = ogr.Geometry(ogr.wkbLinearRing)
-                for x, y in to_place(pixels.astype(float)):
+                for x, y in self.to_coordinates(pixels.astype(float)):
                     ring.AddPoint_2D(x, y)
                 polygon.AddGeometry(ring)
             outline.AddGeometry(polygon)
         return outline
 
-    return place
 
-
-def _pixels_to_place(georeference: Georeference, shape: tuple[int, int]) -> Callable[[np.ndarray], list[list[float]]]:
-    transform = georeference.transform
-    if transform is None and georeference.gcps:
-        height, width = shape
-        dataset = gdal.GetDriverByName("MEM").Create("", width, height, 0)
-        dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
-        transformer = gdal.Transformer(dataset, None, ["METHOD=GCP_POLYNOMIAL"])
-        return lambda pixels: [point[:2] for point in transformer.TransformPoints(0, pixels.tolist())[0]]
-    # Where there is no place, y points upwards all the same, as in a GIS that shows such a raster.
-    x0, xx, xy, y0, yx, yy = transform or (0, 1, 0, 0, 0, -1)
+def _affine(transform: Sequence[float]) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
+    x0, xx, xy, y0, yx, yy = transform
     return lambda pixels: (pixels @ [[xx, yx], [xy, yy]] + [x0, y0]).tolist()
 
 
@@ -169,9 +190,7 @@ def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
     return crs
 
 
-def write_regions(
-    path: Path, regions: Sequence[Region], crs: osr.SpatialReference | None, attributes: Mapping[str, str]
-) -> None:
+def write_regions(path: Path, found: Regions, attributes: Mapping[str, str]) -> None:
     """Write regions as a GeoPackage of one layer that appears whole or not at all.
 
     `attributes`: text that every region gets, by field. Raises EventError where it cannot be written.
@@ -179,16 +198,16 @@ def write_regions(
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with closing(dataset):
-            layer = _create_layer(dataset, crs)
+            layer = _create_layer(dataset, found.crs)
             for name, kind in (*FIELDS, *((name, ogr.OFTString) for name in attributes)):
                 layer.CreateField(ogr.FieldDefn(name, kind))
             dataset.StartTransaction()
-            for region in regions:
+            for region in found.regions:
                 layer.CreateFeature(_feature(layer, region, attributes))
             dataset.CommitTransaction()
         written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         intact = written.ExecuteSQL("PRAGMA integrity_check").GetNextFeature().GetField(0)
-        if intact != "ok" or written.GetLayer(LAYER).GetFeatureCount() != len(regions):
+        if intact != "ok" or written.GetLayer(LAYER).GetFeatureCount() != len(found.regions):
             raise RuntimeError("it does not hold what was written")
 
 

@@ -14,7 +14,7 @@ from eval_metrics import binarize_anomaly_map
 from event_lock import event_lock
 from feature_cache import FeatureCache
 from gdal_files import Georeference, Layer
-from img_io import EventImages, Image, ImageOptions, event_shape, open_event, read_window, valid_in_all
+from img_io import EventImages, ImageOptions, event_shape, open_event, read_window, valid_in_all
 from map_io import is_current, map_tags, open_map, read_parameters, write_preview, write_raster
 from pipeline import BackgroundWriter, read_ahead
 from provenance import file_identities
@@ -150,9 +150,7 @@ def write_result(folder: Path, event: Event, anomalies: Raster, georeference: Ge
     write_preview(folder / config.ANOMALY_PREVIEW_NAME, binary)
     name, _ = CATEGORIES[event.category]
     attributes = {"event": event.name, "category": f"{event.category} {name}"}
-    crs = georeference.spatial_reference or georeference.gcp_spatial_reference
-    regions = find_regions(binary, anomalies, georeference)
-    write_regions(folder / config.REGIONS_NAME, regions, crs, attributes)
+    write_regions(folder / config.REGIONS_NAME, find_regions(binary, anomalies, georeference), attributes)
 
 
 @contextmanager
@@ -192,28 +190,27 @@ def encode_windows(
     filtered: FilteredMap,
     cache: FeatureCache | None,
 ) -> Iterator[EncodedWindow]:
-    """Encode windows of all dates, but for what the cache has."""
-    dates = (*images.historical, images.monitor)
+    """Encode windows of all dates, but for what the cache has.
 
-    def is_kept(image: Image, window: Window) -> bool:
-        return cache is not None and cache.has(image.path, window)
+    Reference and monitor image are encoded together, as stage 1 does it: with what stage 1 kept or without, batches,
+    and with them the last bits, are the same.
+    """
+    older, pair = images.historical[:-1], (images.reference, images.monitor)
 
-    def read(window: Window) -> tuple[np.ndarray, list[ScaledImage]]:
+    def is_kept(window: Window) -> bool:
+        return cache is not None and all(cache.has(image.path, window) for image in pair)
+
+    def read(window: Window) -> tuple[np.ndarray, list[list[ScaledImage]]]:
         changes = filtered.read(window)
-        missing = [] if np.isnan(changes).all() else [image for image in dates if not is_kept(image, window)]
-        return changes, [engine.scale(read_window(image, window).rgb) for image in missing]
-
-    for window, (changes, scaled) in read_ahead(read, windows):
         if np.isnan(changes).all():
-            yield EncodedWindow(window, changes, [])
-            continue
-        encoded = iter(engine.encode(scaled))
-        features = [
-            cache.get(image.path, window, engine.device)
-            if cache is not None and is_kept(image, window)
-            else next(encoded)
-            for image in dates
-        ]
+            return changes, []
+        groups = [older] if is_kept(window) else [older, pair]
+        return changes, [[engine.scale(read_window(image, window).rgb) for image in dates] for dates in groups]
+
+    for window, (changes, groups) in read_ahead(read, windows):
+        features = [of_image for scaled in groups if scaled for of_image in engine.encode(scaled)]
+        if cache is not None and groups and is_kept(window):
+            features += [cache.get(image.path, window, engine.device) for image in pair]
         yield EncodedWindow(window, changes, features)
 
 

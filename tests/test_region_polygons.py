@@ -11,7 +11,7 @@ from osgeo import gdal, ogr, osr
 from eval_metrics import BinaryMap
 from gdal_files import Georeference
 from raster_store import MemoryRaster
-from region_polygons import LAYER, Region, find_regions, regions_are_whole, write_regions
+from region_polygons import LAYER, Region, Regions, find_regions, regions_are_whole, write_regions
 from tests.helpers import property_test, whole
 from tests.tiffs import NOWHERE, TRANSFORM, crs
 from utils import EventError
@@ -24,7 +24,11 @@ UTM = Georeference(crs(32632), TRANSFORM)
 
 
 def regions(georeference: Georeference = UTM, binary: BinaryMap = BINARY, scores: np.ndarray = SCORES) -> list[Region]:
-    return find_regions(binary, MemoryRaster(scores), georeference)
+    return find_regions(binary, MemoryRaster(scores), georeference).regions
+
+
+def found(georeference: Georeference = UTM) -> Regions:
+    return find_regions(BINARY, MemoryRaster(SCORES), georeference)
 
 
 def test_regions_have_the_numbers_of_their_pixels() -> None:
@@ -61,6 +65,15 @@ def test_ground_control_points_give_the_place() -> None:
     lower, _ = regions(Georeference(gcps=points, gcp_spatial_reference=crs(32632)))
     assert lower.outline.GetEnvelope() == pytest.approx((500_000.5, 500_004, 4_199_997, 4_199_997.5), abs=1e-6)
     assert lower.area_m2 == pytest.approx(7 * 0.25, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_control_points_give_no_place(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    points = tuple(gdal.GCP(500_000 + x, 4_200_000, 0, x, 0) for x in range(count))
+    without = find_regions(BINARY, MemoryRaster(SCORES), Georeference(gcps=points, gcp_spatial_reference=crs(32632)))
+    assert without.crs is None
+    assert without.regions[0].outline.GetEnvelope() == (1, 8, -6, -5)
+    assert without.regions[0].area_m2 is None
 
 
 def ellipsoid_area(south: float, north: float, degrees_east: float) -> float:
@@ -128,7 +141,7 @@ def test_outlines_are_valid_and_cover_exactly_the_pixels_that_are_set(small: np.
 # --- Files -----------------------------------------------------------------------------------------------------------
 def test_a_geopackage_holds_the_regions(tmp_path: Path) -> None:
     path = tmp_path / "event" / "regions.gpkg"
-    write_regions(path, regions(), UTM.spatial_reference, {"event": "4_火灾", "category": "4 fire"})
+    write_regions(path, found(), {"event": "4_火灾", "category": "4 fire"})
     dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
     assert dataset.GetLayerCount() == 1
     layer = dataset.GetLayer(LAYER)
@@ -152,10 +165,10 @@ def test_a_geopackage_holds_the_regions(tmp_path: Path) -> None:
 
 
 def test_no_regions_and_no_crs_are_a_layer_all_the_same(tmp_path: Path) -> None:
-    write_regions(tmp_path / "regions.gpkg", [], None, {})
+    write_regions(tmp_path / "regions.gpkg", Regions([], None), {})
     dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetFeatureCount() == 0
-    write_regions(tmp_path / "regions.gpkg", regions(NOWHERE), None, {})
+    write_regions(tmp_path / "regions.gpkg", found(NOWHERE), {})
     dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetSpatialRef().IsLocal()
     first, _ = dataset.GetLayer(LAYER)
@@ -165,7 +178,7 @@ def test_no_regions_and_no_crs_are_a_layer_all_the_same(tmp_path: Path) -> None:
 def test_a_crs_that_has_no_old_form_is_kept(tmp_path: Path) -> None:
     rotated_pole = osr.SpatialReference()
     rotated_pole.SetFromUserInput("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18")
-    write_regions(tmp_path / "regions.gpkg", regions(Georeference(rotated_pole, TRANSFORM)), rotated_pole, {})
+    write_regions(tmp_path / "regions.gpkg", found(Georeference(rotated_pole, TRANSFORM)), {})
     dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetFeatureCount() == 2
     assert dataset.GetLayer(LAYER).GetSpatialRef().IsSame(rotated_pole)
@@ -175,15 +188,15 @@ def test_a_crs_that_has_no_old_form_is_kept(tmp_path: Path) -> None:
 def test_a_cut_off_geopackage_is_not_whole(tmp_path: Path, share: float) -> None:
     path = tmp_path / "regions.gpkg"
     assert not regions_are_whole(path)
-    write_regions(path, regions() * 500, UTM.spatial_reference, {})
+    write_regions(path, Regions(regions() * 500, UTM.spatial_reference), {})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     assert not regions_are_whole(path)
 
 
 def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
     path = small_disk / "regions.gpkg"
-    write_regions(path, regions(), UTM.spatial_reference, {})
+    write_regions(path, found(), {})
     with pytest.raises(EventError, match="No space left"):
-        write_regions(path, regions() * 5000, UTM.spatial_reference, {})
+        write_regions(path, Regions(regions() * 5000, UTM.spatial_reference), {})
     assert list(small_disk.iterdir()) == [path]
     assert regions_are_whole(path)
