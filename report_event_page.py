@@ -133,16 +133,6 @@ def _facts(report: EventReport) -> str:
     return f'<dl class="facts">{"".join(f"<div><dt>{a}</dt><dd>{text(b)}</dd></div>" for a, b in facts)}</dl>'
 
 
-def coordinates(place: tuple[float, float] | None) -> str:
-    """Longitude and latitude as people write them: latitude first."""
-    if place is None:
-        return "not known"
-    longitude, latitude = place
-    return (
-        f"{abs(latitude):.4f}° {'N' if latitude >= 0 else 'S'}, {abs(longitude):.4f}° {'E' if longitude >= 0 else 'W'}"
-    )
-
-
 def _viewer(report: EventReport, photos: Sequence[Photo]) -> str:
     height, width = report.images.shape
     left, right = len(photos) - 2, len(photos) - 1
