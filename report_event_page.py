@@ -29,14 +29,14 @@ from utils import CATEGORIES
 THUMBNAIL, OVERVIEW = 200, 360  # longer sides, pixels
 FLAGGED = (255, 60, 160)
 MAX_PINS = 60  # regions that are numbered in the image
-OVERLAYS = (  # name of the layer, its title, whether it is on from the start
-    ("change", "Change map, stage 1", False),
-    ("filtered", "Filtered change map", False),
-    ("anomaly", "Anomaly map, stage 2", False),
-    ("binary", "Binary result", True),
-    ("label", "Label", False),
-    ("verdict", "Hits, false alarms, misses", False),
-)
+OVERLAYS = {  # name of the layer and its title, the lowest first
+    "change": "Change map, stage 1",
+    "filtered": "Filtered change map",
+    "anomaly": "Anomaly map, stage 2",
+    "binary": "Binary result",
+    "label": "Label",
+    "verdict": "Hits, false alarms, misses",
+}
 VERDICTS = (("hit", "true positive"), ("false", "false positive"), ("miss", "missed"))
 
 
@@ -122,14 +122,15 @@ def _facts(report: EventReport) -> str:
     metres = report.flagged * place.pixel_area if report.flagged is not None and place.pixel_area else None
     facts = [
         ("Monitor", date_of(report.event.monitor)),
-        ("Historical", f"{len(report.event.historical)} from {date_of(report.event.historical[0])}"),
+        ("Historical", f"{len(report.event.historical)} since {date_of(report.event.historical[0])}"),
         ("Size", f"{width} × {height} px{pixel}"),
         ("Centre", coordinates(place.centre) if place.centre else "not known"),
         ("CRS", place.crs or "none"),
         ("Area flagged", f"{area(metres)} ({percent(share)})" if metres is not None else percent(share)),
     ]
-    for name, scores in (("Stage 1 F1", report.stage1), ("Stage 2 F1", report.stage2)):
-        facts.append((name, score(scores and scores.f1)))
+    if report.label:
+        first, second = (score(scores and scores.f1) for scores in (report.stage1, report.stage2))
+        facts.append(("F1, stage 1 → stage 2", f"{first} → {second}"))
     return f'<dl class="facts">{"".join(f"<div><dt>{a}</dt><dd>{text(b)}</dd></div>" for a, b in facts)}</dl>'
 
 
@@ -179,12 +180,13 @@ def _layers(report: EventReport) -> str:
         present.add("label")
     if report.curve and report.label:
         present.add("verdict")
+    shown = "verdict" if "verdict" in present else "binary"
     rows = []
-    for name, title, shown in OVERLAYS:
+    for name, title in OVERLAYS.items():
         there = name in present
         about = "" if there else ' <small class="muted">missing</small>'
         rows.append(
-            f'<li><label><input type="checkbox" data-layer="{name}"{" checked" if shown and there else ""}'
+            f'<li><label><input type="checkbox" data-layer="{name}"{" checked" if name == shown and there else ""}'
             f'{"" if there else " disabled"}> {title}{about}</label><input type="range" data-opacity="{name}" min="0" '
             f'max="100" value="75" aria-label="Opacity: {title}"{"" if there else " disabled"}>'
             f'<div class="legend" id="legend-{name}">{_legend(name)}</div></li>'

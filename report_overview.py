@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import config
 from eval_metrics import Scores, average_scores
 from report_data import EventReport, date_of, slug
 from report_html import ASSETS, area, category_tag, color, coordinates, count, ink, page, percent, score, spread, text
@@ -26,7 +27,7 @@ COLUMNS = (  # of the table: heading, what it means where that is not plain, whe
     ("F1", "stage 2", True),
 )
 CHART, MARGIN = 300, 44  # side of the chart's square, and room for its axes
-MARK = 9.0  # radius of a mark
+MARK = 8.5  # radius of a mark
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def overview(rows: Sequence[Row], title: str) -> str:
 <p class="muted">Mean recall and precision over the labelled events, and the F1 of these two means.</p>
 <div class="scroller"><table class="totals">{_totals(rows)}</table></div></section>
 </main>
-<footer class="muted">Precision is weighted: a false positive counts a tenth.
+<footer class="muted">Precision is weighted: a false positive counts {config.EVAL_BACKGROUND_WEIGHT:g}.
 Coastlines: Natural Earth, public domain.</footer>"""
     return page(f"AnomalyCD: {title}", body, "./", ["tables.js"])
 
@@ -111,7 +112,7 @@ def _heading(name: str, about: str, number: bool) -> str:
 
 
 def _table_row(row: Row) -> str:
-    about = f' data-category="{row.category}" id="row-{text(row.slug or "")}"'
+    about = f' data-category="{row.category}"'
     if row.slug is None:
         return (
             f'<tr class="failed"{about}><td></td><td data-label="Event" data-sort="{text(row.name)}"><b>'
@@ -123,7 +124,7 @@ def _table_row(row: Row) -> str:
     address = f"events/{row.slug}.html"
     missing = f'<p class="missing">{text("; ".join(row.missing))}</p>' if row.missing else ""
     height, width = row.shape or (0, 0)
-    span = f"{len(row.dates) - 1} from {row.dates[0]}" if row.dates else ""
+    span = f"{len(row.dates) - 1} since {row.dates[0]}" if row.dates else ""
     cells = [
         f'<td class="thumb"><a href="{address}" tabindex="-1"><img src="events/{row.slug}/overview.jpg" alt="" '
         'loading="lazy"></a></td>',
@@ -212,10 +213,10 @@ def _totals(rows: Sequence[Row]) -> str:
     )
 
 
-def _marks(rows: Sequence[Row], points: Sequence[tuple[float, float]], about: Sequence[str]) -> str:
+def _marks(rows: Sequence[Row], points: Sequence[tuple[float, float]], about: Sequence[str], distance: float) -> str:
     """A numbered circle an event, which leads to its page, with a line to its point where it had to move."""
     marks = []
-    for row, point, (x, y), label in zip(rows, points, spread(points, 2 * MARK + 1), about, strict=True):
+    for row, point, (x, y), label in zip(rows, points, spread(points, distance), about, strict=True):
         (x0, y0), title = point, f"{row.name}: {label}"
         line = f'<path d="M{x0:.1f} {y0:.1f}L{x:.1f} {y:.1f}"/>' if (x0, y0) != (x, y) else ""
         marks.append(
@@ -245,7 +246,7 @@ aria-label="F1 of stage 2 against F1 of stage 1, one mark an event">
 <g class="axes">{"".join(ticks)}<path class="diagonal" d="M{MARGIN} {12 + CHART}L{MARGIN + CHART} 12"/>
 <text x="{MARGIN + CHART / 2}" y="{CHART + 51}" class="name">F1 of stage 1</text>
 <text transform="translate(12 {12 + CHART / 2}) rotate(-90)" class="name">F1 of stage 2</text></g>
-{_marks(scored, points, about)}</svg>"""
+{_marks(scored, points, about, MARK)}</svg>"""
     said = "Above the dashed line, stage 2 is the better one." if scored else "No event has scores of both stages."
     return f'<figure class="card"><h2>Stage 1 against stage 2</h2>{drawn}<figcaption>{said}</figcaption></figure>'
 
@@ -262,7 +263,7 @@ def _map(rows: Sequence[Row]) -> str:
     meridians = "".join(f"M{x} 0v340" for x in range(0, 721, 60)) + "".join(f"M0 {y}h720" for y in range(0, 341, 60))
     return f"""<figure class="card"><h2>Where the events are</h2>
 <svg viewBox="0 0 720 340" class="map" role="group" aria-label="World map, one mark an event">
-<path class="grid" d="{meridians}"/><path class="land" d="{land}"/>{_marks(placed, points, about)}</svg>
+<path class="grid" d="{meridians}"/><path class="land" d="{land}"/>{_marks(placed, points, about, 2 * MARK + 1)}</svg>
 <figcaption>{len(placed)} of {len(rows)} events on the map.{unplaced}</figcaption></figure>"""
 
 

@@ -85,6 +85,6 @@ def outline(photo: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.nda
     """A photo, (h, w, 3) uint8, with the outlines of a mask, (h, w) bool, drawn on a copy."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = photo.copy()
-    cv2.drawContours(drawn, contours, -1, (0, 0, 0), 4, cv2.LINE_AA)
-    cv2.drawContours(drawn, contours, -1, tuple(color), 2, cv2.LINE_AA)
+    cv2.drawContours(drawn, contours, -1, (0, 0, 0), 7, cv2.LINE_AA)
+    cv2.drawContours(drawn, contours, -1, tuple(color), 4, cv2.LINE_AA)
     return drawn

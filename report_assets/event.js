@@ -47,6 +47,7 @@ function drawCurve(svg) {
     draw(svg, "text", { x: PLOT.left - 4, y: plotY(value) + 4, class: "end" }, value);
     draw(svg, "text", { x: plotX(value), y: PLOT.bottom + 14, class: value === 1 ? "end" : "" }, value);
   }
+  draw(svg, "text", { x: plotX(0.75), y: PLOT.bottom + 14 }, "threshold");
   const series = scores
     ? ["recall", "precision", "f1"].map((name, i) => [name, scores.map((one) => one[i])])
     : [["share", flagged.map((pixels) => pixels / (valid || 1))]];

@@ -31,13 +31,30 @@ def read_rings(topology: dict[str, Any]) -> list[Ring]:
     return rings
 
 
+def unwrap(ring: Ring) -> list[Ring]:
+    """The ring without jumps from 180 to -180 degrees, once for each side of the map that it reaches.
+
+    A ring around a pole is closed along the map's edge.
+    """
+    longitudes = [ring[0][0]]
+    for x, _ in ring[1:]:
+        longitudes.append(x - 360 * round((x - longitudes[-1]) / 360))
+    whole = list(zip(longitudes, (y for _, y in ring), strict=True))
+    if abs(longitudes[-1] - longitudes[0]) > 180:
+        pole = -90.0 if sum(y for _, y in ring) < 0 else 90.0
+        last = longitudes[0] + 360 * round((longitudes[-1] - longitudes[0]) / 360)
+        whole += [(last, ring[0][1]), (last, pole), (longitudes[0], pole)]
+    shifts = [shift for shift in (-360, 0, 360) if min(longitudes) + shift < 180 and max(longitudes) + shift > -180]
+    return [[(x + shift, y) for x, y in whole] for shift in shifts]
+
+
 def main() -> None:
     """Write `land.json` beside this script: rings of [x, y, x, y, ...] in tenths of a degree."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topology", type=Path, help="land-110m.json of world-atlas")
     topology = json.loads(parser.parse_args().topology.read_text(encoding="utf-8"))
     rings = []
-    for ring in read_rings(topology):
+    for ring in (part for whole in read_rings(topology) for part in unwrap(whole)):
         points = [(round(10 * x), round(10 * y)) for x, y in ring]
         kept = [point for i, point in enumerate(points) if point != points[i - 1]]
         if len(kept) >= 3:
