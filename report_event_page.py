@@ -109,7 +109,8 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
 <div class="side">{_layers(report)}{_threshold(report)}{_regions(report)}</div></div>
 </main>
 <footer class="muted">Keys: <kbd>←</kbd> <kbd>→</kbd> previous and next event, <kbd>+</kbd> <kbd>−</kbd> zoom,
-<kbd>0</kbd> whole image, <kbd>Esc</kbd> no region.</footer>
+<kbd>0</kbd> whole image, <kbd>Esc</kbd> no region; in the image <kbd>Shift</kbd> and an arrow read out
+a point.</footer>
 <script type="application/json" id="data">{script_data(_data(report, photos, max_width))}</script>"""
     page_title = f"{event.name} – AnomalyCD"
     return page(page_title, body, "../", ["events.js", "tables.js", "viridis.js", "raster.js", "viewer.js", "event.js"])
@@ -143,7 +144,8 @@ def _viewer(report: EventReport, photos: Sequence[Photo]) -> str:
 <span class="zoom" role="group" aria-label="Zoom"><button id="zoom-out" aria-label="Zoom out">−</button>
 <output id="zoom">1×</output><button id="zoom-in" aria-label="Zoom in">+</button>
 <button id="zoom-fit">Fit</button></span></div>
-<div class="frame" id="frame"><div class="stage" id="stage" style="--aspect:{width / height:.6f}">
+<div class="frame" id="frame" tabindex="0" role="group" aria-label="Image; shift and arrows read out a point">
+<div class="stage" id="stage" style="--aspect:{width / height:.6f}">
 <img id="left-photo" src="{photos[left].file}" alt="{text(photos[left].title)}" draggable="false">
 <img id="right-photo" src="{photos[right].file}" alt="{text(photos[right].title)}" draggable="false">
 <div id="overlays"></div><div id="pins"></div>

@@ -2,7 +2,6 @@
 "use strict";
 
 const DATA = JSON.parse(element("data").textContent);
-const PER_CENT = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 2 });
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 function makeNavigation() {
@@ -24,7 +23,7 @@ function describeArea(pixels) {
   const share = DATA.curve.valid ? pixels / DATA.curve.valid : 0;
   const metres = DATA.pixelArea && pixels * DATA.pixelArea;
   const area = metres ? (metres >= 1e6 ? `${(metres / 1e6).toFixed(2)} km²` : `${WHOLE.format(metres)} m²`) : "";
-  return [PER_CENT.format(share), area].filter(Boolean).join(", ");
+  return [`${(100 * share).toFixed(2)} %`, area].filter(Boolean).join(", ");
 }
 
 const PLOT = { left: 26, right: 352, top: 8, bottom: 128 };

@@ -56,7 +56,9 @@ function eachPixel(rasters, each) {
 function smallMask(rasters, step) {
   const [rows, columns] = rasters.small.shape;
   const bits = rasters.masks.subarray(step * rasters.stride, (step + 1) * rasters.stride);
-  return Uint8Array.from({ length: rows * columns }, (_, i) => bit(bits, i));
+  const mask = new Uint8Array(rows * columns);
+  for (let i = 0; i < mask.length; i++) mask[i] = bit(bits, i);
+  return mask;
 }
 
 // What a layer shows at a threshold: per pixel of the grid 0, or which of its colours, from 1.
