@@ -232,7 +232,9 @@ def _regions(report: EventReport) -> str:
     head = ("#", "Score", "Highest", "Area", "Centroid")
     titles = "".join(f'<th scope="col" class="number"><button>{name}</button></th>' for name in head)
     rows = "".join(_region(index, region, metres) for index, region in enumerate(report.regions, 1))
-    return f"""<section class="card"><h2>Regions <small class="muted">at the threshold {threshold:g}</small></h2>
+    return f"""<section class="card"><div class="bar">
+<h2>Regions <small class="muted">at the threshold {threshold:g}</small></h2>
+<label class="option"><input type="checkbox" id="show-pins" checked> numbers in the image</label></div>
 <div class="scroller tall"><table id="regions"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>
 <p class="muted">Score: the mean over the region. Centroid: pixels from the upper left. Click a row, or a region in the
 image.</p></section>"""

@@ -120,6 +120,7 @@ function makeRegions(rasters) {
     pin.addEventListener("click", () => select(index + 1));
     element("pins").append(pin);
   });
+  element("show-pins")?.addEventListener("change", (event) => (element("pins").hidden = !event.target.checked));
   element("regions")?.tBodies[0].addEventListener("click", (event) => {
     select(Number(event.target.closest("tr").dataset.region));
   });
