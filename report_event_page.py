@@ -190,7 +190,7 @@ def _layers(report: EventReport) -> str:
         rows.append(
             f'<li><label><input type="checkbox" data-layer="{name}"{" checked" if name == shown and there else ""}'
             f'{"" if there else " disabled"}> {title}{about}</label><input type="range" data-opacity="{name}" min="0" '
-            f'max="100" value="75" aria-label="Opacity: {title}"{"" if there else " disabled"}>'
+            f'max="100" value="80" aria-label="Opacity: {title}"{"" if there else " disabled"}>'
             f'<div class="legend" id="legend-{name}">{_legend(name)}</div></li>'
         )
     return f'<section class="card"><h2>Overlays</h2><ul class="layers">{"".join(rows)}</ul></section>'

@@ -7,7 +7,7 @@ const COLORS = {
   verdict: [[34, 211, 238], [235, 100, 0], [190, 50, 220]], // hit, false alarm, miss
   marked: [[255, 255, 255]],
 };
-const FILL = { binary: 90, label: 80, verdict: 130, marked: 0 }; // alpha inside; outlines are opaque
+const FILL = { binary: 90, label: 80, verdict: 165, marked: 0 }; // alpha inside; outlines are opaque
 
 async function inflate(text) {
   const characters = atob(text);
