@@ -115,11 +115,9 @@ def _table_row(row: Row) -> str:
     about = f' data-category="{row.category}"'
     if row.slug is None:
         return (
-            f'<tr class="failed"{about}><td></td><td data-label="Event" data-sort="{text(row.name)}"><b>'
-            f'{text(row.name)}</b><p class="problem">{text(row.problem)}</p></td>'
-            f'<td data-label="Category" data-sort="{row.category}">{category_tag(row.category)}</td>'
-            + "<td></td>" * (len(COLUMNS) - 3)
-            + "</tr>"
+            f'<tr class="failed"{about}><td></td><td data-label="Event" data-sort="{text(row.name)}">{text(row.name)}'
+            f'</td><td data-label="Category" data-sort="{row.category}">{category_tag(row.category)}</td>'
+            f'<td colspan="{len(COLUMNS) - 3}" class="problem">{text(row.problem)}</td></tr>'
         )
     address = f"events/{row.slug}.html"
     missing = f'<p class="missing">{text("; ".join(row.missing))}</p>' if row.missing else ""

@@ -10,7 +10,7 @@ function compareCells(first, second, descending) {
 
 function sortTable(table, column, descending) {
   const body = table.tBodies[0];
-  const key = (row) => row.cells[column].dataset.sort ?? "";
+  const key = (row) => row.cells[column]?.dataset.sort ?? "";
   const rows = Array.from(body.rows).sort((a, b) => compareCells(key(a), key(b), descending));
   body.append(...rows);
   for (const heading of table.tHead.querySelectorAll("th[scope=col]")) {
