@@ -141,5 +141,5 @@ EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)
 # --- Report (docs/report.md) -----------------------------------------------------------------------------------------
 REPORT_MAX_WIDTH = _setting("REPORT_MAX_WIDTH", 1600, int)  # longer side of what a page shows, pixels
 # A page stays below 15 MB: what does not fit is made smaller.
-REPORT_PHOTO_BYTES = _setting("REPORT_PHOTO_BYTES", 7 << 20, int)  # of all photos of an event
+REPORT_PHOTO_BYTES = _setting("REPORT_PHOTO_BYTES", 6 << 20, int)  # of all photos of an event
 REPORT_RASTER_BYTES = _setting("REPORT_RASTER_BYTES", 5 << 20, int)  # of an event's maps, as text
