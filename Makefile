@@ -28,7 +28,10 @@ demo: $(READY)
 		--stage1-root $(DEMO)/stage1 --stage2-root $(DEMO)/stage2
 	$(BIN)/python run_eval.py --data-root $(DEMO)/events --result-root $(DEMO)/stage2
 	$(BIN)/python -m demo.panels --data-root $(DEMO)/events --result-root $(DEMO)/stage2 --output $(DEMO)/pictures
+	$(BIN)/python run_report.py --data-root $(DEMO)/events --stage1-root $(DEMO)/stage1 --result-root $(DEMO)/stage2 \
+		--output $(DEMO)/report
 	@echo "Pictures, one an event (reference, monitor, label, stage 1, stage 2): $(CURDIR)/$(DEMO)/pictures"
+	@echo "Report, for any browser: $(CURDIR)/$(DEMO)/report/index.html"
 
 test: $(READY)
 	$(BIN)/python -m pytest

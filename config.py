@@ -72,6 +72,7 @@ DEFAULT_DATA_ROOT = _path("DEFAULT_DATA_ROOT", PROJECT_ROOT / "data" / "GDL")
 DEFAULT_OUTPUT_ROOT = _path("DEFAULT_OUTPUT_ROOT", PROJECT_ROOT / "outputs")
 STAGE1_OUTPUT_DIR = _path("STAGE1_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage1_change_detection")
 STAGE2_OUTPUT_DIR = _path("STAGE2_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage2_anomaly_change")
+REPORT_OUTPUT_DIR = _path("REPORT_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "report")
 
 # Files of an event's output folder.
 CHANGE_MAP_NAME = "change_map_continuous.tif"
@@ -138,3 +139,9 @@ EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of its disk, pi
 EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float)  # of the image; smaller components are dropped
 EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float)  # of a false positive in the precision
 EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)
+
+# --- Report (docs/report.md) -----------------------------------------------------------------------------------------
+REPORT_MAX_WIDTH = _setting("REPORT_MAX_WIDTH", 1600, int)  # longer side of what a page shows, pixels
+# A page stays below 15 MB: what does not fit is made smaller.
+REPORT_PHOTO_BYTES = _setting("REPORT_PHOTO_BYTES", 6 << 20, int)  # of all photos of an event
+REPORT_RASTER_BYTES = _setting("REPORT_RASTER_BYTES", 5 << 20, int)  # of an event's maps, as text

@@ -143,7 +143,7 @@ def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
     The published program resizes this way; OpenCV's INTER_NEAREST takes the pixel's corner and differs.
     Returns `shape`, the raster's type.
     """
-    rows, columns = (_nearest(old, new) for old, new in zip(raster.shape, shape, strict=True))
+    rows, columns = (nearest_pixels(old, new) for old, new in zip(raster.shape, shape, strict=True))
     parts = []
     for window in bands(raster.shape):
         first, end = np.searchsorted(rows, (window.y, window.y + window.height))
@@ -152,7 +152,7 @@ def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _nearest(old: int, new: int) -> np.ndarray:
+def nearest_pixels(old: int, new: int) -> np.ndarray:
     """Which of `old` pixels each of `new` pixels on the same side takes, (new,), not falling."""
     pixels = np.arange(old, dtype=float)[:, None]
     nearest = resize(pixels, (new, 1), order=0, preserve_range=True, anti_aliasing=False)
@@ -160,8 +160,8 @@ def _nearest(old: int, new: int) -> np.ndarray:
 
 
 def _nearest_used(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pixels of `_nearest` without repetition, where among these each one is, and how often each is taken."""
-    return np.unique(_nearest(old, new), return_inverse=True, return_counts=True)
+    """The pixels of `nearest_pixels` without repetition, where among these each one is, and how often each is taken."""
+    return np.unique(nearest_pixels(old, new), return_inverse=True, return_counts=True)
 
 
 def score_binary_map(predicted: Raster, scores: Raster, label: Raster, background_weight: float) -> Scores:
@@ -207,22 +207,38 @@ def threshold_curve(
     maps = [sampled.binarize(threshold, area_ratio, closing_radius) for threshold in thresholds]
     if not maps:
         return []
-    valid, anomalous = _count_by_small_pixel(maps[0], anomalies, label)
-    return [
-        _scores(anomalous.sum(), anomalous[one.small].sum(), valid[one.small].sum(), background_weight) for one in maps
-    ]
+    counts = count_by_small_pixel(maps[0], anomalies, label)
+    return [counts.score(one, background_weight) for one in maps]
 
 
-def _count_by_small_pixel(binary: BinaryMap, scores: Raster, label: Raster) -> tuple[np.ndarray, np.ndarray]:
-    """How many valid pixels, and how many anomalous ones among them, each pixel of the small map stands for."""
+@dataclass(frozen=True)
+class SmallCounts:
+    """What each pixel of a binary map's small one stands for."""
+
+    valid: np.ndarray  # int64, how many pixels that are not NaN
+    anomalous: np.ndarray  # int64, how many of these the label marks
+
+    def flagged(self, binary: BinaryMap) -> int:
+        """How many valid pixels a binary map sets, of those that have the same rows and columns."""
+        return int(self.valid[binary.small].sum())
+
+    def score(self, binary: BinaryMap, background_weight: float) -> Scores:
+        """What `score_binary_map` says of it."""
+        found = int(self.anomalous[binary.small].sum())
+        return _scores(int(self.anomalous.sum()), found, self.flagged(binary), background_weight)
+
+
+def count_by_small_pixel(binary: BinaryMap, scores: Raster, label: Raster | None) -> SmallCounts:
+    """Count the pixels behind each pixel of the small map; without a label none is anomalous."""
     counts = np.zeros((2, *binary.small.shape), np.int64)
     first_columns = np.searchsorted(binary.columns, np.arange(binary.small.shape[1]))
     for window in bands(binary.shape):
         valid = ~np.isnan(scores.read(window))
         rows = binary.rows[window.slices[0]]
-        for count, pixels in zip(counts, (valid, valid & (label.read(window) > 1)), strict=True):
+        kinds = (valid,) if label is None else (valid, valid & (label.read(window) > 1))
+        for count, pixels in zip(counts, kinds, strict=False):
             np.add.at(count, rows, np.add.reduceat(pixels, first_columns, axis=1, dtype=np.int64))
-    return counts[0], counts[1]
+    return SmallCounts(*counts)
 
 
 def average_scores(scores: list[Scores]) -> Scores:

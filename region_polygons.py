@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from osgeo import gdal, gdal_array, ogr, osr
 
+from binary_regions import Region, measure_regions
 from eval_metrics import BinaryMap
 from gdal_files import Georeference
 from gdal_output import closing, written_by_gdal
-from raster_store import Raster, bands
+from raster_store import Raster
 from utils import first_line, notice
 
 LAYER = "regions"
@@ -29,89 +29,57 @@ FIELDS = (
 NO_CRS = 'LOCAL_CS["Undefined Cartesian SRS"]'
 
 
-class Region(NamedTuple):
-    """An 8-connected region of a binary map."""
+class PlacedRegion(NamedTuple):
+    """A region with its place."""
 
-    number: int  # from 1, the one with the highest mean score first
+    region: Region
     outline: ogr.Geometry  # multipolygon in the CRS, or in pixels with y upwards where there is no place
-    mean_score: float  # of the pixels that hold data
-    max_score: float
-    area_pixels: int  # that hold data
     area_m2: float | None  # on the ground, of the outline; None where the place is not known
     centroid: tuple[float, float]  # of the outline, in its coordinates
 
 
 class Regions(NamedTuple):
-    """All regions of a binary map."""
+    """All regions of a binary map, the one with the highest mean score first."""
 
-    regions: list[Region]
+    regions: list[PlacedRegion]
     crs: osr.SpatialReference | None  # of their outlines
 
 
 def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> Regions:
     """The regions of a binary map with the scores, float32, that it was made from; NaN there holds no data."""
-    count, labels = cv2.connectedComponents(binary.small.astype(np.uint8), connectivity=8)
-    pixels, means, largest = _statistics(binary, labels, count, scores)
-    outlines = _outlines(binary, labels, count)
+    measured, numbers = measure_regions(binary, scores)
     place = _Place.of(georeference, binary.shape)
-    regions = []
-    for number, label in enumerate(1 + np.argsort(-means[1:], kind="stable"), 1):
-        outline = place.outline(outlines[label])
+    placed = []
+    for region, polygons in zip(measured, _outlines(binary, numbers, len(measured)), strict=True):
+        outline = place.outline(polygons)
         centroid = outline.Centroid()
-        regions.append(
-            Region(
-                number,
-                outline,
-                float(means[label]),
-                float(largest[label]),
-                int(pixels[label]),
-                _ground_area(outline, place.crs),
-                (centroid.GetX(), centroid.GetY()),
-            )
-        )
-    return Regions(regions, place.crs)
+        area = ground_area(outline, place.crs)
+        placed.append(PlacedRegion(region, outline, area, (centroid.GetX(), centroid.GetY())))
+    return Regions(placed, place.crs)
 
 
-def _statistics(
-    binary: BinaryMap, labels: np.ndarray, count: int, scores: Raster
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels that hold data, their mean score and their largest one, for every label, (count,) each."""
-    pixels, sums = np.zeros(count, np.int64), np.zeros(count)
-    largest = np.full(count, -np.inf)
-    for window in bands(binary.shape):
-        rows, columns = window.slices
-        values = scores.read(window)
-        of_pixel = labels[np.ix_(binary.rows[rows], binary.columns[columns])]
-        counted = (of_pixel > 0) & ~np.isnan(values)
-        of_pixel, values = of_pixel[counted], values[counted]
-        pixels += np.bincount(of_pixel, minlength=count)
-        sums += np.bincount(of_pixel, weights=values, minlength=count)
-        np.maximum.at(largest, of_pixel, values)
-    return pixels, np.divide(sums, pixels, out=np.zeros(count), where=pixels > 0), largest
-
-
-def _outlines(binary: BinaryMap, labels: np.ndarray, count: int) -> list[list[list[np.ndarray]]]:
-    """For every label its polygons, each a list of rings, outer one first: (n, 2) x, y in pixels of the whole map.
+def _outlines(binary: BinaryMap, numbers: np.ndarray, count: int) -> list[list[list[np.ndarray]]]:
+    """For every region its polygons, each a list of rings, outer one first: (n, 2) x, y in pixels of the whole map.
 
     Pixels that touch at a corner alone are parts of one region but of two polygons, so that all polygons are valid.
     """
     edges_x, edges_y = (
         np.searchsorted(starts, np.arange(length + 1))
-        for starts, length in zip((binary.columns, binary.rows), reversed(labels.shape), strict=True)
+        for starts, length in zip((binary.columns, binary.rows), reversed(numbers.shape), strict=True)
     )
-    raster = gdal_array.OpenArray(labels.astype(np.int32))
+    raster = gdal_array.OpenArray(numbers.astype(np.int32))
     raster.SetGeoTransform((0, 1, 0, 0, 0, 1))
     source = ogr.GetDriverByName("Memory").CreateDataSource("")
     layer = source.CreateLayer("", None, ogr.wkbPolygon)
-    layer.CreateField(ogr.FieldDefn("label", ogr.OFTInteger))
+    layer.CreateField(ogr.FieldDefn("number", ogr.OFTInteger))
     band = raster.GetRasterBand(1)
-    gdal.Polygonize(band, band, layer, 0)  # the band is its own mask: label 0 is left out
+    gdal.Polygonize(band, band, layer, 0)  # the band is its own mask: number 0 is left out
     outlines: list[list[list[np.ndarray]]] = [[] for _ in range(count)]
     for feature in layer:
         polygon = feature.GetGeometryRef()
         rings = [np.array(ring.GetPoints())[:, :2].astype(int) for ring in polygon]
-        outlines[feature.GetField(0)].append(
-            [np.stack([edges_x[x], edges_y[y]], axis=1) for x, y in (r.T for r in rings)]
+        outlines[feature.GetField(0) - 1].append(
+            [np.stack([edges_x[ring[:, 0]], edges_y[ring[:, 1]]], axis=1) for ring in rings]
         )
     return outlines
 
@@ -162,7 +130,7 @@ def _affine(transform: Sequence[float]) -> Callable[[np.ndarray], Sequence[Seque
     return lambda pixels: (pixels @ [[xx, yx], [xy, yy]] + [x0, y0]).tolist()
 
 
-def _ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
+def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
     """Square metres on the ground: in a geographic CRS or Web Mercator, coordinates do not give them."""
     if crs is None:
         return None
@@ -202,8 +170,8 @@ def write_regions(path: Path, found: Regions, attributes: Mapping[str, str]) -> 
             for name, kind in (*FIELDS, *((name, ogr.OFTString) for name in attributes)):
                 layer.CreateField(ogr.FieldDefn(name, kind))
             dataset.StartTransaction()
-            for region in found.regions:
-                layer.CreateFeature(_feature(layer, region, attributes))
+            for number, placed in enumerate(found.regions, 1):
+                layer.CreateFeature(_feature(layer, number, placed, attributes))
             dataset.CommitTransaction()
         written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         intact = written.ExecuteSQL("PRAGMA integrity_check").GetNextFeature().GetField(0)
@@ -224,17 +192,17 @@ def _create_layer(dataset: gdal.Dataset, crs: osr.SpatialReference | None) -> og
         return layer
 
 
-def _feature(layer: ogr.Layer, region: Region, attributes: Mapping[str, str]) -> ogr.Feature:
+def _feature(layer: ogr.Layer, number: int, placed: PlacedRegion, attributes: Mapping[str, str]) -> ogr.Feature:
     feature = ogr.Feature(layer.GetLayerDefn())
-    feature.SetGeometry(region.outline)
+    feature.SetGeometry(placed.outline)
     values: dict[str, Any] = {
-        "region": region.number,
-        "mean_score": region.mean_score,
-        "max_score": region.max_score,
-        "area_m2": region.area_m2,
-        "area_pixels": region.area_pixels,
-        "centroid_x": region.centroid[0],
-        "centroid_y": region.centroid[1],
+        "region": number,
+        "mean_score": placed.region.mean_score,
+        "max_score": placed.region.max_score,
+        "area_m2": placed.area_m2,
+        "area_pixels": placed.region.pixels,
+        "centroid_x": placed.centroid[0],
+        "centroid_y": placed.centroid[1],
     }
     for name, value in (values | dict(attributes)).items():
         if value is None:

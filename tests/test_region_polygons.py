@@ -11,7 +11,7 @@ from osgeo import gdal, ogr, osr
 from eval_metrics import BinaryMap
 from gdal_files import Georeference
 from raster_store import MemoryRaster
-from region_polygons import LAYER, Region, Regions, find_regions, regions_are_whole, write_regions
+from region_polygons import LAYER, PlacedRegion, Regions, find_regions, regions_are_whole, write_regions
 from tests.helpers import property_test, whole
 from tests.tiffs import NOWHERE, TRANSFORM, crs
 from utils import EventError
@@ -23,7 +23,9 @@ SCORES = np.where(np.arange(6)[:, None] < 4, np.float32(0.25), np.float32(0.75))
 UTM = Georeference(crs(32632), TRANSFORM)
 
 
-def regions(georeference: Georeference = UTM, binary: BinaryMap = BINARY, scores: np.ndarray = SCORES) -> list[Region]:
+def regions(
+    georeference: Georeference = UTM, binary: BinaryMap = BINARY, scores: np.ndarray = SCORES
+) -> list[PlacedRegion]:
     return find_regions(binary, MemoryRaster(scores), georeference).regions
 
 
@@ -35,10 +37,9 @@ def test_regions_have_the_numbers_of_their_pixels() -> None:
     scores = SCORES.copy()
     scores[0, 0], scores[0, 1] = 0.5, np.nan
     lower, upper = regions(scores=scores)
-    assert (lower.number, lower.area_pixels, lower.mean_score, lower.max_score) == (1, 7, 0.75, 0.75)
+    assert lower.region[:3] == (0.75, 0.75, 7)
     # 2 x 4 pixels in the upper rows of which one holds no data, and 1 x 2 in the third.
-    assert (upper.number, upper.area_pixels, upper.max_score) == (2, 9, 0.5)
-    assert upper.mean_score == pytest.approx((8 * 0.25 + 0.5) / 9)
+    assert upper.region[:3] == (pytest.approx((8 * 0.25 + 0.5) / 9), 0.5, 9)
 
 
 def test_outlines_follow_the_pixels_edges() -> None:
@@ -121,18 +122,18 @@ def test_outlines_are_valid_and_cover_exactly_the_pixels_that_are_set(small: np.
     rng = np.random.default_rng(seed)
     rows, columns = (np.sort(np.append(np.arange(length), rng.integers(0, length, 5))) for length in small.shape)
     binary = BinaryMap(small, rows, columns)
-    found = regions(NOWHERE, binary, np.ones(binary.shape, np.float32))
+    placed = regions(NOWHERE, binary, np.ones(binary.shape, np.float32))
     burnt = gdal.GetDriverByName("MEM").Create("", len(columns), len(rows), 1, gdal.GDT_Int32)
     burnt.SetGeoTransform((0, 1, 0, 0, 0, -1))
     source = ogr.GetDriverByName("Memory").CreateDataSource("")
     layer = source.CreateLayer("", None, ogr.wkbMultiPolygon)
     layer.CreateField(ogr.FieldDefn("number", ogr.OFTInteger))
-    for region in found:
+    for number, region in enumerate(placed, 1):
         assert region.outline.IsValid()
-        assert region.outline.GetArea() == region.area_pixels
+        assert region.outline.GetArea() == region.region.pixels
         feature = ogr.Feature(layer.GetLayerDefn())
         feature.SetGeometry(region.outline)
-        feature.SetField(0, region.number)
+        feature.SetField(0, number)
         layer.CreateFeature(feature)
     gdal.RasterizeLayer(burnt, [1], layer, options=["ATTRIBUTE=number"])
     np.testing.assert_array_equal(burnt.ReadAsArray() > 0, whole(binary))
