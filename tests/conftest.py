@@ -1,7 +1,6 @@
 """What tests share: the demo SAM, two small events, what a run leaves for them, and a small disk."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from segment_anything.modeling import Sam
 import config
 from sam_engine import SamEngine
 from sam_models import load_model
+from tests.disks import mounted
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 
@@ -74,14 +74,8 @@ def finished(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a small file system cannot be mounted here: {error}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted(tmp_path / "disk", "size=1m") as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

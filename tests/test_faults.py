@@ -1,7 +1,6 @@
 """Damaged images and full disks through the scripts: a finished event or a named failure, no crash and no hang."""
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from map_io import open_map
+from tests.disks import mounted
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process
 from tests.tiffs import TRANSFORM, crs, write_tiff
@@ -112,14 +112,8 @@ def test_images_cut_off_at_every_sixteenth(tmp_path: Path) -> None:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A folder that nobody, not even root, may write to."""
-    folder = tmp_path / "read_only"
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"nothing can be mounted here: {error}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted(tmp_path / "read_only", "ro") as folder:
+        yield folder
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> None:
