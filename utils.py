@@ -1,4 +1,4 @@
-"""What the scripts share: errors, events, windows, whole files, and the run over all events with its summary."""
+"""What the scripts share: errors and notices, events, windows, files that appear whole, and command-line types."""
 
 import argparse
 import difflib
