@@ -43,6 +43,8 @@ SAM_FLAGS = {
     "--compile": "as it is",
 }
 DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
+IMAGE_FLAGS = {"--stretch": "auto", "--bands": "the first three", "--align-shift": "0, no estimate"}
+LOG_FLAG = {"--log-file": "none"}
 
 
 @pytest.mark.parametrize(
@@ -59,13 +61,17 @@ DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
                 "--skip-existing-stage2": "recompute",
             }
             | DATA_FLAGS
-            | SAM_FLAGS,
+            | IMAGE_FLAGS
+            | SAM_FLAGS
+            | LOG_FLAG,
         ),
         (
             "run_stage1.py",
             {"--output-root": "stage1_change_detection", "--patch-size": "2048", "--skip-existing": "skip"}
             | DATA_FLAGS
-            | SAM_FLAGS,
+            | IMAGE_FLAGS
+            | SAM_FLAGS
+            | LOG_FLAG,
         ),
         (
             "run_stage2.py",
@@ -75,7 +81,9 @@ DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
                 "--skip-existing": "recompute",
             }
             | DATA_FLAGS
-            | SAM_FLAGS,
+            | IMAGE_FLAGS
+            | SAM_FLAGS
+            | LOG_FLAG,
         ),
         (
             "run_eval.py",
@@ -89,9 +97,24 @@ DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
                 "--background-weight": "0.1",
                 "--normalize-anomaly-map": "as it is",
                 "--output-csv": "evaluation.csv",
-            },
+                "--output-json": "not written",
+                "--plots": "none",
+            }
+            | LOG_FLAG,
         ),
-        ("quick_test.py", DATA_FLAGS | SAM_FLAGS),
+        (
+            "run_report.py",
+            {
+                "--stage1-root": "stage1_change_detection",
+                "--result-root": "stage2_anomaly_change",
+                "--output": "report",
+                "--max-width": "1600",
+                "--figure": "none",
+            }
+            | DATA_FLAGS
+            | LOG_FLAG,
+        ),
+        ("quick_test.py", DATA_FLAGS | IMAGE_FLAGS | SAM_FLAGS),
     ],
 )
 def test_help_shows_every_flag_with_its_default(script: str, flags: dict[str, str]) -> None:
