@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--figure",
         nargs=2,
         metavar=("EVENT", "FILE"),
-        help="instead of the report, draw one figure of this event for print, a .png (300 dpi) or .pdf file (default: none)",
+        help="instead of the report, draw one figure of this event for print: .png (300 dpi) or .pdf (default: none)",
     )
     add_log_argument(parser)
     return parser.parse_args(arguments)
