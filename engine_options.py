@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -9,7 +10,7 @@ import config
 from devices import resolve_device
 from sam_engine import PRECISIONS, Execution, SamEngine
 from sam_models import MODEL_TYPES, load_model
-from sam_weights import locate_weights
+from sam_weights import Weights, locate_weights
 from utils import LOG, UsageError, positive_int
 
 
@@ -56,19 +57,51 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_engine(args: argparse.Namespace) -> SamEngine:
-    """Find the weights (downloading official ones once), load them, and say what runs where. Raises UsageError."""
-    model_type, device = args.sam_model_type, resolve_device(args.device)
+class SamIdentity(NamedTuple):
+    """Which SAM makes a map, and how: for the record in the map."""
+
+    provenance: dict[str, str]  # what has to be the same for a map to be the same
+    checkpoint: str  # the weights file's name
+
+
+class EngineSettings(NamedTuple):
+    """Which engine to load. Can be sent to another process."""
+
+    model_type: str
+    weights: Weights
+    device: torch.device
+    execution: Execution
+
+    @property
+    def identity(self) -> SamIdentity:
+        """What maps are told of the engine, before it is loaded."""
+        provenance = {
+            "sam_model_type": self.model_type,
+            "sam_checkpoint_sha256": self.weights.sha256,
+            "precision": self.execution.precision,
+        }
+        return SamIdentity(provenance, self.weights.path.name)
+
+    def load(self) -> SamEngine:
+        """Load the weights. Raises UsageError where they cannot be used."""
+        model = load_model(self.model_type, self.weights.path)
+        torch.backends.cudnn.allow_tf32 = False  # else convolutions in fp32 would round to 10 bits on recent GPUs
+        return SamEngine(model, self.device, self.execution)
+
+
+def engine_settings(args: argparse.Namespace, device: torch.device) -> EngineSettings:
+    """Resolve the flags about the weights, downloading official ones once. Raises UsageError."""
+    model_type = args.sam_model_type
     if model_type not in MODEL_TYPES:  # argparse lets a default from the environment pass
         raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(MODEL_TYPES)}")
     weights = locate_weights(model_type, args.sam_checkpoint)
-    model = load_model(model_type, weights.path)
-    LOG.info("SAM %s: %s (%s) on %s", model_type, weights.path, weights.origin, device)
-    torch.backends.cudnn.allow_tf32 = False  # else convolutions in fp32 would round to 10 bits on recent GPUs
-    return SamEngine(
-        model,
-        device,
-        {"sam_model_type": model_type, "sam_checkpoint_sha256": weights.sha256},
-        Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile),
-        weights.path.name,
-    )
+    execution = Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile)
+    return EngineSettings(model_type, weights, device, execution)
+
+
+def load_engine(args: argparse.Namespace) -> tuple[SamEngine, SamIdentity]:
+    """Load the engine that the flags ask for, and say what runs where. Raises UsageError."""
+    settings = engine_settings(args, resolve_device(args.device))
+    weights = settings.weights
+    LOG.info("SAM %s: %s (%s) on %s", settings.model_type, weights.path, weights.origin, settings.device)
+    return settings.load(), settings.identity

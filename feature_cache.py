@@ -16,12 +16,15 @@ MEMORY_BYTES = 256 << 20  # of an event's features held in memory: 64 windows' i
 class FeatureCache:
     """The features of an event's images in those windows that both stages share; a context manager."""
 
-    def __init__(self, folder: Path, windows: Iterable[Window]) -> None:
-        """`folder`: where the temporary file goes that features spill to. `windows`: the only ones worth keeping."""
+    def __init__(self, folder: Path, windows: Iterable[Window], memory_bytes: int = MEMORY_BYTES) -> None:
+        """`folder`: where the temporary file goes that features spill to, beyond `memory_bytes` of them.
+
+        `windows`: the only ones worth keeping.
+        """
         self._windows = frozenset(windows)
         self._kept: dict[tuple[Path, Window], tuple[WindowFeatures, int]] = {}  # without embedding; place in the file
         # Of raw float32. It has no name, so that nothing of it can be left behind.
-        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=str(folder))  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(memory_bytes, dir=str(folder))  # noqa: SIM115
 
     def __enter__(self) -> "FeatureCache":
         """Nothing to prepare."""

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from osgeo import gdal, ogr, osr
@@ -64,6 +64,15 @@ class GeoTiff:
         self._handles = threading.local()
         dataset = self.dataset
         self.shape = (dataset.RasterYSize, dataset.RasterXSize)  # height and width in pixels
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the handles: another process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "_handles"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what another process knew of the file; it is opened when it is first read."""
+        vars(self).update(state)
+        self._handles = threading.local()
 
     @property
     def dataset(self) -> gdal.Dataset:

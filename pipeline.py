@@ -2,14 +2,46 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from raster_store import RasterStore
 from utils import Window
 
 Item = TypeVar("Item")
+
+
+class WindowWork(Protocol):
+    """How windows are computed, in three parts: while one window is in one of them, others may be in the others."""
+
+    def read(self, window: Window) -> Any:
+        """What files give for a window; on any thread."""
+
+    def compute(self, window: Window, item: Any) -> Callable[[], np.ndarray]:
+        """Use the device, on which one window is at a time. `item`: from `read`.
+
+        Returns the rest of the work, for any thread, which gives the window's pixels, (h, w) float32.
+        """
+
+
+class Sink(Protocol):
+    """Whatever keeps windows."""
+
+    def write(self, window: Window, values: np.ndarray) -> None:
+        """Keep the pixels of a window, (h, w) float32."""
+
+
+def compute_windows(work: WindowWork, windows: Sequence[Window], sink: Sink, window_done: Callable[[], object]) -> None:
+    """Compute windows and write them to `sink`; `window_done` is called for each."""
+
+    def begun() -> Iterator[tuple[Window, Callable[[], np.ndarray]]]:
+        for window, item in read_ahead(work.read, windows):
+            yield window, work.compute(window, item)
+
+    with BackgroundWriter(sink) as writer:
+        for window, finish in one_behind(begun()):
+            writer.write(window, finish())
+            window_done()
 
 
 def read_ahead(read: Callable[[Window], Item], windows: Sequence[Window]) -> Iterator[tuple[Window, Item]]:
@@ -35,10 +67,10 @@ def one_behind(items: Iterable[Item]) -> Iterator[Item]:
 
 
 class BackgroundWriter:
-    """Writes windows to a store on a thread of its own, in order; a context manager that ends when all are written."""
+    """Writes windows on a thread of its own, in order; a context manager that ends when all are written."""
 
-    def __init__(self, store: RasterStore) -> None:
-        self._store = store
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self._thread = ThreadPoolExecutor(1, "writer")
         self._writing: Future[None] | None = None
 
@@ -49,7 +81,7 @@ class BackgroundWriter:
     def write(self, window: Window, values: np.ndarray) -> None:
         """Begin to write; waits for the window before. Raises the OSError that writing that one met."""
         self._wait()
-        self._writing = self._thread.submit(self._store.write, window, values)
+        self._writing = self._thread.submit(self._sink.write, window, values)
 
     def _wait(self) -> None:
         if self._writing is not None:

@@ -2,10 +2,12 @@
 
 import functools
 import hashlib
+import importlib
 import subprocess
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import config
 
@@ -32,6 +34,20 @@ def program_tags() -> dict[str, str]:
         "ANOMALYCD_COMMIT": _commit(),
         "ANOMALYCD_TIME": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def environment() -> dict[str, Any]:
+    """What has to be the same in all processes for the windows that they compute to fit together."""
+    versions = {name: importlib.import_module(name).__version__ for name in ("numpy", "torch", "cv2", "osgeo.gdal")}
+    program = hashlib.sha256()
+    for path in sorted(config.PROJECT_ROOT.glob("*.py")):
+        program.update(path.read_bytes())
+    settings = {
+        name: value
+        for name, value in vars(config).items()
+        if name.isupper() and isinstance(value, (str, int, float, dict)) and name != "OVERRIDDEN"
+    }
+    return versions | {"AnomalyCD": program.hexdigest()} | settings
 
 
 @functools.cache

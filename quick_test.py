@@ -69,9 +69,9 @@ def check_weights(args: argparse.Namespace) -> "SamEngine":
     from engine_options import load_engine
     from sam_weights import OFFICIAL_FILES, default_checkpoint
 
-    engine = load_engine(args)
+    engine, sam = load_engine(args)
     path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
-    checksum = engine.provenance["sam_checkpoint_sha256"]
+    checksum = sam.provenance["sam_checkpoint_sha256"]
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
     official = OFFICIAL_FILES.get(args.sam_model_type)
     if official is not None and path.name == official.name and checksum != official.sha256:

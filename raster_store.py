@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,46 +59,48 @@ def read_bands(raster: Raster) -> Iterator[np.ndarray]:
     return (raster.read(window) for window in bands(raster.shape))
 
 
-class RasterStore:
-    """A float32 raster of (H, W) pixels in a file that is there, filled with 0, for as long as the context lasts.
+@dataclass(frozen=True)
+class RawRaster:
+    """A float32 raster of (H, W) pixels in a plain file, which is opened for every call.
 
-    Windows may be read and written from several threads. A failure, as on a full disk, is an OSError that names the
-    file; a memory map would end the process instead.
+    Windows may be read and written from several threads and processes. A failure, as on a full disk, is an OSError that
+    names the file; a memory map would end the process instead.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
-        self.path = path
-        self.shape = shape
+    path: Path
+    shape: tuple[int, int]  # height and width
 
-    def __enter__(self) -> "RasterStore":
-        """Make the file, over one that a killed run left. Raises OSError where it cannot be made."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            os.truncate(self.path, 4 * self.shape[0] * self.shape[1])
-        except OSError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        """Remove the file."""
-        os.close(self._file)
-        self.path.unlink(missing_ok=True)
+    def create(self) -> None:
+        """Make the file, filled with 0, over one that is there. Raises OSError where it cannot be made."""
+        with self._opened(os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+            os.truncate(file, 4 * self.shape[0] * self.shape[1])
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Set the pixels of a window. `values`: (h, w) float32."""
+        """Set the pixels of a window, which are then on the disk. `values`: (h, w) float32."""
         if values.shape != (window.height, window.width) or values.dtype != np.float32:
             raise ValueError(f"{values.dtype} of {values.shape} for {window}")
-        self._move(os.pwrite, window, np.ascontiguousarray(values))
+        with self._opened(os.O_WRONLY) as file:
+            self._move(lambda buffer, offset: os.pwrite(file, buffer, offset), window, np.ascontiguousarray(values))
+            os.fdatasync(file)
 
     def read(self, window: Window) -> np.ndarray:
         """The pixels of a window, (h, w) float32; 0 where none were written."""
         values = np.empty((window.height, window.width), np.float32)
-        self._move(lambda file, buffer, offset: os.preadv(file, [buffer], offset), window, values)
+        with self._opened(os.O_RDONLY) as file:
+            self._move(lambda buffer, offset: os.preadv(file, [buffer], offset), window, values)
         return values
 
-    def _move(self, move: Callable[[int, memoryview, int], int], window: Window, values: np.ndarray) -> None:
+    @contextmanager
+    def _opened(self, flags: int) -> Iterator[int]:
+        file = os.open(self.path, flags, 0o666)
+        try:
+            yield file
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        finally:
+            os.close(file)
+
+    def _move(self, move: Callable[[memoryview, int], int], window: Window, values: np.ndarray) -> None:
         height, width = self.shape
         if not (0 <= window.x <= width - window.width and 0 <= window.y <= height - window.height):
             raise ValueError(f"{window} reaches beyond {self.shape}")
@@ -106,11 +109,8 @@ class RasterStore:
             offset = 4 * ((window.y + row) * width + window.x)
             rest = memoryview(pixels).cast("B")
             while rest:  # the system may move fewer bytes than asked
-                try:
-                    moved = move(self._file, rest, offset)
-                except OSError as error:
-                    raise OSError(error.errno, error.strerror, str(self.path)) from None
+                moved = move(rest, offset)
                 if not moved:
-                    raise OSError(errno.EIO, "was cut off", str(self.path))
+                    raise OSError(errno.EIO, "was cut off")
                 offset += moved
                 rest = rest[moved:]

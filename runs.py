@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -55,6 +56,76 @@ class Summary:
             LOG.info("  not finished %s", name)
 
 
+class Progress:
+    """Follows a run over events, which may be worked on at once: its progress bar, and what becomes of each event."""
+
+    def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
+        self.summary = Summary(
+            stage, skipped=list(listing.skipped), not_reached=[event.name for event in listing.events]
+        )
+        self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
+        self._started: dict[str, float] = {}
+        # In a log file a bar is one line an update: seldom is enough there.
+        interval = 0.1 if sys.stderr.isatty() else 30
+        self._bar = tqdm(total=sum(self._windows_left.values()), desc=stage, unit=unit, mininterval=interval)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+    def windows_left(self, event: Event) -> int:
+        """How many windows of an event have not been counted yet."""
+        return self._windows_left[event.name]
+
+    def begin(self, event: Event) -> None:
+        """Note that an event is begun."""
+        self._started[event.name] = time.monotonic()
+
+    def window_done(self, event: Event) -> None:
+        """Count a window of an event."""
+        self._windows_left[event.name] -= 1
+        self._bar.update()
+
+    def done(self, event: Event, reason: str | None) -> None:
+        """Note that an event is finished, or the reason why it was skipped."""
+        self._end(event)
+        seconds = time.monotonic() - self._started[event.name]
+        if reason is None:
+            self.summary.done.append(event.name)
+            LOG.debug("%s: %s done in %.0f s", event.name, self.summary.stage, seconds)
+        else:
+            self.summary.skipped.append((event.name, reason))
+            LOG.debug("%s: %s skipped: %s", event.name, self.summary.stage, reason)
+
+    def failed(self, event: Event, error: Exception) -> None:
+        """Say at once that an event failed, and why."""
+        self._end(event)
+        self.summary.failed.append((event.name, describe(error)))
+        LOG.error("%s: %s failed: %s", event.name, self.summary.stage, describe(error))
+        LOG.debug("%s: how it failed", event.name, exc_info=error)  # for --log-file
+
+    def _end(self, event: Event) -> None:
+        self._bar.update(self._windows_left.pop(event.name))
+        self.summary.not_reached.remove(event.name)
+
+
+@contextmanager
+def follow_run(
+    stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str = "window"
+) -> Iterator[Progress]:
+    """Show the progress of a run over the events of a listing, and its summary in the end, however it ends.
+
+    `count_windows`: how many of its `unit` an event has.
+    """
+    started = time.monotonic()
+    progress = Progress(stage, listing, count_windows, unit)
+    try:
+        yield progress
+    finally:
+        progress.close()
+        progress.summary.log(time.monotonic() - started)
+
+
 def run_events(
     stage: str,
     listing: Listing,
@@ -67,22 +138,16 @@ def run_events(
     `process(event, window_done)` returns None, or the reason why the event was skipped; it raises an error when the
     event failed, and calls `window_done` after each of the `count_windows(event)` windows. `unit` names them.
     """
-    summary = Summary(stage, skipped=list(listing.skipped), not_reached=[event.name for event in listing.events])
-    windows = [_count_or_zero(count_windows, event) for event in listing.events]
-    started = time.monotonic()
-    # In a log file a bar is one line an update: seldom is enough there.
-    interval = 0.1 if sys.stderr.isatty() else 30
-    try:
-        with tqdm(total=sum(windows), desc=stage, unit=unit, mininterval=interval) as bar:
-            expected = 0
-            for event, count in zip(listing.events, windows, strict=True):
-                expected += count
-                _run_event(event, process, bar, summary)
-                summary.not_reached.remove(event.name)
-                bar.update(expected - bar.n)
-    finally:
-        summary.log(time.monotonic() - started)
-    return summary
+    with follow_run(stage, listing, count_windows, unit) as progress:
+        for event in listing.events:
+            progress.begin(event)
+            try:
+                progress.done(event, process(event, partial(progress.window_done, event)))
+            except EventBusyError as error:
+                progress.done(event, str(error))
+            except Exception as error:
+                progress.failed(event, error)
+    return progress.summary
 
 
 def _count_or_zero(count_windows: Callable[[Event], int], event: Event) -> int:
@@ -92,28 +157,7 @@ def _count_or_zero(count_windows: Callable[[Event], int], event: Event) -> int:
         return 0  # the event itself will fail with this error, in its turn
 
 
-def _run_event(
-    event: Event, process: Callable[[Event, Callable[[], object]], str | None], bar: tqdm, summary: Summary
-) -> None:
-    started = time.monotonic()
-    try:
-        reason = process(event, bar.update)
-    except EventBusyError as error:
-        reason = str(error)
-    except Exception as error:
-        summary.failed.append((event.name, _describe(error)))
-        LOG.error("%s: %s failed: %s", event.name, summary.stage, _describe(error))
-        LOG.debug("%s: how it failed", event.name, exc_info=True)  # for --log-file
-        return
-    if reason is None:
-        summary.done.append(event.name)
-        LOG.debug("%s: %s done in %.0f s", event.name, summary.stage, time.monotonic() - started)
-    else:
-        summary.skipped.append((event.name, reason))
-        LOG.debug("%s: %s skipped: %s", event.name, summary.stage, reason)
-
-
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """An error in one line, whatever a library's message looks like."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, (AnomalyCDError, OSError, MemoryError)):
@@ -174,7 +218,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
         LOG.error("%s", error)
         sys.exit(2)
     except Exception as error:  # outside of any event: a table that cannot be written, or a defect
-        LOG.error("%s", _describe(error))
+        LOG.error("%s", describe(error))
         sys.exit(1)
     except Interrupted as error:
         LOG.error("interrupted (%s); what is finished is kept, and the next run goes on from there", error)

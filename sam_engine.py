@@ -40,6 +40,7 @@ class Execution(NamedTuple):
     points_per_batch: int | None = None  # None: from the device's memory
     encode_batch: int | None = None  # images; None: from the device's memory
     compile: bool = False
+    host_threads: int | None = None  # that clean masks; None: as many as the machine has processors
 
 
 class ScaledImage(NamedTuple):
@@ -89,23 +90,10 @@ class PendingMasks:
 class SamEngine:
     """One SAM on one device: encodes windows and generates their masks. A context manager that ends its threads."""
 
-    def __init__(
-        self,
-        model: Sam,
-        device: torch.device,
-        provenance: dict[str, str],
-        execution: Execution | None = None,
-        checkpoint: str = "",
-    ) -> None:
-        """Take over `model`, whose encoder's attention is replaced by an equal, faster one.
-
-        `provenance`: model type and checksum of the weights. `checkpoint`: their file's name, for the record.
-        """
+    def __init__(self, model: Sam, device: torch.device, execution: Execution | None = None) -> None:
+        """Take over `model`, whose encoder's attention is replaced by an equal, faster one."""
         execution = execution or Execution()
         self.device = device
-        self.checkpoint = checkpoint
-        # For the maps made with it: what has to be the same for a map to be the same.
-        self.provenance = provenance | {"precision": execution.precision}
         self._model = model.to(device)
         fuse_attention(model.image_encoder)
         self._encoder = torch.compile(model.image_encoder) if execution.compile else model.image_encoder
@@ -116,7 +104,7 @@ class SamEngine:
         self._encode_batches = Batches(encode_batch, "--encode-batch")
         points_per_batch = execution.points_per_batch or batch_size(device, _point_bytes(model))
         self._point_batches = Batches(points_per_batch, "--points-per-batch")
-        self._host = ThreadPoolExecutor(os.cpu_count(), "mask clean-up")
+        self._host = ThreadPoolExecutor(execution.host_threads or os.cpu_count(), "mask clean-up")
 
     def __enter__(self) -> "SamEngine":
         """Nothing to prepare."""

@@ -1,113 +1,126 @@
-"""Keeps the finished windows of a map beside its output, for the next run to go on from where this one ended."""
+"""Keeps the finished windows of a map beside its output, for other processes, and for the next run to go on from."""
 
+import hashlib
 import json
-import os
-from collections.abc import Sequence
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raster_store import RasterStore
-from utils import LOG, Window, differing_keys, owned_parts
+from raster_store import RawRaster
+from utils import LOG, Window, differing_keys, owned_parts, write_whole
 
-VERSION = 1  # of the journal
+VERSION = 2  # of what is in the folder
+HEADER_NAME = "made_with.json"
 
 
-class WindowStore(RasterStore):
-    """A float32 raster that is filled window by window, and lives on when it is not finished.
+class WindowStore:
+    """A float32 raster that is filled window by window, by any number of processes, and lives on until it is finished.
 
-    Two files: one with the pixels, and a journal whose first line says what the map is made with, and each further line
-    names a window whose pixels are on the disk. Where windows overlap, each writes only what no later one covers, so
-    that their order is of no account, and several processes may write at once.
+    A folder with one file a window, which appears whole or not at all. No two windows share a file: machines that
+    write to one file of a network file system can undo each other's bytes. Where windows overlap, each keeps only what
+    no later one covers, so that their order is of no account. The folder's name tells what the map is made with:
+    whatever a run with other parameters has left behind, files or a process that still writes, stays out of this one.
     """
 
     def __init__(
         self, path: Path, shape: tuple[int, int], windows: Sequence[Window], made_with: dict[str, Any]
     ) -> None:
-        """`path`: of the pixels. `windows`: all of the map, in order. `made_with`: JSON that another run must share."""
-        super().__init__(path, shape)
-        self._journal_path = path.with_suffix(".journal")
+        """`path`: begins the folder's. `windows`: all of the map, in order. `made_with`: JSON that runs must share."""
+        self.shape = shape
         self._parts = owned_parts(windows)
         self._header = {"version": VERSION, "shape": list(shape), **json.loads(json.dumps(made_with))}
-        self.finished: frozenset[Window] = frozenset()  # by an earlier run
-        self._any_finished = False
+        checksum = hashlib.sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
+        self._path = path
+        self.folder = path.with_name(f"{path.name}-{checksum}")
 
-    def __enter__(self) -> "WindowStore":
-        """Pick up what an earlier run left, or begin anew. Raises OSError where files cannot be made."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.finished = self._read_journal()
-        if self.finished:
-            LOG.info("%s: %d of %d windows are there already", self.path, len(self.finished), len(self._parts))
-            self._file = os.open(self.path, os.O_RDWR)
-            _drop_unfinished_line(self._journal_path)
-            self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_APPEND)
-            self._any_finished = True
-            return self
-        super().__enter__()
+    def begin(self) -> frozenset[Window]:
+        """Make the folder, or pick up what an earlier run left in it, and remove those of other parameters.
+
+        Returns the windows that are finished. Raises OSError where the folder cannot be made.
+        """
+        for other in self._path.parent.glob(f"{self._path.name}-*"):
+            if other != self.folder:
+                _tell_difference(other, self._header)
+                shutil.rmtree(other, ignore_errors=True)
+        write_whole(self.folder / HEADER_NAME, json.dumps(self._header, indent=1).encode())
+        finished = self.finished()
+        if finished:
+            LOG.info("%s: %d of %d windows are there already", self._path, len(finished), len(self._parts))
+        return finished
+
+    def finished(self) -> frozenset[Window]:
+        """The windows whose pixels are on the disk; none where there is no folder."""
+        return frozenset(window for window in self._parts if _has_size(self._file(window)))
+
+    @contextmanager
+    def removed_if_empty(self) -> Iterator[None]:
+        """Work on it; where this fails, or is interrupted, before any window is finished, nothing of it stays."""
         try:
-            self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
-            self._note(json.dumps(self._header))
-        except OSError:
-            super().__exit__()
+            yield
+        except BaseException:
+            self.remove_if_empty()
             raise
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        """Remove both files where the context ended well, or nothing was finished; else leave them to the next run."""
-        os.close(self._journal)
-        if kind is None or not self._any_finished:
-            self._journal_path.unlink(missing_ok=True)
-            super().__exit__()
-        else:
-            os.close(self._file)
+    def remove_if_empty(self) -> None:
+        """Remove everything where no window is finished."""
+        if not self.finished():
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Set the pixels of a window, (h, w) float32, and note that it is finished once they are on the disk."""
+        """Set the pixels of a window, (h, w) float32. Raises OSError: for want of space, or of the folder."""
         part = self._parts[window]
         y, x = part.y - window.y, part.x - window.x
-        super().write(part, values[y : y + part.height, x : x + part.width])
-        os.fdatasync(self._file)
-        self._any_finished = True
-        self._note(" ".join(map(str, window)))
-
-    def _note(self, line: str) -> None:
-        content = f"{line}\n".encode()
-        if os.write(self._journal, content) < len(content):
-            raise OSError(28, "No space left on device", str(self._journal_path))
-        os.fdatasync(self._journal)
-
-    def _read_journal(self) -> frozenset[Window]:
-        """The windows that an earlier run finished; says why where they cannot be used."""
+        file = self._file(window)
+        # A name of its own: another machine may be at the same window, where this one was given up for dead.
+        new = RawRaster(file.path.with_name(f".{uuid.uuid4().hex}.part"), file.shape)
         try:
-            header, *lines = self._journal_path.read_text(encoding="utf-8").split("\n")
-            found = json.loads(header)
-            size = self.path.stat().st_size
-        except FileNotFoundError:
-            return frozenset()
-        except (OSError, ValueError):
-            LOG.warning("%s: is damaged; its windows are computed again", self._journal_path)
-            return frozenset()
-        differing = differing_keys(found, self._header) if isinstance(found, dict) else ["file"]
-        if differing:
-            LOG.warning(
-                "%s: windows of an interrupted run with another %s are computed again", self.path, ", ".join(differing)
-            )
-            return frozenset()
-        if size != 4 * self.shape[0] * self.shape[1]:
-            LOG.warning("%s: is damaged; its windows are computed again", self.path)
-            return frozenset()
-        # What follows the last line break was cut off while it was written: digits may be missing.
-        return frozenset(window for line in lines[:-1] if (window := _parsed(line)) in self._parts)
+            new.create()
+            new.write(Window(0, 0, part.width, part.height), values[y : y + part.height, x : x + part.width])
+            new.path.rename(file.path)
+        except OSError:
+            with suppress(OSError):
+                new.path.unlink(missing_ok=True)
+            raise
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of any part, (h, w) float32. Raises OSError where a window of it is not finished."""
+        values = np.empty((window.height, window.width), np.float32)
+        for whole, part in self._parts.items():
+            left, top = max(part.x, window.x), max(part.y, window.y)
+            width = min(part.x + part.width, window.x + window.width) - left
+            height = min(part.y + part.height, window.y + window.height) - top
+            if width > 0 and height > 0:
+                there = Window(left - window.x, top - window.y, width, height)
+                values[there.slices] = self._file(whole).read(Window(left - part.x, top - part.y, width, height))
+        return values
+
+    def _file(self, window: Window) -> RawRaster:
+        part = self._parts[window]
+        return RawRaster(self.folder / "_".join(map(str, window)), (part.height, part.width))
 
 
-def _drop_unfinished_line(path: Path) -> None:
-    content = path.read_bytes()
-    os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _parsed(line: str) -> Window | None:
+def _has_size(file: RawRaster) -> bool:
     try:
-        return Window(*map(int, line.split()))
-    except (TypeError, ValueError):
-        return None
+        return file.path.stat().st_size == 4 * file.shape[0] * file.shape[1]
+    except FileNotFoundError:
+        return False
+
+
+def _tell_difference(folder: Path, header: dict[str, Any]) -> None:
+    try:
+        found = json.loads((folder / HEADER_NAME).read_text(encoding="utf-8"))
+        differing = differing_keys(found, header)
+    except (OSError, ValueError, AttributeError):
+        differing = []
+    LOG.warning(
+        "%s: windows of an interrupted run with another %s are computed again", folder, ", ".join(differing) or "header"
+    )

@@ -23,6 +23,7 @@ from benchmarks.measure import append_rows, describe_environment, measure
 from demo.scenes import make_event
 from engine_options import load_engine
 from sam_models import MODEL_TYPES
+from stage_runs import run_event
 from utils import read_event
 
 RESULTS = Path(__file__).parent / "results" / "raster.csv"
@@ -58,22 +59,22 @@ def write_rasters(folder: Path, height: int, width: int, dates: int) -> None:
         del raster  # closes the file
 
 
-def run_event(args: argparse.Namespace) -> None:
+def measure_event(args: argparse.Namespace) -> None:
     """Take the event through both stages and print what that took, beyond the loaded model."""
     roots = ["--stage1-root", str(args.folder / "stage1"), "--stage2-root", str(args.folder / "stage2")]
-    sam = ["--device", args.device, "--sam-model-type", args.model]
-    arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *sam])
-    engine = load_engine(arguments)
-    event = read_event(args.folder / "4_sparse")
-    _, took = measure(args.device, lambda: run.process_event(event, arguments, engine, lambda: None))
-    print(json.dumps([run.count_windows(event, arguments), *took]))
+    flags = ["--device", args.device, "--sam-model-type", args.model]
+    arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
+    engine, sam = load_engine(arguments)
+    stages = run.plan(read_event(args.folder / "4_sparse"), arguments)
+    _, took = measure(args.device, lambda: run_event(stages, sam, engine, lambda: None))
+    print(json.dumps([sum(stage.count_windows() for stage in stages), *took]))
 
 
 def main() -> None:
     """Run all sizes, print the table, append it to the results."""
     args = parse_arguments()
     if args.folder is not None:
-        run_event(args)
+        measure_event(args)
         return
     described = describe_environment(args.device) | {"model": args.model, "dates": str(args.dates)}
     for megapixels in args.megapixels:

@@ -128,7 +128,7 @@ def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images)
 def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, Callable[[], np.ndarray]]:
     """Stage 1 of the window, each time with one technique more."""
     own_model = load(weights)
-    engine = SamEngine(own_model, stock_model.device, {})
+    engine = SamEngine(own_model, stock_model.device)
     own_decoder = engine.decoder if weights.checkpoint is not None else BlobDecoder(own_model)
 
     def with_stock_encoder(decoder: PromptDecoder) -> np.ndarray:

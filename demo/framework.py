@@ -235,7 +235,7 @@ def main() -> int:
     require_matplotlib()
     (event,) = list_events(args.data_root, EVENT).events
     panels = read_panels(event, args.results / "stage1", args.results / "stage2")
-    engine = SamEngine(load_model("vit_demo", config.DEMO_CHECKPOINT), torch.device("cpu"), {})
+    engine = SamEngine(load_model("vit_demo", config.DEMO_CHECKPOINT), torch.device("cpu"))
     images = [read_window(image, Window(0, 0, image.shape[1], image.shape[0])).rgb for image in dates(event)]
     features = feature_colors([encode(engine, image) for image in images])
     masks = [mask_colors(find_masks(engine, image)) for image in images[-2:]]

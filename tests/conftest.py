@@ -25,7 +25,7 @@ def demo_model() -> Sam:
 def demo_engine() -> SamEngine:
     # A model of its own: the engine takes it over.
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
-    return SamEngine(model, torch.device("cpu"), {"sam_model_type": "vit_demo"})
+    return SamEngine(model, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

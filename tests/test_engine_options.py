@@ -81,9 +81,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
             self,
             _: Sam,
             __: torch.device,
-            ___: dict[str, str],
             execution: Execution | None = None,
-            checkpoint: str = "",
         ) -> None:
             executions.append(execution)
 
@@ -92,16 +90,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
 
 
 def test_an_engine_says_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    engine = load_engine(parse(*DEMO_SAM))
+    engine, sam = load_engine(parse(*DEMO_SAM))
     (line,) = caplog.messages
     assert line == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only) on cpu"
     assert engine.device == torch.device("cpu")
-    assert engine.provenance == {
+    assert sam.checkpoint == config.DEMO_CHECKPOINT.name
+    assert sam.provenance == {
         "sam_model_type": "vit_demo",
         "sam_checkpoint_sha256": hashlib.sha256(config.DEMO_CHECKPOINT.read_bytes()).hexdigest(),
         "precision": "fp32",
     }
-    json.dumps(engine.provenance)  # goes into the maps' metadata
+    json.dumps(sam.provenance)  # goes into the maps' metadata
 
 
 @pytest.mark.parametrize(
@@ -116,8 +115,9 @@ def test_an_engine_says_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_engine_computes_as_the_flags_say(
     asked: list[Execution | None], flags: Sequence[str], execution: Execution
 ) -> None:
-    load_engine(parse(*DEMO_SAM, *flags))
+    _, sam = load_engine(parse(*DEMO_SAM, *flags))
     assert asked == [execution]
+    assert sam.provenance["precision"] == execution.precision
 
 
 def test_convolutions_of_an_engine_keep_their_precision(monkeypatch: pytest.MonkeyPatch, asked: list[object]) -> None:

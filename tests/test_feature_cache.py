@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-import feature_cache
 from feature_cache import FeatureCache
 from tests.helpers import encoded_window
 from utils import Window
@@ -15,15 +14,14 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("memory_bytes", [1, 1 << 20])  # spilled to the disk, and not
-def test_features_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int) -> None:
-    monkeypatch.setattr(feature_cache, "MEMORY_BYTES", memory_bytes)
+def test_features_come_back_as_they_were(tmp_path: Path, memory_bytes: int) -> None:
     random = np.random.default_rng(0)
     kept = {
         (image, window): encoded_window(random.normal(size=(3, 4, 4)), (10, 20))
         for window in WINDOWS
         for image in (IMAGE, OTHER)
     }
-    with FeatureCache(tmp_path, WINDOWS) as cache:
+    with FeatureCache(tmp_path, WINDOWS, memory_bytes) as cache:
         for key, features in kept.items():
             cache.keep(*key, features)
         for key in reversed(kept):

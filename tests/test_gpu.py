@@ -36,7 +36,7 @@ def scenes() -> SyntheticEvent:
 
 def demo_engine_on(device: str, precision: str = "fp32") -> SamEngine:
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
-    return SamEngine(model, torch.device(device), {}, Execution(precision))
+    return SamEngine(model, torch.device(device), Execution(precision))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_masks_survive_the_way_to_the_host(gpu: SamEngine) -> None:
 @pytest.mark.parametrize("model_type", ["vit_demo", "vit_b"])
 def test_a_published_window_takes_less_than_6_gib(model_type: str) -> None:
     torch.manual_seed(0)
-    engine = SamEngine(build_model(model_type), torch.device("cuda:0"), {})
+    engine = SamEngine(build_model(model_type), torch.device("cuda:0"))
     image = np.tile(scenes().monitor, (2, 2, 1))
     torch.cuda.reset_peak_memory_stats()
     everything = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

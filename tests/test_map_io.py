@@ -21,7 +21,7 @@ from map_io import (
     write_preview,
     write_raster,
 )
-from raster_store import MemoryRaster, RasterStore
+from raster_store import MemoryRaster, RawRaster
 from tests.helpers import whole
 from tests.scripts import run_process
 from tests.tiffs import NOWHERE, TRANSFORM, crs, refusal, write_tiff
@@ -67,9 +67,11 @@ def test_pictures(tmp_path: Path) -> None:
 def test_rasters_of_any_size_come_back(tmp_path: Path, shape: tuple[int, int]) -> None:
     path, georeference = tmp_path / "map.tif", Georeference(crs(32632), TRANSFORM)
     values = RNG.random(shape, dtype=np.float32)
-    with RasterStore(tmp_path / "map.raw", shape) as store:
-        store.write(Window(0, 0, shape[1], shape[0]), values)
-        write_raster(path, store, georeference, TAGS)
+    raw = RawRaster(tmp_path / "map.raw", shape)
+    raw.create()
+    raw.write(Window(0, 0, shape[1], shape[0]), values)
+    write_raster(path, raw, georeference, TAGS)
+    raw.path.unlink()
     np.testing.assert_array_equal(whole(open_map(path)), values)
     write_raster(tmp_path / "copy.tif", open_map(path), georeference, TAGS)
     np.testing.assert_array_equal(whole(open_map(tmp_path / "copy.tif")), values)
@@ -357,13 +359,14 @@ import numpy as np
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from gdal_files import Georeference
 from map_io import is_current, map_tags, open_map, write_preview, write_raster
-from raster_store import RasterStore
+from raster_store import RawRaster
 from utils import Window
 
 folder, side = Path(sys.argv[1]), int(sys.argv[2])
-with RasterStore(folder / "map.raw", (side, side)) as store:
-    store.write(Window(0, 0, 600, 600), np.ones((600, 600), np.float32))
-    write_raster(folder / "map.tif", store, Georeference(None, None), map_tags({}, ""))
+raw = RawRaster(folder / "map.raw", (side, side))
+raw.create()
+raw.write(Window(0, 0, 600, 600), np.ones((600, 600), np.float32))
+write_raster(folder / "map.tif", raw, Georeference(None, None), map_tags({}, ""))
 assert is_current(folder / "map.tif", (side, side), {})
 changes = open_map(folder / "map.tif")
 changed = binarize_by_quantile(changes, 0.7)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline import BackgroundWriter, one_behind, read_ahead
-from raster_store import RasterStore
+from raster_store import RawRaster
 from utils import Window, tile
 
 WINDOWS = tile(40, 30, 10)
@@ -51,13 +51,14 @@ def test_one_behind_gives_all_items_one_late() -> None:
 def test_windows_are_written_in_order(tmp_path: Path) -> None:
     shape = (40, 30)
     expected = np.zeros(shape, np.float32)
-    with RasterStore(tmp_path / "store", shape) as store:
-        with BackgroundWriter(store) as writer:
-            for number, window in enumerate(tile(*shape, 16)):  # they overlap: the later one wins
-                values = np.full((window.height, window.width), number, np.float32)
-                writer.write(window, values)
-                expected[window.slices] = values
-        np.testing.assert_array_equal(store.read(Window(0, 0, 30, 40)), expected)
+    raw = RawRaster(tmp_path / "raw", shape)
+    raw.create()
+    with BackgroundWriter(raw) as writer:
+        for number, window in enumerate(tile(*shape, 16)):  # they overlap: the later one wins
+            values = np.full((window.height, window.width), number, np.float32)
+            writer.write(window, values)
+            expected[window.slices] = values
+    np.testing.assert_array_equal(raw.read(Window(0, 0, 30, 40)), expected)
 
 
 @pytest.mark.parametrize("windows", [1, 2])
@@ -65,10 +66,10 @@ def test_an_error_while_writing_is_raised(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(RasterStore, "write", fail)
+    monkeypatch.setattr(RawRaster, "write", fail)
 
     def write_all() -> None:
-        with RasterStore(tmp_path / "store", (40, 30)) as store, BackgroundWriter(store) as writer:
+        with BackgroundWriter(RawRaster(tmp_path / "raw", (40, 30))) as writer:
             for window in WINDOWS[:windows]:
                 writer.write(window, np.zeros((10, 10), np.float32))
 

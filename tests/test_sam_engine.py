@@ -77,7 +77,7 @@ SOME_PARAMETERS = ("few points", "everything", "as published", "one crop layer")
 
 def engine_of(**execution: Any) -> SamEngine:
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
-    return SamEngine(model, torch.device("cpu"), {}, Execution(**execution))
+    return SamEngine(model, torch.device("cpu"), Execution(**execution))
 
 
 # --- Encoding --------------------------------------------------------------------------------------------------------
@@ -338,7 +338,6 @@ def test_masks_are_packed_as_numpy_unpacks_them(truth: np.ndarray) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, precision: str) -> None:
     engine = engine_of(precision=precision)
-    assert engine.provenance == {"precision": precision}
     (features,), (expected,) = (some.encode([some.scale(SCENE)]) for some in (engine, demo_engine))
     assert features.embedding.dtype == torch.float32
     assert not torch.equal(features.embedding, expected.embedding)  # it is taken at all
@@ -347,10 +346,6 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     masks = engine.generate_masks(SCENE, features, FEW_POINTS).collect()
     assert len(masks) > 5
     assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
-
-
-def test_provenance_is_what_was_given_and_the_precision(demo_engine: SamEngine) -> None:
-    assert demo_engine.provenance == {"sam_model_type": "vit_demo", "precision": "fp32"}
 
 
 def test_the_encoder_alone_is_compiled_and_only_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +366,7 @@ def test_the_encoder_alone_is_compiled_and_only_on_demand(monkeypatch: pytest.Mo
 def test_a_compiled_encoder_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     plain, compiled = (
-        SamEngine(tiny_sam(), torch.device("cpu"), {}, Execution(compile=compile_it)) for compile_it in (False, True)
+        SamEngine(tiny_sam(), torch.device("cpu"), Execution(compile=compile_it)) for compile_it in (False, True)
     )
     (expected,), (found,) = (engine.encode([engine.scale(SCENE)]) for engine in (plain, compiled))
     torch.testing.assert_close(found.embedding, expected.embedding, rtol=1e-4, atol=1e-4)

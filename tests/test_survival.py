@@ -19,6 +19,7 @@ from sam_engine import SamEngine, ScaledImage
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, PROJECT, command, run_process
 from utils import EventBusyError
+from window_store import HEADER_NAME
 
 SMALL_WINDOWS = {"ANOMALYCD_STAGE2_PATCH_SIZE": "130", "ANOMALYCD_STAGE2_SMALL_PATCH_SIZE": "130"}  # 4 of them
 # run.py, but it says so on stdout when a window is on the disk, and waits for a line on stdin to go on.
@@ -32,7 +33,7 @@ write = WindowStore.write
 
 def write_and_wait(self, window, values):
     write(self, window, values)
-    print(self.path.name, flush=True)
+    print(self.folder.name, flush=True)
     sys.stdin.readline()
 
 WindowStore.write = write_and_wait
@@ -124,10 +125,10 @@ def test_windows_of_other_parameters_are_computed_again(small_events: Path, tmp_
     with stepwise(small_events, tmp_path) as process:
         advance(process, 3)
         process.kill()
-    (journal,) = (tmp_path / "stage1" / CONTROL).glob(".*.journal")
-    header, *lines = journal.read_text().splitlines()
-    other = json.dumps(json.loads(header) | {"patch_size": 128})
-    journal.write_text("\n".join([other, *lines]) + "\n")
+    (folder,) = (tmp_path / "stage1" / CONTROL).glob(".*.windows-*")
+    header = json.loads((folder / HEADER_NAME).read_text())
+    (folder / HEADER_NAME).write_text(json.dumps(header | {"patch_size": 128}))
+    folder.rename(folder.with_name(f"{folder.name[:-16]}0123456789abcdef"))
     said = assert_completes(small_events, tmp_path, undisturbed)
     assert "windows of an interrupted run with another patch_size are computed again" in said
 

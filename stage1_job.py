@@ -1,0 +1,143 @@
+"""Stage 1 of an event: from its reference and monitor image to its continuous change map."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+import config
+from engine_options import SamIdentity
+from eval_metrics import binarize_by_quantile
+from feature_cache import FeatureCache
+from img_io import EventImages, Pixels, event_shape, open_event, read_window, valid_in_all
+from map_io import is_current, map_tags, open_map, write_preview, write_raster
+from provenance import file_identities
+from raster_store import Raster
+from sam_engine import SamEngine, ScaledImage
+from stage1_analysis import change_map
+from stage_job import PreparedJob, StageJob, StagePlan
+from utils import Window, tile
+
+
+@dataclass(frozen=True)
+class Stage1Plan(StagePlan):
+    """Stage 1 of an event, before any of its files is opened."""
+
+    patch_size: int  # side of a window in pixels
+
+    def count_windows(self) -> int:
+        """How many windows there are. Raises EventError where the reference image cannot be opened."""
+        return len(tile(*event_shape(self.event), self.patch_size))
+
+    def open(self, sam: SamIdentity) -> "Stage1Job":
+        """Open all images. Raises EventError where they do not go together."""
+        images = open_event(self.event, self.options)
+        parameters = (
+            sam.provenance
+            | images.parameters
+            | {
+                "images": file_identities([self.event.reference, self.event.monitor]),
+                "patch_size": self.patch_size,
+                "sam_params": config.STAGE1_SAM_PARAMS,
+                "min_mask_pixels": config.STAGE1_MIN_MASK_PIXELS,
+                "max_region_fraction": config.MAX_REGION_FRACTION,
+            }
+        )
+        return Stage1Job(self.event, self.folder, images, parameters, sam.checkpoint)
+
+
+@dataclass(frozen=True)
+class Stage1Job(StageJob):
+    """Stage 1 of an event, opened and checked."""
+
+    MAP_NAME: ClassVar[str] = config.CHANGE_MAP_NAME
+    EXISTS: ClassVar[str] = "its change map exists"
+
+    def tile_event(self) -> list[Window]:
+        """Square windows, but for those larger than the image."""
+        return tile(*self.images.shape, self.parameters["patch_size"])
+
+    def is_current(self) -> bool:
+        """Whether the change map is there, whole, and made with the same parameters from the same images."""
+        return is_current(self.map_path, self.images.shape, self.parameters)
+
+    def complete(self) -> None:
+        """Make the preview again, where it is missing."""
+        if not (self.folder / config.CHANGE_PREVIEW_NAME).exists():
+            write_changed(self.folder, open_map(self.map_path))
+
+    def prepare(self, scratch: Path) -> "PreparedStage1":
+        """Nothing goes before the first window."""
+        return PreparedStage1(self)
+
+
+@dataclass(frozen=True)
+class PreparedStage1(PreparedJob):
+    """Stage 1 of an event, ready for its windows."""
+
+    job: Stage1Job
+
+    def work(self, engine: SamEngine, cache: FeatureCache | None) -> "Stage1Windows":
+        """How the windows are computed. `cache`: keeps the features of both images for stage 2."""
+        return Stage1Windows(engine, self.job.images, cache)
+
+    def assemble(self, scores: Raster) -> None:
+        """Write the preview and the change map."""
+        job = self.job
+        write_changed(job.folder, scores)
+        tags = map_tags(job.parameters, job.checkpoint)
+        write_raster(job.map_path, scores, job.images.georeference, tags, "change score, 0 to 1")
+
+
+def write_changed(folder: Path, changes: Raster) -> None:
+    """Write the preview: the upper part of the change map."""
+    binary = binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE)
+    write_preview(folder / config.CHANGE_PREVIEW_NAME, binary)
+
+
+class ReadPair(NamedTuple):
+    """A window of reference and monitor image."""
+
+    pixels: list[Pixels]
+    valid: np.ndarray | None  # (H, W) bool, where both hold data; None: everywhere
+    scaled: list[ScaledImage]  # for the encoder; none where no pixel can be scored
+
+
+class Stage1Windows:
+    """Computes windows of a change map: see pipeline.WindowWork."""
+
+    def __init__(self, engine: SamEngine, images: EventImages, cache: FeatureCache | None) -> None:
+        self._engine = engine
+        self._pair = (images.reference, images.monitor)
+        self._cache = cache
+
+    def read(self, window: Window) -> ReadPair:
+        """Both images' pixels, as they are and scaled for the encoder."""
+        pixels = [read_window(image, window) for image in self._pair]
+        valid = valid_in_all(pixels)
+        skipped = valid is not None and not valid.any()
+        return ReadPair(pixels, valid, [] if skipped else [self._engine.scale(of_image.rgb) for of_image in pixels])
+
+    def compute(self, window: Window, item: ReadPair) -> Callable[[], np.ndarray]:
+        """Encode both images and find their masks, which may still be cleaned on other threads."""
+        if not item.scaled:
+            return lambda: np.full((window.height, window.width), np.nan, np.float32)
+        reference, monitor = self._engine.encode(item.scaled)
+        if self._cache is not None:
+            for image, features in zip(self._pair, (reference, monitor), strict=True):
+                self._cache.keep(image.path, window, features)
+        reference_masks, monitor_masks = (
+            self._engine.generate_masks(pixels.rgb, features, config.STAGE1_SAM_PARAMS)
+            for pixels, features in zip(item.pixels, (reference, monitor), strict=True)
+        )
+        return lambda: change_map(
+            reference,
+            monitor,
+            reference_masks.collect(),
+            monitor_masks.collect(),
+            config.STAGE1_MIN_MASK_PIXELS,
+            config.MAX_REGION_FRACTION,
+            item.valid,
+        )

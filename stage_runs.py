@@ -1,0 +1,61 @@
+"""Takes events through the stages that a script asks for, in this process, with one SAM."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from engine_options import SamIdentity, add_sam_arguments, load_engine
+from feature_cache import FeatureCache
+from img_io import event_shape
+from pipeline import compute_windows
+from runs import add_log_argument, run_events
+from sam_engine import SamEngine
+from stage2_job import event_windows
+from stage_job import StagePlan, advance, event_locks, join_reasons
+from utils import Event, Listing, add_image_arguments
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how images are read, what computes, and where."""
+    add_image_arguments(parser)
+    add_sam_arguments(parser)
+    add_log_argument(parser)
+
+
+Plan = Callable[[Event], Sequence[StagePlan]]  # the stages to take an event through
+
+
+def run_stages(name: str, listing: Listing, plan: Plan, args: argparse.Namespace) -> int:
+    """Take every event through the stages that `plan` gives for it; returns the exit code.
+
+    `name`: of the run, in its summary. `args`: with the flags of `add_run_arguments`.
+    """
+    engine, sam = load_engine(args)
+    with engine:
+        return run_events(
+            name,
+            listing,
+            lambda event: sum(stage.count_windows() for stage in plan(event)),
+            lambda event, window_done: run_event(plan(event), sam, engine, window_done),
+        ).exit_code
+
+
+def run_event(
+    stages: Sequence[StagePlan], sam: SamIdentity, engine: SamEngine, window_done: Callable[[], object]
+) -> str | None:
+    """Take one event through its stages; returns the reasons where all of them skip it.
+
+    What stage 1 encodes, in windows that stage 2 has too, is not encoded again.
+    """
+    shared = event_windows(event_shape(stages[0].event)) if len(stages) > 1 else []
+    with event_locks(stages), FeatureCache(stages[0].folder, shared) as cache:
+        step = advance(None, stages, sam)
+        reasons = step.reasons
+        while step.prepared is not None:
+            store = step.prepared.job.store()
+            for _ in range(len(step.prepared.job.windows) - len(step.missing)):
+                window_done()
+            with store.removed_if_empty():
+                compute_windows(step.prepared.work(engine, cache), step.missing, store, window_done)
+            step = advance(step.prepared, step.rest, sam)
+            reasons += step.reasons
+    return join_reasons(reasons)
