@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 
+from cluster import add_ray_arguments, run_on_cluster
 from engine_options import SamIdentity, add_sam_arguments, load_engine
 from feature_cache import FeatureCache
 from img_io import event_shape
@@ -18,6 +19,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say how images are read, what computes, and where."""
     add_image_arguments(parser)
     add_sam_arguments(parser)
+    add_ray_arguments(parser)
     add_log_argument(parser)
 
 
@@ -29,6 +31,8 @@ def run_stages(name: str, listing: Listing, plan: Plan, args: argparse.Namespace
 
     `name`: of the run, in its summary. `args`: with the flags of `add_run_arguments`.
     """
+    if args.ray is not None:
+        return run_on_cluster(name, listing, plan, args)
     engine, sam = load_engine(args)
     with engine:
         return run_events(
