@@ -143,8 +143,7 @@ class Shape(NamedTuple):
 
 def worker_shape(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> Shape:
     """What the workers take, from the flags and what the machines have. Raises UsageError where these do not agree."""
-    named = args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")
-    wants_cpu = args.ray_workers is not None or named == "cpu"
+    named, wants_cpu = _named_device(args), _wants_cpu(args)
     if named is not None and named not in ("cpu", "cuda", "cuda:0"):
         raise UsageError(f"--device {named}: with --ray, Ray chooses the GPUs; use cuda or cpu")
     if args.ray_workers is not None and named is not None and named != "cpu":
@@ -165,6 +164,19 @@ def worker_shape(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) ->
     return Shape(cpus or 1, 0.0, args.ray_workers)
 
 
+def expected_device(args: argparse.Namespace) -> torch.device:
+    """The kind of device that workers will compute on, as far as the flags alone tell."""
+    return torch.device("cpu" if _wants_cpu(args) else "cuda")
+
+
+def _wants_cpu(args: argparse.Namespace) -> bool:
+    return args.ray_workers is not None or _named_device(args) == "cpu"
+
+
+def _named_device(args: argparse.Namespace) -> str | None:
+    return args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")
+
+
 def _import_ray() -> ModuleType:
     try:
         import ray
@@ -181,10 +193,9 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
     on_terminate = signal.getsignal(signal.SIGTERM)
     if args.ray == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        on_cpus = args.ray_workers is not None or args.device == "cpu"
         cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
         cpus = cpus and max(cpus, os.cpu_count() or 1)
-        ray.init("local", num_cpus=cpus, num_gpus=0 if on_cpus else None, include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=cpus, num_gpus=0 if _wants_cpu(args) else None, include_dashboard=False, **quiet)
     else:
         _probe(args.ray)
         ray.init(args.ray, **quiet)

@@ -89,12 +89,12 @@ class EngineSettings(NamedTuple):
         return SamEngine(model, self.device, self.execution)
 
 
-def engine_settings(args: argparse.Namespace, device: torch.device) -> EngineSettings:
-    """Resolve the flags about the weights, downloading official ones once. Raises UsageError."""
+def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool = True) -> EngineSettings:
+    """Resolve the flags about the weights; with `fetch`, official ones are downloaded once. Raises UsageError."""
     model_type = args.sam_model_type
     if model_type not in MODEL_TYPES:  # argparse lets a default from the environment pass
         raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(MODEL_TYPES)}")
-    weights = locate_weights(model_type, args.sam_checkpoint)
+    weights = locate_weights(model_type, args.sam_checkpoint, fetch)
     execution = Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile)
     return EngineSettings(model_type, weights, device, execution)
 

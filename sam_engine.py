@@ -100,9 +100,9 @@ class SamEngine:
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder)
         self._dtype = PRECISIONS[execution.precision]
-        encode_batch = execution.encode_batch or batch_size(device, _encoder_bytes(model))
+        encode_batch = execution.encode_batch or batch_size(device, encoder_bytes(model))
         self._encode_batches = Batches(encode_batch, "--encode-batch")
-        points_per_batch = execution.points_per_batch or batch_size(device, _point_bytes(model))
+        points_per_batch = execution.points_per_batch or batch_size(device, point_bytes(model))
         self._point_batches = Batches(points_per_batch, "--points-per-batch")
         self._host = ThreadPoolExecutor(execution.host_threads or os.cpu_count(), "mask clean-up")
 
@@ -276,7 +276,7 @@ def _drop_duplicates(
     return [masks[index] for index in kept.tolist()]
 
 
-def _encoder_bytes(model: Sam) -> int:
+def encoder_bytes(model: Sam) -> int:
     """About what encoding one image takes on the device."""
     encoder = model.image_encoder
     grid = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
@@ -284,7 +284,7 @@ def _encoder_bytes(model: Sam) -> int:
     return grid**2 * channels * 4 * 16 + (256 << 20)
 
 
-def _point_bytes(model: Sam) -> int:
+def point_bytes(model: Sam) -> int:
     """About what decoding one point takes on the device."""
     rows, columns = model.prompt_encoder.image_embedding_size
     return rows * columns * model.prompt_encoder.embed_dim * 4 * 16

@@ -48,11 +48,11 @@ def default_checkpoint(model_type: str) -> Path:
     return config.WEIGHTS_DIR / OFFICIAL_FILES[model_type].name
 
 
-def locate_weights(model_type: str, checkpoint: Path | None) -> Weights:
+def locate_weights(model_type: str, checkpoint: Path | None, fetch: bool = True) -> Weights:
     """The weights to use: the file the user named, or the model type's default one.
 
-    An official file that is missing from its default place is downloaded to it. Raises UsageError when a file that
-    the user named is missing, and when the download fails.
+    An official file that is missing from its default place is downloaded to it, or, without `fetch`, taken as if it
+    were there. Raises UsageError when a file that the user named is missing, and when the download fails.
     """
     path = checkpoint or default_checkpoint(model_type)
     official = OFFICIAL_FILES.get(model_type)
@@ -61,6 +61,8 @@ def locate_weights(model_type: str, checkpoint: Path | None) -> Weights:
             raise UsageError(
                 f"{path}: SAM weights not found; give the path of {model_type} weights to --sam-checkpoint"
             )
+        if not fetch:
+            return Weights(path, official.sha256, "official, to be downloaded")
         download(official, path)
     try:
         checksum = sha256(path)

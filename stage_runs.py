@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from cluster import add_ray_arguments, run_on_cluster
-from engine_options import SamIdentity, add_sam_arguments, load_engine
+from cluster import add_ray_arguments, expected_device, run_on_cluster
+from devices import resolve_device
+from dry_run import print_plan
+from engine_options import SamIdentity, add_sam_arguments, engine_settings, load_engine
 from feature_cache import FeatureCache
 from img_io import event_shape
 from pipeline import compute_windows
@@ -19,6 +21,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say how images are read, what computes, and where."""
     add_image_arguments(parser)
     add_sam_arguments(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be done - events, windows, memory, what would be skipped - and do nothing",
+    )
     add_ray_arguments(parser)
     add_log_argument(parser)
 
@@ -31,6 +38,9 @@ def run_stages(name: str, listing: Listing, plan: Plan, args: argparse.Namespace
 
     `name`: of the run, in its summary. `args`: with the flags of `add_run_arguments`.
     """
+    if args.dry_run:
+        device = expected_device(args) if args.ray is not None else resolve_device(args.device)
+        return print_plan(name, listing, plan, engine_settings(args, device, fetch=False))
     if args.ray is not None:
         return run_on_cluster(name, listing, plan, args)
     engine, sam = load_engine(args)
