@@ -321,7 +321,6 @@ class Dispatcher:
         worker = self._workers.pop(name, None)
         if worker is None:
             return
-        self._queue.forget_worker(name, self._nodes())
         for ticket, unit in worker.units.items():
             self._worker_of.pop(ticket, None)
             state = self._active.get(unit.rank)
@@ -334,6 +333,8 @@ class Dispatcher:
                 x, y, width, height = unit.window
                 lost = f"{unit.deaths} workers were lost with its window of {width} x {height} at ({x}, {y}): {reason}"
                 self._fail(state, Failure(lost, trace or reason, False))
+        # Last: of the windows that have just been put back, too, one may wait for a node that has no worker any more.
+        self._queue.forget_worker(name, self._nodes())
 
     def _fail(self, state: _Event, failure: Failure) -> None:
         self._close(state)
