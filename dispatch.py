@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -344,7 +344,8 @@ class Dispatcher:
         """End the work on an event, finished or not."""
         self._active.pop(state.rank)
         self._queue.drop(state.rank)
-        if state.step is not None and state.step.prepared is not None:
-            self._pool.forget(state.key)
-            state.step.prepared.job.store().remove_if_empty()
-        state.locks.close()
+        # Where nothing can be tidied up, as in a folder that was removed, the other events go on all the same.
+        with suppress(OSError), state.locks:
+            if state.step is not None and state.step.prepared is not None:
+                self._pool.forget(state.key)
+                state.step.prepared.job.store().remove_if_empty()
