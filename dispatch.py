@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -321,7 +321,6 @@ class Dispatcher:
         worker = self._workers.pop(name, None)
         if worker is None:
             return
-        self._queue.forget_worker(name, self._nodes())
         for ticket, unit in worker.units.items():
             self._worker_of.pop(ticket, None)
             state = self._active.get(unit.rank)
@@ -334,6 +333,8 @@ class Dispatcher:
                 x, y, width, height = unit.window
                 lost = f"{unit.deaths} workers were lost with its window of {width} x {height} at ({x}, {y}): {reason}"
                 self._fail(state, Failure(lost, trace or reason, False))
+        # Last: of the windows that have just been put back, too, one may wait for a node that has no worker any more.
+        self._queue.forget_worker(name, self._nodes())
 
     def _fail(self, state: _Event, failure: Failure) -> None:
         self._close(state)
@@ -343,7 +344,8 @@ class Dispatcher:
         """End the work on an event, finished or not."""
         self._active.pop(state.rank)
         self._queue.drop(state.rank)
-        if state.step is not None and state.step.prepared is not None:
-            self._pool.forget(state.key)
-            state.step.prepared.job.store().remove_if_empty()
-        state.locks.close()
+        # Where nothing can be tidied up, as in a folder that was removed, the other events go on all the same.
+        with suppress(OSError), state.locks:
+            if state.step is not None and state.step.prepared is not None:
+                self._pool.forget(state.key)
+                state.step.prepared.job.store().remove_if_empty()
