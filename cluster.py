@@ -18,12 +18,12 @@ import torch
 
 import config
 from dispatch import DEPTH, Answer, Dispatcher, Joined, Left
-from engine_options import EngineSettings, SamIdentity, engine_settings
+from engine_options import EngineSettings, engine_settings
 from provenance import environment
-from remote_calls import Failure, Outcome, call
+from remote_calls import Failure, Outcome, call, call_function
 from runs import follow_run
 from sam_weights import sha256
-from stage_job import PreparedJob, StagePlan, advance
+from stage_job import PreparedJob, StagePlan, Step, advance
 from utils import LOG, Event, Listing, UsageError, Window, differing_keys, positive_int
 from window_worker import WindowWorker
 
@@ -112,11 +112,6 @@ class RayWorker:
         import ray
 
         return call(lambda: self._worker.compute(key, lambda: ray.get(held[0]), window, keep_features))
-
-
-def take_step(finished: PreparedJob | None, stages: Sequence[StagePlan], sam: SamIdentity) -> Outcome:
-    """Advance an event; becomes a task of Ray."""
-    return call(lambda: advance(finished, stages, sam))
 
 
 # --- The cluster -----------------------------------------------------------------------------------------------------
@@ -258,7 +253,7 @@ class RayPool:
             num_cpus=0,  # they need little, and must not wait for the workers to end
             max_retries=STEP_RETRIES,
             runtime_env={"env_vars": variables},
-        )(self.step_function())
+        )(call_function)
         self._workers: dict[str, Any] = {}  # actors that are ready
         self._nodes: dict[str, str] = {}  # of these
         self._starting: dict[Any, tuple[str, Any]] = {}  # by reference: name and actor
@@ -275,9 +270,9 @@ class RayPool:
         """What becomes an actor."""
         return RayWorker
 
-    def step_function(self) -> Callable[..., Outcome]:
-        """What becomes a task."""
-        return take_step
+    def step_function(self) -> Callable[..., Step]:
+        """What a task calls."""
+        return advance
 
     def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
         """Send a window to a worker."""
@@ -295,7 +290,8 @@ class RayPool:
 
             strategy = NodeAffinitySchedulingStrategy(nodes[self._tickets % len(nodes)], soft=True)
         step = self._step.options(scheduling_strategy=strategy)
-        return self._remember(step.remote(finished, list(stages), self._settings.identity), None)
+        called = step.remote(self.step_function(), finished, list(stages), self._settings.identity)
+        return self._remember(called, None)
 
     def _remember(self, reference: Any, worker: str | None) -> int:
         self._tickets += 1
@@ -307,9 +303,10 @@ class RayPool:
         self._prepared.pop(key, None)
 
     def retire(self, worker: str) -> None:
-        """End a worker."""
-        self._ray.kill(self._workers[worker])
-        self._drop(worker)
+        """End a worker, which may be gone already."""
+        if worker in self._workers:
+            self._ray.kill(self._workers[worker])
+            self._drop(worker)
 
     def close(self) -> None:
         """End all workers."""

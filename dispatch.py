@@ -51,7 +51,7 @@ class Pool(Protocol):
         """No window of these prepared stages comes any more."""
 
     def retire(self, worker: str) -> None:
-        """End a worker; its Left does not come."""
+        """End a worker, which may be gone already; its Left does not come any more."""
 
     def wait(self) -> list[Joined | Left | Answer]:
         """What happened since the last call; waits for something, but not for ever. Raises UsageError where there is
@@ -92,6 +92,11 @@ class WindowQueue:
     def __len__(self) -> int:
         """How many windows wait."""
         return sum(len(waiting) for waiting in self._events.values())
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether a window waits that a worker was lost with."""
+        return any(unit.deaths for waiting in self._events.values() for unit in waiting.again)
 
     def add(self, rank: int, windows: Iterable[Window], owners: dict[Window, str]) -> None:
         """Add an event's windows. `owners`: which worker keeps whose features."""
@@ -228,9 +233,12 @@ class Dispatcher:
         self._steps[self._pool.advance(finished, stages)] = state
 
     def _hand_out(self) -> None:
-        """Give windows to idle workers first, then to busy ones, unless these would only keep them from idle ones."""
+        """Give windows to idle workers first, then to busy ones, unless these would only keep them from idle ones.
+
+        While a window waits that killed a worker, none is given to busy ones, so that one becomes idle for it.
+        """
         for units in range(DEPTH):
-            if units and len(self._queue) <= len(self._workers):
+            if units and (len(self._queue) <= len(self._workers) or self._queue.has_suspects):
                 return
             for worker in self._workers.values():
                 if worker.room and len(worker.units) == units:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from engine_options import EngineSettings, SamIdentity
+from engine_options import EngineSettings
 from estimates import estimate_memory
 from img_io import event_shape
+from provenance import SamIdentity
 from runs import describe
 from stage_job import StagePlan
 from utils import Event, Listing

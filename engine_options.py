@@ -8,6 +8,7 @@ import torch
 
 import config
 from devices import resolve_device
+from provenance import SamIdentity
 from sam_engine import PRECISIONS, Execution, SamEngine
 from sam_models import MODEL_TYPES, load_model
 from sam_weights import Weights, locate_weights
@@ -55,13 +56,6 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile the image encoder with torch.compile: minutes at the start, needs a C++ compiler "
         "(default: as it is)",
     )
-
-
-class SamIdentity(NamedTuple):
-    """Which SAM makes a map, and how: for the record in the map."""
-
-    provenance: dict[str, str]  # what has to be the same for a map to be the same
-    checkpoint: str  # the weights file's name
 
 
 class EngineSettings(NamedTuple):

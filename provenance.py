@@ -7,11 +7,18 @@ import subprocess
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import config
 
 END_BYTES = 64 << 10  # of a file that are hashed at its beginning and at its end: a TIFF's directories lie at either
+
+
+class SamIdentity(NamedTuple):
+    """Which SAM makes a map, and how: for the record in the map."""
+
+    provenance: dict[str, str]  # what has to be the same for a map to be the same
+    checkpoint: str  # the weights file's name
 
 
 def file_identities(paths: Iterable[Path]) -> dict[str, dict[str, int | str]]:

@@ -116,10 +116,11 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
     import numpy as np
 
     import config
+    from filtered_map import filter_change_map
     from img_io import ImageOptions, open_event, valid_in_all
     from raster_store import MemoryRaster
     from stage1_analysis import change_map
-    from stage2_analysis import anomaly_map, filter_change_map
+    from stage2_analysis import anomaly_map
     from utils import Window
 
     images = open_event(event, ImageOptions.of(args))

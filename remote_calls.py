@@ -66,6 +66,11 @@ def call(work: Callable[[], Any]) -> Outcome:
         LOG.removeHandler(recorder)
 
 
+def call_function(function: Callable[..., Any], *arguments: Any) -> Outcome:
+    """Call a function with arguments, likewise."""
+    return call(lambda: function(*arguments))
+
+
 def relay(lines: Iterable[Line]) -> None:
     """Log the lines here; a warning that several processes give once."""
     for level, message in lines:

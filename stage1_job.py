@@ -1,24 +1,22 @@
 """Stage 1 of an event: from its reference and monitor image to its continuous change map."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 import config
-from engine_options import SamIdentity
 from eval_metrics import binarize_by_quantile
-from feature_cache import FeatureCache
-from img_io import EventImages, Pixels, event_shape, open_event, read_window, valid_in_all
+from img_io import event_shape, open_event
 from map_io import is_current, map_tags, open_map, write_preview, write_raster
-from provenance import file_identities
+from pipeline import WindowWork
+from provenance import SamIdentity, file_identities
 from raster_store import Raster
-from sam_engine import SamEngine, ScaledImage
-from stage1_analysis import change_map
 from stage_job import PreparedJob, StageJob, StagePlan
 from utils import Window, tile
+
+if TYPE_CHECKING:
+    from feature_cache import FeatureCache
+    from sam_engine import SamEngine
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,10 @@ class PreparedStage1(PreparedJob):
 
     job: Stage1Job
 
-    def work(self, engine: SamEngine, cache: FeatureCache | None) -> "Stage1Windows":
+    def work(self, engine: "SamEngine", cache: "FeatureCache | None") -> WindowWork:
         """How the windows are computed. `cache`: keeps the features of both images for stage 2."""
+        from stage1_windows import Stage1Windows  # here: torch takes seconds to load, and nothing else needs it
+
         return Stage1Windows(engine, self.job.images, cache)
 
     def assemble(self, scores: Raster) -> None:
@@ -95,49 +95,3 @@ def write_changed(folder: Path, changes: Raster) -> None:
     """Write the preview: the upper part of the change map."""
     binary = binarize_by_quantile(changes, config.STAGE1_CHANGE_QUANTILE)
     write_preview(folder / config.CHANGE_PREVIEW_NAME, binary)
-
-
-class ReadPair(NamedTuple):
-    """A window of reference and monitor image."""
-
-    pixels: list[Pixels]
-    valid: np.ndarray | None  # (H, W) bool, where both hold data; None: everywhere
-    scaled: list[ScaledImage]  # for the encoder; none where no pixel can be scored
-
-
-class Stage1Windows:
-    """Computes windows of a change map: see pipeline.WindowWork."""
-
-    def __init__(self, engine: SamEngine, images: EventImages, cache: FeatureCache | None) -> None:
-        self._engine = engine
-        self._pair = (images.reference, images.monitor)
-        self._cache = cache
-
-    def read(self, window: Window) -> ReadPair:
-        """Both images' pixels, as they are and scaled for the encoder."""
-        pixels = [read_window(image, window) for image in self._pair]
-        valid = valid_in_all(pixels)
-        skipped = valid is not None and not valid.any()
-        return ReadPair(pixels, valid, [] if skipped else [self._engine.scale(of_image.rgb) for of_image in pixels])
-
-    def compute(self, window: Window, item: ReadPair) -> Callable[[], np.ndarray]:
-        """Encode both images and find their masks, which may still be cleaned on other threads."""
-        if not item.scaled:
-            return lambda: np.full((window.height, window.width), np.nan, np.float32)
-        reference, monitor = self._engine.encode(item.scaled)
-        if self._cache is not None:
-            for image, features in zip(self._pair, (reference, monitor), strict=True):
-                self._cache.keep(image.path, window, features)
-        reference_masks, monitor_masks = (
-            self._engine.generate_masks(pixels.rgb, features, config.STAGE1_SAM_PARAMS)
-            for pixels, features in zip(item.pixels, (reference, monitor), strict=True)
-        )
-        return lambda: change_map(
-            reference,
-            monitor,
-            reference_masks.collect(),
-            monitor_masks.collect(),
-            config.STAGE1_MIN_MASK_PIXELS,
-            config.MAX_REGION_FRACTION,
-            item.valid,
-        )

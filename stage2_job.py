@@ -1,28 +1,29 @@
 """Stage 2 of an event: from its change map and all historical images to its anomaly map."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 import config
-from engine_options import SamIdentity
 from eval_metrics import binarize_anomaly_map
-from feature_cache import FeatureCache
+from filtered_map import FilteredMap, filter_change_map
 from gdal_files import Georeference, Layer
 from img_io import EventImages, event_shape, open_event, read_window, valid_in_all
 from map_io import is_current, map_tags, open_map, read_parameters, write_preview, write_raster
-from provenance import file_identities
+from pipeline import WindowWork
+from provenance import SamIdentity, file_identities
 from raster_store import Raster, RawRaster, bands
 from region_polygons import find_regions, regions_are_whole, write_regions
-from sam_engine import SamEngine, ScaledImage
-from stage2_analysis import FilteredMap, anomaly_map, filter_change_map
 from stage_job import PreparedJob, StageJob, StagePlan
 from utils import CATEGORIES, LOG, Event, EventError, Window, tile
 
 CHANGES_NAME = "changes"  # a file beside the windows
+
+if TYPE_CHECKING:
+    from feature_cache import FeatureCache
+    from sam_engine import SamEngine
 
 
 def event_windows(shape: tuple[int, int]) -> list[Window]:
@@ -128,8 +129,10 @@ class PreparedStage2(PreparedJob):
     job: Stage2Job
     filtered: FilteredMap
 
-    def work(self, engine: SamEngine, cache: FeatureCache | None) -> "Stage2Windows":
+    def work(self, engine: "SamEngine", cache: "FeatureCache | None") -> WindowWork:
         """How the windows are computed. `cache`: what stage 1 encoded just now."""
+        from stage2_windows import Stage2Windows  # here: torch takes seconds to load, and nothing else needs it
+
         return Stage2Windows(engine, self.job.images, self.filtered, cache)
 
     def assemble(self, scores: Raster) -> None:
@@ -155,48 +158,3 @@ def write_result(folder: Path, event: Event, anomalies: Raster, georeference: Ge
     name, _ = CATEGORIES[event.category]
     attributes = {"event": event.name, "category": f"{event.category} {name}"}
     write_regions(folder / config.REGIONS_NAME, find_regions(binary, anomalies, georeference), attributes)
-
-
-class ReadDates(NamedTuple):
-    """A window of the change map and of the dates that are not encoded yet."""
-
-    changes: np.ndarray  # (h, w) float32, filtered
-    scaled: list[list[ScaledImage]]  # for the encoder, in the groups it takes at once; none where no pixel holds data
-    has_kept: bool  # the features of reference and monitor image are in the cache
-
-
-class Stage2Windows:
-    """Computes windows of an anomaly map: see pipeline.WindowWork.
-
-    Reference and monitor image are encoded together, as stage 1 does it: with what stage 1 kept or without, batches,
-    and with them the last bits, are the same.
-    """
-
-    def __init__(
-        self, engine: SamEngine, images: EventImages, filtered: FilteredMap, cache: FeatureCache | None
-    ) -> None:
-        self._engine = engine
-        self._older, self._pair = images.historical[:-1], (images.reference, images.monitor)
-        self._filtered = filtered
-        self._cache = cache
-
-    def read(self, window: Window) -> ReadDates:
-        """The filtered change map, and all dates but those that the cache has, scaled for the encoder."""
-        changes = self._filtered.read(window)
-        if np.isnan(changes).all():
-            return ReadDates(changes, [], False)
-        has_kept = self._cache is not None and all(self._cache.has(image.path, window) for image in self._pair)
-        groups = [self._older] if has_kept else [self._older, self._pair]
-        scaled = [[self._engine.scale(read_window(image, window).rgb) for image in dates] for dates in groups if dates]
-        return ReadDates(changes, scaled, has_kept)
-
-    def compute(self, window: Window, item: ReadDates) -> Callable[[], np.ndarray]:
-        """Encode the dates."""
-        features = [of_image for group in item.scaled for of_image in self._engine.encode(group)]
-        if item.has_kept and self._cache is not None:
-            features += [self._cache.get(image.path, window, self._engine.device) for image in self._pair]
-        if not features:
-            return lambda: item.changes
-        return lambda: anomaly_map(
-            item.changes, features[:-1], features[-1], config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION
-        )

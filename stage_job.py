@@ -6,18 +6,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from engine_options import SamIdentity
 from event_lock import event_lock
-from feature_cache import FeatureCache
 from img_io import EventImages, ImageOptions
 from pipeline import WindowWork
-from provenance import file_identities
+from provenance import SamIdentity, file_identities
 from raster_store import Raster
-from sam_engine import SamEngine
 from utils import Event, EventError, Window
 from window_store import WindowStore
+
+if TYPE_CHECKING:
+    from feature_cache import FeatureCache
+    from sam_engine import SamEngine
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class PreparedJob(ABC):
     job: StageJob
 
     @abstractmethod
-    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowWork:
+    def work(self, engine: "SamEngine", cache: "FeatureCache | None") -> WindowWork:
         """How the windows are computed. `cache`: keeps features from one stage to the next."""
 
     @abstractmethod

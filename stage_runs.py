@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from cluster import add_ray_arguments, expected_device, run_on_cluster
 from devices import resolve_device
 from dry_run import print_plan
-from engine_options import SamIdentity, add_sam_arguments, engine_settings, load_engine
+from engine_options import add_sam_arguments, engine_settings, load_engine
 from feature_cache import FeatureCache
 from img_io import event_shape
 from pipeline import compute_windows
+from provenance import SamIdentity
 from runs import add_log_argument, run_events
 from sam_engine import SamEngine
 from stage2_job import event_windows

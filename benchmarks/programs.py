@@ -15,12 +15,13 @@ from benchmarks import reference
 from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.measure import Measured, measure
 from demo.scenes import SyntheticEvent
+from filtered_map import filter_change_map
 from prompt_decoder import Decoded, ImageSide, PromptDecoder
 from raster_store import MemoryRaster
 from sam_engine import Execution, SamEngine
 from sam_models import build_model, load_model
 from stage1_analysis import change_map
-from stage2_analysis import anomaly_map, filter_change_map
+from stage2_analysis import anomaly_map
 from utils import Window
 
 SEED = 14  # of the scene, the random weights and the blobs

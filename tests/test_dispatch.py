@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import utils
 from dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, Joined, Left
-from engine_options import SamIdentity
 from event_lock import event_lock
 from feature_cache import FeatureCache
 from img_io import ImageOptions
 from pipeline import WindowWork
+from provenance import SamIdentity
 from raster_store import Raster
 from remote_calls import Failure, Line, Outcome
 from runs import Interrupted, Summary, follow_run

@@ -13,11 +13,11 @@ import config
 from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.reference import filter_change_map, stage1_window, stage2_window
 from demo.scenes import make_event
+from filtered_map import filter_change_map as project_filter
 from raster_store import MemoryRaster
 from sam_engine import SamEngine
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
-from stage2_analysis import filter_change_map as project_filter
 from tests.helpers import whole
 
 # Six points a side and lower thresholds than published, so that the toy finds masks in them, several in each image.

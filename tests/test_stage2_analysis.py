@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import config
+from filtered_map import filter_change_map
 from raster_store import MemoryRaster
 from regions import WindowFeatures
-from stage2_analysis import anomaly_map, cosine_similarity, filter_change_map
+from stage2_analysis import anomaly_map, cosine_similarity
 from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants, whole
 
 EAST, NORTH, WEST, ZERO = (1, 0), (0, 1), (-1, 0), (0, 0)

@@ -11,10 +11,10 @@ import pytest
 
 import config
 import window_worker
-from engine_options import SamIdentity
 from feature_cache import FeatureCache
 from img_io import ImageOptions
 from pipeline import compute_windows
+from provenance import SamIdentity
 from regions import WindowFeatures
 from sam_engine import SamEngine, ScaledImage
 from stage1_job import Stage1Plan
