@@ -66,7 +66,7 @@ def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="CPUs that each worker takes, and threads that it runs (default: the machine's, shared by its workers; "
-        "1 for workers on CPUs that are not counted by --ray-workers)",
+        "on CPUs without --ray-workers, 1)",
     )
 
 

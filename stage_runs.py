@@ -25,7 +25,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what would be done - events, windows, memory, what would be skipped - and do nothing",
+        help="print events, windows, memory and what would be skipped, and do no more (default: compute it)",
     )
     add_ray_arguments(parser)
     add_log_argument(parser)

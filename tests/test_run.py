@@ -45,6 +45,13 @@ SAM_FLAGS = {
 DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
 IMAGE_FLAGS = {"--stretch": "auto", "--bands": "the first three", "--align-shift": "0, no estimate"}
 LOG_FLAG = {"--log-file": "none"}
+RAY_FLAGS = {
+    "--ray[": "in this process; see docs/cluster.md",
+    "--ray-workers": "one on every GPU; without GPUs as many as there are CPUs for",
+    "--ray-gpus-per-worker": "1.0",
+    "--ray-cpus-per-worker": "the machine's, shared by its workers",
+    "--dry-run": "compute it",
+}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,7 @@ LOG_FLAG = {"--log-file": "none"}
             | DATA_FLAGS
             | IMAGE_FLAGS
             | SAM_FLAGS
+            | RAY_FLAGS
             | LOG_FLAG,
         ),
         (
@@ -71,6 +79,7 @@ LOG_FLAG = {"--log-file": "none"}
             | DATA_FLAGS
             | IMAGE_FLAGS
             | SAM_FLAGS
+            | RAY_FLAGS
             | LOG_FLAG,
         ),
         (
@@ -83,6 +92,7 @@ LOG_FLAG = {"--log-file": "none"}
             | DATA_FLAGS
             | IMAGE_FLAGS
             | SAM_FLAGS
+            | RAY_FLAGS
             | LOG_FLAG,
         ),
         (
