@@ -21,7 +21,7 @@ from dispatch import DEPTH, Answer, Dispatcher, Joined, Left
 from engine_options import EngineSettings, engine_settings
 from provenance import environment
 from remote_calls import Failure, Outcome, call, call_function
-from runs import follow_run
+from runs import deferred_interrupts, follow_run
 from sam_weights import sha256
 from stage_job import PreparedJob, StagePlan, Step, advance
 from utils import LOG, Event, Listing, UsageError, Window, differing_keys, positive_int
@@ -234,8 +234,16 @@ def _probe(address: str) -> None:
 class RayPool:
     """Workers and steps as Ray's actors and tasks: see dispatch.Pool."""
 
-    def __init__(self, ray: ModuleType, shape: Shape, settings: EngineSettings, shared: Sequence[Path]) -> None:
-        """`shared`: paths that all machines have to see."""
+    def __init__(
+        self,
+        ray: ModuleType,
+        shape: Shape,
+        settings: EngineSettings,
+        shared: Sequence[Path],
+        check: Callable[[], None],
+    ) -> None:
+        """`shared`: paths that all machines have to see. `check`: is called between waits."""
+        self._check = check
         self._ray = ray
         self._shape = shape
         self._settings = settings
@@ -315,6 +323,7 @@ class RayPool:
 
     def wait(self) -> list[Joined | Left | Answer]:
         """What happened; see dispatch.Pool."""
+        self._check()
         self._start_workers()
         references = [*self._starting, *self._calls]
         if not references:
@@ -413,7 +422,7 @@ def run_on_cluster(
 
     `name`: of the run, in its summary. `args`: with the flags of `add_ray_arguments` and `add_sam_arguments`.
     """
-    with connected(args) as ray:
+    with connected(args) as ray, deferred_interrupts() as check:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         shape = worker_shape(args, nodes)
         settings = engine_settings(args, torch.device("cuda:0" if shape.gpus else "cpu"))
@@ -426,7 +435,7 @@ def run_on_cluster(
             "SAM %s: %s (%s) on %d workers, each with %s",
             *(settings.model_type, weights.path, weights.origin, shape.room(nodes), shape),
         )
-        pool = RayPool(ray, shape, settings, [args.data_root, *outputs])
+        pool = RayPool(ray, shape, settings, [args.data_root, *outputs], check)
         with follow_run(name, listing, lambda event: sum(stage.count_windows() for stage in plan(event))) as progress:
             try:
                 Dispatcher(pool, listing, plan, progress).run()

@@ -18,6 +18,8 @@ from tqdm import tqdm
 import config
 from utils import LOG, AnomalyCDError, Event, EventBusyError, Listing, UsageError
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(BaseException):
     """The user or the system asked the run to end: Ctrl-C or SIGTERM."""
@@ -208,7 +210,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     """Run a script's `main` with its log on stderr, and exit: 2 for usage errors, 130 or 143 when interrupted."""
     LOG.addHandler(_TerminalHandler(logging.INFO))
     LOG.setLevel(logging.DEBUG)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     for name, value in config.OVERRIDDEN.items():
         LOG.info("config: %s=%s from the environment", name, value)
@@ -226,6 +228,27 @@ def run_script(main: Callable[[], int]) -> NoReturn:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    for known in (signal.SIGINT, signal.SIGTERM):
+    for known in INTERRUPTS:
         signal.signal(known, signal.SIG_IGN)  # the run is ending: files are closed, the summary is printed
     raise Interrupted(number)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], None]]:
+    """Let signals wait until the function that this gives is called, which then raises Interrupted.
+
+    For a library that cannot bear an exception while it waits.
+    """
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in INTERRUPTS}
+
+    def check() -> None:
+        if arrived:
+            _interrupt(arrived[0], None)
+
+    try:
+        yield check
+    finally:
+        if not arrived:
+            for number, handler in before.items():
+                signal.signal(number, handler)
