@@ -172,6 +172,28 @@ def _named_device(args: argparse.Namespace) -> str | None:
     return args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")
 
 
+def machines(ray: ModuleType) -> list[dict[str, float]]:
+    """The resources of the cluster's machines."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def machines_with_room(ray: ModuleType, args: argparse.Namespace, check: Callable[[], None]) -> list[dict[str, float]]:
+    """The resources of the machines, once one of them can have a worker: those of an allocation join one by one.
+
+    `check`: is called between looks. After a while it is as it is.
+    """
+    needed = {"GPU": args.ray_gpus_per_worker} if _named_device(args) in ("cuda", "cuda:0") else {"CPU": 1.0}
+    for waited in range(PATIENCE_SECONDS):
+        found = machines(ray)
+        if args.ray == "local" or any(node.get(name, 0) >= least for node in found for name, least in needed.items()):
+            break
+        if not waited:
+            LOG.info("waiting for a machine with a %s to join the cluster", *needed)
+        check()
+        time.sleep(1)
+    return found
+
+
 def _import_ray() -> ModuleType:
     try:
         import ray
@@ -352,8 +374,7 @@ class RayPool:
         if now - self._looked < LOOK_SECONDS or self._failed_starts >= MOST_FAILED_STARTS:
             return
         self._looked = now
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        for _ in range(self._shape.room(nodes) - len(self._workers) - len(self._starting)):
+        for _ in range(self._shape.room(machines(self._ray)) - len(self._workers) - len(self._starting)):
             self._started += 1
             actor = self._actor.remote()
             self._starting[actor.start.remote(self._settings, self._shared)] = (f"worker {self._started}", actor)
@@ -423,7 +444,7 @@ def run_on_cluster(
     `name`: of the run, in its summary. `args`: with the flags of `add_ray_arguments` and `add_sam_arguments`.
     """
     with connected(args) as ray, deferred_interrupts() as check:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = machines_with_room(ray, args, check)
         shape = worker_shape(args, nodes)
         settings = engine_settings(args, torch.device("cuda:0" if shape.gpus else "cpu"))
         settings = settings._replace(execution=settings.execution._replace(host_threads=shape.cpus))
@@ -432,8 +453,8 @@ def run_on_cluster(
             folder.mkdir(parents=True, exist_ok=True)
         weights = settings.weights
         LOG.info(
-            "SAM %s: %s (%s) on %d workers, each with %s",
-            *(settings.model_type, weights.path, weights.origin, shape.room(nodes), shape),
+            "SAM %s: %s (%s); workers with %s each, now room for %d",
+            *(settings.model_type, weights.path, weights.origin, shape, shape.room(nodes)),
         )
         pool = RayPool(ray, shape, settings, [args.data_root, *outputs], check)
         with follow_run(name, listing, lambda event: sum(stage.count_windows() for stage in plan(event))) as progress:

@@ -1,5 +1,6 @@
 """Runs on real Ray clusters of several machines, which are raylets on this one: the same maps, whatever dies."""
 
+import argparse
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import config
-from cluster import Shape, add_ray_arguments, worker_shape
+from cluster import Shape, add_ray_arguments, machines_with_room, worker_shape
 from map_io import open_map, read_parameters
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, PROJECT, run_process
@@ -112,7 +113,7 @@ def test_a_cluster_makes_the_maps_of_a_single_process(
 ) -> None:
     done = run_on(cluster.address, small_events, tmp_path, "--log-file", tmp_path / "log.txt")
     assert done.returncode == 0, done.stderr
-    assert "on 2 workers, each with 1 CPU" in done.stderr
+    assert "; workers with 1 CPU each, now room for 2" in done.stderr
     assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr
     assert f"{WINDOWS}/{WINDOWS}" in done.stderr
     assert (tmp_path / "log.txt").read_text().count("is ready on") == 2
@@ -288,13 +289,15 @@ def test_workers_that_would_make_other_maps_are_not_used(
 
 
 # --- The workers' shape ----------------------------------------------------------------------------------------------
-def shape(*flags: str, nodes: list[dict[str, float]]) -> Shape:
-    import argparse
-
+def parse(*flags: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device")
     add_ray_arguments(parser)
-    return worker_shape(parser.parse_args(["--ray", *flags]), nodes)
+    return parser.parse_args(flags)
+
+
+def shape(*flags: str, nodes: list[dict[str, float]]) -> Shape:
+    return worker_shape(parse("--ray", *flags), nodes)
 
 
 HEAD, GPU_BOX, CPU_BOX = {"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}
@@ -322,6 +325,32 @@ def test_workers_share_what_the_machines_have(
     found = shape(*flags, nodes=nodes)
     assert found == expected
     assert found.room(nodes) == room
+
+
+class Growing:
+    """A cluster that machines join, one for each look at it."""
+
+    def __init__(self, *joining: dict[str, float]) -> None:
+        self._joining = joining
+        self.looks = 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        self.looks += 1
+        return [{"Alive": True, "Resources": resources} for resources in self._joining[: self.looks]]
+
+
+@pytest.mark.parametrize(("flags", "looks"), [([], 3), (["--device", "cuda"], 4), (["--ray-workers", "2"], 3)])
+def test_a_run_waits_for_the_first_machine_that_it_can_use(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], looks: int
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    growing = Growing({"CPU": 0.0}, {}, CPU_BOX, GPU_BOX)
+    found = machines_with_room(growing, parse("--ray", "auto", *flags), lambda: None)  # type: ignore[arg-type]
+    assert len(found) == growing.looks == looks
+
+
+def test_a_run_on_this_machine_does_not_wait() -> None:
+    assert machines_with_room(Growing({}), parse("--ray"), lambda: None) == [{}]  # type: ignore[arg-type]
 
 
 def test_without_gpus_the_workers_are_on_cpus_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
