@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 import config
 from cluster import Shape, add_ray_arguments, machines_with_room, worker_shape
+from demo.make_events import DEMO_EVENTS, write_event
 from map_io import open_map, read_parameters
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, PROJECT, run_process
@@ -20,7 +22,6 @@ from utils import UsageError
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 SMALL_WINDOWS = {"ANOMALYCD_STAGE2_PATCH_SIZE": "130", "ANOMALYCD_STAGE2_SMALL_PATCH_SIZE": "130"}  # 4 of them
-WINDOWS = 2 * 2 * 4  # of both events in both stages
 # Clusters that are started by hand ask for a token; that is Ray's affair.
 SETTINGS = {**FEW_POINTS, **SMALL_WINDOWS, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
 FAULTS = PROJECT / "tests" / "cluster_faults"
@@ -108,17 +109,22 @@ def assert_same(root: Path, alone: Path) -> None:
 
 
 # --- The same maps ---------------------------------------------------------------------------------------------------
-def test_a_cluster_makes_the_maps_of_a_single_process(
-    cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path
-) -> None:
-    done = run_on(cluster.address, small_events, tmp_path, "--log-file", tmp_path / "log.txt")
+def test_a_cluster_makes_the_maps_of_a_single_process(cluster: SmallCluster, tmp_path: Path) -> None:
+    data, alone, root = (tmp_path / name for name in ("data", "alone", "cluster"))
+    for event in DEMO_EVENTS:
+        write_event(data, event, size=256)
+    assert run_process("run.py", *arguments(data, alone), **SETTINGS).returncode == 0
+    done = run_on(cluster.address, data, root, "--log-file", tmp_path / "log.txt")
     assert done.returncode == 0, done.stderr
     assert "; workers with 1 CPU each, now room for 2" in done.stderr
-    assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr
-    assert f"{WINDOWS}/{WINDOWS}" in done.stderr
+    assert "both stages: 6 done, 0 skipped, 0 failed" in done.stderr
+    assert "48/48" in done.stderr  # 6 events, 2 stages, 4 windows
     assert (tmp_path / "log.txt").read_text().count("is ready on") == 2
-    (tmp_path / "log.txt").unlink()
-    assert_same(tmp_path, alone)
+    assert_same(root, alone)
+
+
+def test_a_cluster_skips_what_is_there(cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path) -> None:
+    shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     again = run_on(cluster.address, small_events, tmp_path, "--skip-existing-stage2")
     assert f"skipped {FIRE}: its change map exists and its anomaly map exists" in again.stderr
     assert "both stages: 0 done, 2 skipped, 0 failed" in again.stderr
