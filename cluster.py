@@ -1,7 +1,6 @@
 """Runs events on a Ray cluster. The only module that touches Ray, and only where `--ray` asks for it."""
 
 import argparse
-import math
 import os
 import signal
 import socket
@@ -17,14 +16,15 @@ from typing import Any, NamedTuple
 import torch
 
 import config
+from cluster_options import Shape, named_device, wants_cpu, worker_shape
 from dispatch import DEPTH, Answer, Dispatcher, Joined, Left
 from engine_options import EngineSettings, engine_settings
 from provenance import environment
 from remote_calls import Failure, Outcome, call, call_function
 from runs import deferred_interrupts, follow_run
 from sam_weights import sha256
-from stage_job import PreparedJob, StagePlan, Step, advance
-from utils import LOG, Event, Listing, UsageError, Window, differing_keys, positive_int
+from stage_job import PreparedJob, StagePlan, advance
+from utils import LOG, Event, Listing, UsageError, Window, differing_keys
 from window_worker import WindowWorker
 
 CONNECT_SECONDS = 4  # that a machine may take to accept a connection
@@ -35,47 +35,6 @@ MOST_FAILED_STARTS = 3  # of workers, one after the other
 STEP_RETRIES = 2  # of a step whose process or machine died
 # Of the environment, what has a part in the maps or in the speed.
 FORWARDED = ("ANOMALYCD_", "OMP_", "MKL_", "MALLOC_", "GDAL_")
-
-
-# --- Command line ----------------------------------------------------------------------------------------------------
-def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--ray` and the flags that shape its workers."""
-    parser.add_argument(
-        "--ray",
-        nargs="?",
-        const="local",
-        metavar="ADDRESS",
-        help="compute on the workers of a Ray cluster: of this machine, where no address is given; `auto` is the "
-        "cluster that this machine belongs to (default: in this process; see docs/cluster.md)",
-    )
-    parser.add_argument(
-        "--ray-workers",
-        type=positive_int,
-        metavar="N",
-        help="so many workers, on CPUs (default: one on every GPU; without GPUs as many as there are CPUs for)",
-    )
-    parser.add_argument(
-        "--ray-gpus-per-worker",
-        type=gpu_share,
-        default=1.0,
-        metavar="SHARE",
-        help="of a GPU that each worker takes: 0.5 puts two on each (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--ray-cpus-per-worker",
-        type=positive_int,
-        metavar="N",
-        help="CPUs that each worker takes, and threads that it runs (default: the machine's, shared by its workers; "
-        "on CPUs without --ray-workers, 1)",
-    )
-
-
-def gpu_share(text: str) -> float:
-    """An argparse type: a share of a GPU, or one."""
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
-    return value
 
 
 # --- What runs in other processes ------------------------------------------------------------------------------------
@@ -115,63 +74,6 @@ class RayWorker:
 
 
 # --- The cluster -----------------------------------------------------------------------------------------------------
-class Shape(NamedTuple):
-    """What the workers take."""
-
-    cpus: int  # each
-    gpus: float  # each; 0: they compute on the CPU
-    most: int | None  # workers; None: as many as there is room for
-
-    def __str__(self) -> str:
-        """How it is said."""
-        cpus = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
-        return f"{self.gpus:g} GPU and {cpus}" if self.gpus else cpus
-
-    def room(self, nodes: Sequence[dict[str, float]]) -> int:
-        """How many workers there is room for. `nodes`: the resources of the machines."""
-        room = sum(
-            math.floor(min(node.get("CPU", 0) / self.cpus, node.get("GPU", 0) / self.gpus if self.gpus else math.inf))
-            for node in nodes
-        )
-        return room if self.most is None else min(room, self.most)
-
-
-def worker_shape(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> Shape:
-    """What the workers take, from the flags and what the machines have. Raises UsageError where these do not agree."""
-    named, wants_cpu = _named_device(args), _wants_cpu(args)
-    if named is not None and named not in ("cpu", "cuda", "cuda:0"):
-        raise UsageError(f"--device {named}: with --ray, Ray chooses the GPUs; use cuda or cpu")
-    if args.ray_workers is not None and named is not None and named != "cpu":
-        raise UsageError("--ray-workers: they are on CPUs; leave --device out, or this, for one on each GPU")
-    gpus = args.ray_gpus_per_worker
-    with_gpus = [node for node in nodes if node.get("GPU", 0) >= gpus]
-    if not wants_cpu and with_gpus:
-        shared = min(node.get("CPU", 0) // (node["GPU"] // gpus) for node in with_gpus)
-        return Shape(args.ray_cpus_per_worker or max(int(shared), 1), gpus, None)
-    if not wants_cpu:
-        if named is not None:
-            raise UsageError(f"--device {named}: no machine of the cluster has a GPU; use --device cpu")
-        LOG.warning("no GPU in the cluster: running on CPUs, which takes many times longer")
-    cpus = args.ray_cpus_per_worker
-    if cpus is None and args.ray_workers is not None:
-        each_could = sum(node.get("CPU", 0) for node in nodes) // args.ray_workers
-        cpus = max(int(min(each_could, *(node.get("CPU", 0) for node in nodes if node.get("CPU", 0)))), 1)
-    return Shape(cpus or 1, 0.0, args.ray_workers)
-
-
-def expected_device(args: argparse.Namespace) -> torch.device:
-    """The kind of device that workers will compute on, as far as the flags alone tell."""
-    return torch.device("cpu" if _wants_cpu(args) else "cuda")
-
-
-def _wants_cpu(args: argparse.Namespace) -> bool:
-    return args.ray_workers is not None or _named_device(args) == "cpu"
-
-
-def _named_device(args: argparse.Namespace) -> str | None:
-    return args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")
-
-
 def machines(ray: ModuleType) -> list[dict[str, float]]:
     """The resources of the cluster's machines."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -182,13 +84,13 @@ def machines_with_room(ray: ModuleType, args: argparse.Namespace, check: Callabl
 
     `check`: is called between looks. After a while it is as it is.
     """
-    needed = {"GPU": args.ray_gpus_per_worker} if _named_device(args) in ("cuda", "cuda:0") else {"CPU": 1.0}
+    needed = "GPU" if named_device(args) in ("cuda", "cuda:0") else "CPU"
     for waited in range(PATIENCE_SECONDS):
         found = machines(ray)
-        if args.ray == "local" or any(node.get(name, 0) >= least for node in found for name, least in needed.items()):
+        if args.ray == "local" or any(node.get(needed, 0) >= 1 for node in found):
             break
         if not waited:
-            LOG.info("waiting for a machine with a %s to join the cluster", *needed)
+            LOG.info("waiting for a machine with a %s to join the cluster", needed)
         check()
         time.sleep(1)
     return found
@@ -212,7 +114,7 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
         cpus = cpus and max(cpus, os.cpu_count() or 1)
-        ray.init("local", num_cpus=cpus, num_gpus=0 if _wants_cpu(args) else None, include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=cpus, num_gpus=0 if wants_cpu(args) else None, include_dashboard=False, **quiet)
     else:
         _probe(args.ray)
         ray.init(args.ray, **quiet)
@@ -278,7 +180,7 @@ class RayPool:
             num_gpus=shape.gpus,
             max_concurrency=DEPTH + 1,  # for each window a thread, and one for the window that is written
             runtime_env={"env_vars": variables},
-        )(self.worker_class())
+        )(RayWorker)
         self._step = ray.remote(
             num_cpus=0,  # they need little, and must not wait for the workers to end
             max_retries=STEP_RETRIES,
@@ -292,17 +194,27 @@ class RayPool:
         self._tickets = 0
         self._started = 0
         self._failed_starts = 0
-        self._looked = -math.inf
+        self._looked = float("-inf")
         self._last_seen = time.monotonic()  # a worker
         self._environment = environment()
 
-    def worker_class(self) -> type:
-        """What becomes an actor."""
-        return RayWorker
+    def new_worker(self) -> Any:
+        """An actor, which is not ready yet."""
+        return self._actor.remote()
 
-    def step_function(self) -> Callable[..., Step]:
-        """What a task calls."""
-        return advance
+    def end_worker(self, actor: Any) -> None:
+        """End an actor's process, whatever it does."""
+        self._ray.kill(actor)
+
+    def send_step(self, node: str | None, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> Any:
+        """Have a step taken on a machine, or on any; returns the reference to its Outcome."""
+        strategy: Any = "DEFAULT"
+        if node is not None:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            strategy = NodeAffinitySchedulingStrategy(node, soft=True)
+        step = self._step.options(scheduling_strategy=strategy)
+        return step.remote(advance, finished, list(stages), self._settings.identity)
 
     def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
         """Send a window to a worker."""
@@ -314,14 +226,8 @@ class RayPool:
     def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
         """Have a step taken, on the machines that have workers by turns: the others may not see the files."""
         nodes = sorted(set(self._nodes.values()))
-        strategy: Any = "DEFAULT"
-        if nodes:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            strategy = NodeAffinitySchedulingStrategy(nodes[self._tickets % len(nodes)], soft=True)
-        step = self._step.options(scheduling_strategy=strategy)
-        called = step.remote(self.step_function(), finished, list(stages), self._settings.identity)
-        return self._remember(called, None)
+        node = nodes[self._tickets % len(nodes)] if nodes else None
+        return self._remember(self.send_step(node, finished, stages), None)
 
     def _remember(self, reference: Any, worker: str | None) -> int:
         self._tickets += 1
@@ -335,13 +241,13 @@ class RayPool:
     def retire(self, worker: str) -> None:
         """End a worker, which may be gone already."""
         if worker in self._workers:
-            self._ray.kill(self._workers[worker])
+            self.end_worker(self._workers[worker])
             self._drop(worker)
 
     def close(self) -> None:
         """End all workers."""
         for actor in [*self._workers.values(), *(actor for _, actor in self._starting.values())]:
-            self._ray.kill(actor)
+            self.end_worker(actor)
 
     def wait(self) -> list[Joined | Left | Answer]:
         """What happened; see dispatch.Pool."""
@@ -376,7 +282,7 @@ class RayPool:
         self._looked = now
         for _ in range(self._shape.room(machines(self._ray)) - len(self._workers) - len(self._starting)):
             self._started += 1
-            actor = self._actor.remote()
+            actor = self.new_worker()
             self._starting[actor.start.remote(self._settings, self._shared)] = (f"worker {self._started}", actor)
 
     def _greet(self, reference: Any) -> list[Joined | Left | Answer]:
@@ -392,7 +298,7 @@ class RayPool:
                 return [Joined(name, welcome.node)]
             other = f"another {', '.join(differing)} on {welcome.host} than here: its windows would not fit the others"
             failure = Failure(other, "", expected=True)
-        self._ray.kill(actor)
+        self.end_worker(actor)
         self._failed_starts += 1
         self._why = failure.message
         LOG.warning("%s cannot be used: %s", name, failure.message)
@@ -420,7 +326,7 @@ class RayPool:
             return Outcome(None, Failure(_short(error), str(error), False))
 
     def _drop(self, worker: str) -> None:
-        self._looked = -math.inf  # there is room for another one
+        self._looked = float("-inf")  # there is room for another one
         del self._workers[worker], self._nodes[worker]
         for reference in [reference for reference, (_, owner) in self._calls.items() if owner == worker]:
             del self._calls[reference]

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from cluster import add_ray_arguments, expected_device, run_on_cluster
+from cluster import run_on_cluster
+from cluster_options import add_ray_arguments, expected_device
 from devices import resolve_device
 from dry_run import print_plan
 from engine_options import add_sam_arguments, engine_settings, load_engine

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import config
-from cluster import Shape, add_ray_arguments, machines_with_room, worker_shape
+from cluster import machines_with_room
+from cluster_options import Shape, add_ray_arguments, worker_shape
 from demo.make_events import DEMO_EVENTS, write_event
 from map_io import open_map, read_parameters
 from tests.helpers import whole
@@ -315,6 +316,7 @@ HEAD, GPU_BOX, CPU_BOX = {"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}
         ([], [GPU_BOX], Shape(4, 1.0, None), 4),
         ([], [HEAD, GPU_BOX, GPU_BOX], Shape(4, 1.0, None), 8),
         (["--ray-gpus-per-worker", "0.5"], [GPU_BOX], Shape(2, 0.5, None), 8),
+        (["--ray-gpus-per-worker", "0.6"], [GPU_BOX], Shape(4, 0.6, None), 4),  # none on two of them
         (["--ray-cpus-per-worker", "8"], [GPU_BOX], Shape(8, 1.0, None), 2),
         (["--device", "cuda"], [GPU_BOX, {"CPU": 2.0, "GPU": 1.0}], Shape(2, 1.0, None), 5),
         (["--device", "cpu"], [GPU_BOX, CPU_BOX], Shape(1, 0.0, None), 24),
