@@ -10,7 +10,7 @@ from runs import keep_log, run_script
 from stage1_job import Stage1Plan
 from stage2_job import Stage2Plan
 from stage_job import StagePlan
-from stage_runs import add_run_arguments, run_stages
+from stage_runs import add_run_arguments, parse_run_arguments, run_stages
 from utils import Event, add_data_arguments, list_events, positive_int
 
 
@@ -48,7 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="side of a stage 1 window in pixels (default: %(default)s)",
     )
     add_run_arguments(parser)
-    return parser.parse_args(arguments)
+    return parse_run_arguments(parser, arguments)
 
 
 def plan(event: Event, args: argparse.Namespace) -> list[StagePlan]:

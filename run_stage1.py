@@ -8,7 +8,7 @@ import config
 from img_io import ImageOptions
 from runs import keep_log, run_script
 from stage1_job import Stage1Plan
-from stage_runs import add_run_arguments, run_stages
+from stage_runs import add_run_arguments, parse_run_arguments, run_stages
 from utils import Event, add_data_arguments, list_events, positive_int
 
 
@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave events alone whose change map is there, whole and made with the same parameters (default: skip)",
     )
     add_run_arguments(parser)
-    return parser.parse_args(arguments)
+    return parse_run_arguments(parser, arguments)
 
 
 def plan(event: Event, args: argparse.Namespace) -> list[Stage1Plan]:

@@ -8,7 +8,7 @@ import config
 from img_io import ImageOptions
 from runs import keep_log, run_script
 from stage2_job import Stage2Plan
-from stage_runs import add_run_arguments, run_stages
+from stage_runs import add_run_arguments, parse_run_arguments, run_stages
 from utils import Event, add_data_arguments, list_events
 
 
@@ -34,7 +34,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave events alone whose maps are there, whole and made with the same parameters (default: recompute)",
     )
     add_run_arguments(parser)
-    return parser.parse_args(arguments)
+    return parse_run_arguments(parser, arguments)
 
 
 def plan(event: Event, args: argparse.Namespace) -> list[Stage2Plan]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cluster import run_on_cluster
 from cluster_options import add_ray_arguments, expected_device
@@ -30,6 +31,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_ray_arguments(parser)
     add_log_argument(parser)
+
+
+def parse_run_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line. For other processes, paths are absolute."""
+    args = parser.parse_args(arguments)
+    if args.ray is not None:
+        for name, value in vars(args).items():
+            if isinstance(value, Path):
+                setattr(args, name, value.absolute())
+    return args
 
 
 Plan = Callable[[Event], Sequence[StagePlan]]  # the stages to take an event through

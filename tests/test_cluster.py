@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 import config
+import run
+import run_stage1
+import run_stage2
 from cluster import machines_with_room
 from cluster_options import Shape, add_ray_arguments, worker_shape
 from demo.make_events import DEMO_EVENTS, write_event
@@ -293,6 +296,14 @@ def test_workers_that_would_make_other_maps_are_not_used(
     assert done.returncode == 2, done.stderr
     assert "error: no worker can be started: another MAX_REGION_FRACTION on " in done.stderr
     assert "2 not finished" in done.stderr
+
+
+def test_paths_are_absolute_for_other_processes() -> None:
+    for script in (run, run_stage1, run_stage2):
+        there = script.parse_arguments(["--ray", "auto", "--data-root", "data", "--sam-checkpoint", "x.pth"])
+        assert there.data_root == Path.cwd() / "data"
+        assert there.sam_checkpoint == Path.cwd() / "x.pth"
+        assert script.parse_arguments(["--data-root", "data"]).data_root == Path("data")
 
 
 # --- The workers' shape ----------------------------------------------------------------------------------------------
