@@ -24,7 +24,7 @@ from remote_calls import Failure, Outcome, call, call_function
 from runs import deferred_interrupts, follow_run
 from sam_weights import sha256
 from stage_job import PreparedJob, StagePlan, advance
-from utils import LOG, Event, Listing, UsageError, Window, differing_keys
+from utils import LOG, Event, Listing, UsageError, Window, differing_keys, notice
 from window_worker import WindowWorker
 
 CONNECT_SECONDS = 4  # that a machine may take to accept a connection
@@ -32,6 +32,7 @@ ANSWER_SECONDS = 9  # that a cluster may take to be joined
 LOOK_SECONDS = 5  # between two looks at how many workers there is room for
 PATIENCE_SECONDS = 600  # without any worker: an autoscaler may be at work
 MOST_FAILED_STARTS = 3  # of workers, one after the other
+RETRY_SECONDS = 60  # until more are tried after that, where others work
 STEP_RETRIES = 2  # of a step whose process or machine died
 # Of the environment, what has a part in the maps or in the speed.
 FORWARDED = ("ANOMALYCD_", "OMP_", "MKL_", "MALLOC_", "GDAL_")
@@ -277,7 +278,7 @@ class RayPool:
             raise UsageError(f"no worker can be started: {self._why}")
         elif now - self._last_seen > PATIENCE_SECONDS:
             raise UsageError(f"no worker for {PATIENCE_SECONDS} s: the cluster has no room for one with {self._shape}")
-        if now - self._looked < LOOK_SECONDS or self._failed_starts >= MOST_FAILED_STARTS:
+        if now - self._looked < (LOOK_SECONDS if self._failed_starts < MOST_FAILED_STARTS else RETRY_SECONDS):
             return
         self._looked = now
         for _ in range(self._shape.room(machines(self._ray)) - len(self._workers) - len(self._starting)):
@@ -301,8 +302,8 @@ class RayPool:
         self.end_worker(actor)
         self._failed_starts += 1
         self._why = failure.message
-        LOG.warning("%s cannot be used: %s", name, failure.message)
-        LOG.debug("%s", failure.trace)
+        notice(f"a worker cannot be used: {failure.message}")
+        LOG.debug("%s: %s", name, failure.trace)
         return []
 
     # Answers.
