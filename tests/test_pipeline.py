@@ -1,11 +1,11 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline import BackgroundWriter, one_behind, read_ahead
+from pipeline import BackgroundWriter, compute_windows, one_behind, read_ahead
 from raster_store import RawRaster
 from utils import Window, tile
 
@@ -75,3 +75,36 @@ def test_an_error_while_writing_is_raised(tmp_path: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(OSError, match="No space left"):
         write_all()
+
+
+class Numbered:
+    """Work whose windows hold their number; notes what is done for which one."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, int]] = []
+
+    def read(self, window: Window) -> int:
+        return WINDOWS.index(window)
+
+    def compute(self, window: Window, item: int) -> Callable[[], np.ndarray]:
+        self.notes.append(("computed", item))
+
+        def finish() -> np.ndarray:
+            self.notes.append(("finished", item))
+            return np.full((window.height, window.width), item, np.float32)
+
+        return finish
+
+
+def test_windows_are_finished_while_the_next_one_is_computed(tmp_path: Path) -> None:
+    work, done = Numbered(), []
+    raw = RawRaster(tmp_path / "raw", (40, 30))
+    raw.create()
+    compute_windows(work, WINDOWS, raw, lambda: done.append(len(work.notes)))
+    assert [raw.read(window)[0, 0] for window in WINDOWS] == list(range(len(WINDOWS)))
+    assert len(done) == len(WINDOWS)
+    order = [("computed", 0)]
+    for number in range(1, len(WINDOWS)):
+        order += [("computed", number), ("finished", number - 1)]
+    assert work.notes == [*order, ("finished", len(WINDOWS) - 1)]
+    compute_windows(work, [], raw, pytest.fail)

@@ -1,9 +1,10 @@
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runs import Interrupted, run_events
+from runs import INTERRUPTS, Interrupted, deferred_interrupts, follow_run, run_events
 from tests.scripts import run_process
 from utils import Event, EventBusyError, EventError, Listing, UsageError
 
@@ -190,3 +191,54 @@ def test_a_log_file_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> Non
     done = run_process("-c", LOGGING, "--log-file", tmp_path)
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path}: cannot be written (Is a directory); name another --log-file\n"
+
+
+# --- Events at once --------------------------------------------------------------------------------------------------
+def test_events_that_are_worked_on_at_once_are_followed(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", "anomalycd")
+    listing = listing_of("1_a", "2_b", "3_c", "4_d")
+    first, second, third, _ = listing.events
+    with follow_run("stage 1", listing, two_windows) as progress:
+        for event in (first, second):
+            progress.begin(event)
+            progress.window_done(event)
+        progress.begin(third)
+        assert progress.windows_left(first) == 1
+        progress.done(second, None)
+        progress.failed(third, EventError("cut off"))
+        progress.done(first, "it exists")
+    assert progress.summary.done == ["2_b"]
+    assert progress.summary.skipped == [("1_a", "it exists")]
+    assert progress.summary.failed == [("3_c", "cut off")]
+    assert progress.summary.not_reached == ["4_d"]
+    assert "6/8" in capsys.readouterr().err  # windows of skipped and failed events count as done
+    assert "stage 1: 1 done, 1 skipped, 1 failed, 1 not finished" in caplog.text
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in INTERRUPTS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_an_interrupt_waits_until_it_is_asked_for(handlers: None, number: signal.Signals) -> None:
+    with deferred_interrupts() as check:
+        check()
+        signal.raise_signal(number)
+        with pytest.raises(Interrupted) as interrupted:
+            check()
+    assert interrupted.value.exit_code == 128 + number
+    assert signal.getsignal(number) == signal.SIG_IGN  # the run is ending
+
+
+def test_without_an_interrupt_nothing_changes(handlers: None) -> None:
+    before = [signal.getsignal(number) for number in INTERRUPTS]
+    with deferred_interrupts() as check:
+        check()
+        assert [signal.getsignal(number) for number in INTERRUPTS] != before
+    assert [signal.getsignal(number) for number in INTERRUPTS] == before
