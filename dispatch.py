@@ -14,6 +14,7 @@ from utils import Event, EventBusyError, Listing, Window
 MOST_DEATHS = 3  # of workers that had the same window: then it is taken to kill them
 MOST_ERRORS = 3  # that a window may meet, each on another machine
 DEPTH = 2  # windows a worker has: one is computed, the next one is read
+STEPS = 2  # for each worker, at once: they are processes, but fewer could not put together what a fast GPU computes
 
 
 # --- What a pool of workers gives ------------------------------------------------------------------------------------
@@ -88,10 +89,11 @@ class WindowQueue:
 
     def __init__(self) -> None:
         self._events: dict[int, _Waiting] = {}  # by rank, in ascending order
+        self._length = 0  # kept, since it is asked for at every turn
 
     def __len__(self) -> int:
         """How many windows wait."""
-        return sum(len(waiting) for waiting in self._events.values())
+        return self._length
 
     @property
     def has_suspects(self) -> bool:
@@ -105,16 +107,18 @@ class WindowQueue:
             owner = owners.get(window)
             place = waiting.free if owner is None else waiting.of_worker.setdefault(owner, deque())
             place.append(Unit(rank, window))
+        self._length += len(waiting)
         self._events[rank] = waiting
         self._events = dict(sorted(self._events.items()))
 
     def put_back(self, unit: Unit) -> None:
         """Add a window that failed."""
         self._events[unit.rank].again.append(unit)
+        self._length += 1
 
     def drop(self, rank: int) -> None:
         """Forget an event."""
-        self._events.pop(rank, None)
+        self._length -= len(self._events.pop(rank, ()))
 
     def forget_worker(self, worker: str, nodes: Set[str]) -> None:
         """What a worker kept is lost. `nodes`: where there still are workers."""
@@ -131,6 +135,11 @@ class WindowQueue:
         keeps. `busy`: the worker has a window already, so that one that killed a worker has to wait: else both
         would be suspected.
         """
+        unit = self._find(worker, node, busy) if self._length else None
+        self._length -= unit is not None
+        return unit
+
+    def _find(self, worker: str, node: str, busy: bool) -> Unit | None:
         for waiting in self._events.values():
             for unit in waiting.again:
                 if node not in unit.failed_on and not (busy and unit.deaths):
@@ -158,7 +167,7 @@ class _Event:
     locks: ExitStack = field(default_factory=ExitStack)
     reasons: list[str | None] = field(default_factory=list)
     step: Step | None = None  # None while one is being taken
-    key: int = 0  # of the prepared stage
+    key: int = 0  # of the prepared stage; 0: none has been
     left: int = 0  # windows that are not finished
     owners: dict[Window, str] = field(default_factory=dict)
 
@@ -211,8 +220,11 @@ class Dispatcher:
     def _begin_events(self) -> None:
         """Begin events until there are windows enough to keep all workers busy."""
         workers = max(len(self._workers), 1)
-        coming = sum(self._progress.windows_left(state.event) for state in self._steps.values() if not state.reasons)
-        while self._to_begin and len(self._steps) <= workers and len(self._queue) + coming < 2 * DEPTH * workers:
+        # Of an event that has windows already, the next ones come only when these are put together: that can take long.
+        coming = sum(self._windows_to_come(state) for state in self._steps.values() if not state.key)
+        while (
+            self._to_begin and len(self._steps) <= STEPS * workers and len(self._queue) + coming < 2 * DEPTH * workers
+        ):
             event = self._to_begin.popleft()
             self._progress.begin(event)
             state = _Event(event, self._ranks, self._plan(event))
@@ -225,8 +237,12 @@ class Dispatcher:
                 self._progress.failed(event, error)
             else:
                 self._active[state.rank] = state
-                coming += self._progress.windows_left(event)
+                coming += self._windows_to_come(state)
                 self._take_step(state, None, state.stages)
+
+    def _windows_to_come(self, state: _Event) -> int:
+        """About how many windows the first stage of an event has."""
+        return self._progress.windows_left(state.event) // max(len(state.stages), 1)
 
     def _take_step(self, state: _Event, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> None:
         state.step = None
@@ -238,10 +254,10 @@ class Dispatcher:
         While a window waits that killed a worker, none is given to busy ones, so that one becomes idle for it.
         """
         for units in range(DEPTH):
-            if units and (len(self._queue) <= len(self._workers) or self._queue.has_suspects):
+            if len(self._queue) <= (len(self._workers) if units else 0) or (units and self._queue.has_suspects):
                 return
             for worker in self._workers.values():
-                if worker.room and len(worker.units) == units:
+                if len(worker.units) == units and worker.room:
                     unit = self._queue.take(worker.name, worker.node, units > 0)
                     if unit is not None:
                         self._send(unit, worker)

@@ -29,6 +29,25 @@ def test_a_benchmark_leaves_its_rows(tmp_path: Path, module: str, flags: tuple[o
         assert float(row.get("share within 1e-4", 1)) >= 0.999, row
 
 
+@pytest.mark.parametrize(
+    ("part", "flags", "rows"),
+    [
+        ("real", ("--workers", 1, "--events", 1, "--size", 128), 2),
+        ("simulated", ("--workers", 2, "--events", 2, "--seconds", 1, "--size", 256), 1),
+    ],
+)
+def test_scaling_leaves_its_rows(tmp_path: Path, part: str, flags: tuple[object, ...], rows: int) -> None:
+    pytest.importorskip("ray")
+    results = tmp_path / "results.csv"
+    done = run_process("-mbenchmarks.bench_scaling", part, *flags, "--results", results, **FEW_POINTS)
+    assert done.returncode == 0, done.stderr
+    with open(results, newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == rows
+    for row in table:
+        assert float(row["windows a second"]) > 0, row
+
+
 def test_the_profile_names_the_parts_of_both_programs() -> None:
     done = run_process("-mbenchmarks.bench_profile", "--size", 128, **FEW_POINTS)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,357 @@
+"""Measures how a run with `--ray` grows with its workers, really and with simulated ones; needs Ray and GDAL.
+
+    python -m benchmarks.bench_scaling real --workers 1 2
+    python -m benchmarks.bench_scaling simulated --chart docs/images/scaling.png
+    python -m benchmarks.bench_scaling driver
+
+`real` times `run.py --ray --ray-workers N` on demo events, one CPU and one thread a worker, against one worker and
+against a single process without Ray. Starting is told apart from work by the times in the log: a worker counts from
+when it is ready, its model loaded, all of them until the last event is done; a single process counts from when it
+begins to load its model. Efficiency is the worker-seconds that one worker needs by those that N need.
+
+`simulated` has the real dispatcher and Ray's real calls, but workers and steps that only wait as long as the work would
+take, which is measured first, with vit_demo on one thread of this CPU. Many workers share a process. The list of the
+published events is not at hand ("some 80 events, up to 130 megapixels and 7 dates each"): 80 sizes are drawn, always
+the same ones, log-uniform from 2 to exactly 130 megapixels, with 3 to 7 dates and 0.75 to 1.33 times as wide as high,
+and have the published windows. A window that a small image clips takes its share of a full one; features that stage 1
+leaves for stage 2 save nothing. All waiting is divided by a speed-up, at most 100, so that a run takes about
+`--seconds`: the driver has to be as many times faster, so that efficiency is rather understated. Seconds are given as
+they would be without it. `on paper` is the efficiency of the same dispatcher with messages that cost nothing: what the
+order of the windows and the steps between them leave. No run can be shorter than its windows' seconds by its workers,
+nor than the longest event were there a worker for each of its windows; both are given.
+
+`driver` gives 64 workers 100,000 windows that take no time, of many events and of one.
+
+Efficiency is windows' seconds by workers and makespan. The driver's CPU time counts all threads of its process, Ray's
+included; its memory is the peak beyond what it was when the workers' processes were ready. Each run has a new process.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import config
+import run
+from benchmarks.measure import append_rows, describe_environment, measure
+from benchmarks.simulation import EVENTS, Costs, Extent, PaperPool, SimulatedPool, Simulation, draw_extents
+from cluster import connected
+from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
+from dispatch import Dispatcher, Pool
+from engine_options import engine_settings, load_engine
+from figures import check_format, new_figure
+from plot_style import HIT, MISS, THRESHOLD
+from runs import Progress
+from stage_job import Step, advance
+from utils import Listing, list_events, positive_int, read_event
+
+PROJECT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+DEMO = ("--device", "cpu", "--sam-model-type", "vit_demo")
+TARGET = 0.9  # efficiency
+MOST_SPEED_UP = 100  # more, and a window is no longer than what waiting for it is late by
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Measure how a run grows with its workers.")
+    parts = parser.add_subparsers(dest="part", required=True)
+    real = parts.add_parser("real", help="run.py on this machine's cores")
+    real.add_argument("--workers", nargs="+", type=positive_int, default=[1, 2], help="(default: 1 2); begin with 1")
+    real.add_argument("--events", type=positive_int, default=12, help="(default: %(default)s)")
+    real.add_argument("--size", type=positive_int, default=1024, help="side of the images (default: %(default)s)")
+    simulated = parts.add_parser("simulated", help="many workers that only wait")
+    many = [2**power for power in range(9)]
+    simulated.add_argument("--workers", nargs="+", type=positive_int, default=many, help="(default: 1 2 4 ... 256)")
+    simulated.add_argument("--events", type=positive_int, default=EVENTS, help="(default: %(default)s)")
+    simulated.add_argument(
+        "--seconds", type=float, default=30, help="of windows that each worker waits for (default: %(default)s)"
+    )
+    simulated.add_argument("--speed-up", type=float, help="divides all waiting (default: what --seconds asks for)")
+    simulated.add_argument(
+        "--costs", nargs=5, type=float, metavar=Costs._fields, help="seconds of the work (default: measured)"
+    )
+    simulated.add_argument(
+        "--size", type=positive_int, default=4096, help="side of the images measured (default: %(default)s)"
+    )
+    simulated.add_argument("--chart", type=Path, help="PNG or PDF to draw (default: none)")
+    driver = parts.add_parser("driver", help="very many windows that take no time")
+    driver.add_argument("--windows", type=positive_int, default=100_000, help="(default: %(default)s)")
+    driver.add_argument("--workers", type=positive_int, default=64, help="(default: %(default)s)")
+    for part in (real, simulated, driver):
+        part.add_argument("--results", type=Path, help="CSV to append to (default: scaling_PART.csv in results)")
+    for part in (simulated, driver):
+        part.add_argument(
+            "--processes", type=positive_int, default=4, help="that the workers share (default: %(default)s)"
+        )
+    parts.add_parser("one").add_argument("task")  # how this script calls itself, once a run
+    return parser.parse_args()
+
+
+# --- Simulated workers -----------------------------------------------------------------------------------------------
+class Task(NamedTuple):
+    """A run with simulated workers."""
+
+    extents: Sequence[Extent]
+    costs: Costs
+    workers: int
+    processes: int
+
+
+class Taken(NamedTuple):
+    """What a run took, and what it would take on paper."""
+
+    seconds: float
+    driver_seconds: float  # of CPU time
+    driver_bytes: int
+    paper_seconds: float
+
+
+def in_new_process(task: Task) -> Taken:
+    """Run it where nothing has run before."""
+    this_script = [sys.executable, "-m", "benchmarks.bench_scaling", "one", json.dumps(task)]
+    done = subprocess.run(this_script, check=True, stdout=subprocess.PIPE, text=True)
+    return Taken(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_task(text: str) -> None:
+    """Run it here, and print what it took."""
+    extents, costs, workers, processes = json.loads(text)
+    task = Task([Extent(*extent) for extent in extents], Costs(*costs), workers, processes)
+    settings = engine_settings(run.parse_arguments(DEMO), torch.device("cpu"))
+    flags = argparse.Namespace(ray="local", ray_workers=1, ray_cpus_per_worker=1, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = Simulation.of(task.extents, task.costs, Path(folder))
+        paper = PaperPool(workers, task.costs.open)
+        dispatch(paper, simulation)
+        with connected(flags) as ray:
+            pool = SimulatedPool(ray, settings, workers, processes, task.costs.open)
+            before = time.process_time()
+            _, took = measure("cpu", lambda: dispatch(pool, simulation))
+            driver_seconds = time.process_time() - before
+    print(json.dumps(Taken(took.seconds, driver_seconds, took.host_bytes, paper.now)))
+
+
+def dispatch(pool: Pool, simulation: Simulation) -> None:
+    """Take all events through their stages."""
+    listing = simulation.listing
+    progress = Progress(
+        "simulated", listing, lambda event: sum(stage.count_windows() for stage in simulation.plan(event)), "window"
+    )
+    Dispatcher(pool, listing, simulation.plan, progress).run()
+    progress.close()
+    if len(progress.summary.done) != len(listing.events):
+        raise RuntimeError(f"not all events are done: {progress.summary}")
+
+
+def measure_costs(size: int) -> Costs:
+    """What the work takes on one thread: an event with 3 dates through both stages."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        event = read_event(write_event(Path(folder) / "events", DEMO_EVENTS[-1], size))
+        roots = ("--stage1-root", f"{folder}/1", "--stage2-root", f"{folder}/2")
+        arguments = run.parse_arguments([*roots, *DEMO])
+        engine, sam = load_engine(arguments)
+        seconds: list[float] = []
+        windows: list[int] = []
+
+        def take_step(step: Step | None) -> Step:
+            started = time.perf_counter()
+            finished, stages = (step.prepared, step.rest) if step else (None, run.plan(event, arguments))
+            step = advance(finished, stages, sam)
+            seconds.append(time.perf_counter() - started)
+            return step
+
+        step = take_step(None)
+        while step.prepared is not None:
+            work, store = step.prepared.work(engine, None), step.prepared.job.store()
+            started = time.perf_counter()
+            for window in step.missing:
+                store.write(window, work.compute(window, work.read(window))())
+            seconds.append(time.perf_counter() - started)
+            windows.append(len(step.missing))
+            step = take_step(step)
+    megapixels = size**2 / 1e6
+    dates = len(event.historical) + 1
+    stage1, stage2 = seconds[1] / windows[0], seconds[3] / windows[1] / dates
+    return Costs(seconds[0], stage1, stage2, seconds[2] / megapixels, seconds[4] / megapixels)
+
+
+def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
+    """A row for each number of workers."""
+    if args.chart is not None:
+        check_format(args.chart)
+    costs = Costs(*args.costs) if args.costs else measure_costs(args.size)
+    named = {f"{name.replace('_', ' ')} s": f"{seconds:.4g}" for name, seconds in costs._asdict().items()}
+    simulation = Simulation.of(draw_extents(args.events), costs, Path())
+    windows = simulation.window_seconds()
+    print("  ".join(f"{name}: {value}" for name, value in named.items()))
+    print(
+        f"{args.events} events, {len(windows)} windows, {sum(windows):.0f} s of them; the longest event "
+        f"{simulation.longest_chain():.1f} s, the longest window {max(windows):.2f} s",
+        flush=True,
+    )
+    rows = []
+    for workers in args.workers:
+        speed_up = args.speed_up or min(max(sum(windows) / workers / args.seconds, 1), MOST_SPEED_UP)
+        took = in_new_process(Task(draw_extents(args.events), costs.faster(speed_up), workers, args.processes))
+        ideal = sum(windows) / speed_up / workers
+        rows.append(
+            {
+                "workers": str(workers),
+                "events": str(args.events),
+                "windows": str(len(windows)),
+                "speed-up": f"{speed_up:.2f}",
+            }
+            | {
+                "makespan s": f"{took.seconds * speed_up:.1f}",
+                "efficiency": f"{ideal / took.seconds:.3f}",
+                "efficiency on paper": f"{ideal / took.paper_seconds:.3f}",
+                "windows / workers s": f"{ideal * speed_up:.1f}",
+                "longest event s": f"{simulation.longest_chain():.1f}",
+                "windows a second": f"{len(windows) / took.seconds / speed_up:.3f}",
+            }
+            | driver_columns(took, len(windows))
+        )
+        print_row(rows[-1])
+    if args.chart is not None:
+        draw_chart(rows, args.chart)
+    return [row | named for row in rows]
+
+
+def driver_columns(took: Taken, windows: int) -> dict[str, str]:
+    """What the driver did."""
+    return {
+        "driver windows a second": f"{windows / took.seconds:.1f}",
+        "driver CPU ms a window": f"{took.driver_seconds / windows * 1e3:.2f}",
+        "driver MiB": f"{took.driver_bytes / 2**20:.0f}",
+    }
+
+
+def run_driver(args: argparse.Namespace) -> list[dict[str, str]]:
+    """A row for many events of 50 windows a stage, and one for a single event."""
+    side = config.STAGE1_PATCH_SIZE
+    half = args.windows // 2  # for each stage
+    rows = []
+    for events, count in ((max(half // 50, 1), min(50, half)), (1, half)):
+        columns = max(width for width in range(1, int(count**0.5) + 1) if count % width == 0)
+        extent = Extent((count // columns * side, columns * side), 1)
+        took = in_new_process(Task([extent] * events, Costs(0, 0, 0, 0, 0), args.workers, args.processes))
+        row = {"workers": str(args.workers), "events": str(events), "windows": str(2 * count * events)}
+        rows.append(row | {"seconds": f"{took.seconds:.1f}"} | driver_columns(took, 2 * count * events))
+        print_row(rows[-1])
+    return rows
+
+
+def draw_chart(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """Efficiency and windows a second over workers."""
+    workers = [int(row["workers"]) for row in rows]
+    rate = [float(row["windows a second"]) for row in rows]
+    with new_figure(path, 160, 65) as figure:
+        left, right = figure.subplots(1, 2)
+        left.plot(workers, [float(row["efficiency on paper"]) for row in rows], "s--", color=MISS, label="on paper")
+        left.plot(workers, [float(row["efficiency"]) for row in rows], "o-", color=HIT, label="through Ray")
+        left.axhline(TARGET, color=THRESHOLD, linewidth=0.6, linestyle=":")
+        left.set(title="Efficiency", ylim=(0, 1.05))
+        linear = [rate[0] / workers[0] * number for number in workers]
+        right.plot(workers, linear, "--", color=THRESHOLD, linewidth=0.8, label="in proportion")
+        right.plot(workers, rate, "o-", color=HIT, label="through Ray")
+        right.set(title="Windows a second")
+        right.set_yscale("log")
+        for axes in (left, right):
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(workers, [str(number) for number in workers])
+            axes.set_xlabel("workers (simulated)")
+            axes.legend()
+
+
+# --- Real workers ----------------------------------------------------------------------------------------------------
+def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
+    """A row for a single process, and one for each number of workers."""
+    rows: list[dict[str, str]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in range(args.events):
+            like = DEMO_EVENTS[number % len(DEMO_EVENTS)]
+            write_event(folder / "events", DemoEvent(f"{like.name}_{number}", like.seed + 100 * number), args.size)
+        listing = list_events(folder / "events")
+        windows = count_windows(listing)
+        alone = 0.0  # worker-seconds of a single one
+        for workers in (None, *args.workers):
+            seconds, ready = time_run(folder, workers)
+            work = sum(ready)
+            alone = alone or (work if workers else 0.0)
+            rows.append(
+                {
+                    "run": f"--ray-workers {workers}" if workers else "single process",
+                    "events": str(args.events),
+                    "size": str(args.size),
+                    "windows": str(windows),
+                    "seconds in all": f"{seconds:.1f}",
+                    "seconds of work": f"{work / len(ready):.1f}",
+                    "windows a second": f"{windows * len(ready) / work:.3f}",
+                    "efficiency": f"{alone / work:.3f}" if workers else "",
+                }
+            )
+            print_row(rows[-1])
+    return rows
+
+
+def count_windows(listing: Listing) -> int:
+    """How many windows the events have."""
+    args = run.parse_arguments(DEMO)
+    return sum(stage.count_windows() for event in listing.events for stage in run.plan(event, args))
+
+
+def time_run(folder: Path, workers: int | None) -> tuple[float, list[float]]:
+    """Seconds of a whole run, and those from when each worker was ready; None: without Ray."""
+    with tempfile.TemporaryDirectory(dir=folder) as outputs:
+        log = Path(outputs) / "log.txt"
+        roots = ["--stage1-root", f"{outputs}/1", "--stage2-root", f"{outputs}/2", "--log-file", str(log)]
+        flags = ["--ray", "--ray-workers", str(workers), "--ray-cpus-per-worker", "1"] if workers else []
+        command = [sys.executable, "run.py", "--data-root", str(folder / "events"), *roots, *DEMO, *flags]
+        started = time.perf_counter()
+        subprocess.run(command, cwd=PROJECT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        seconds = time.perf_counter() - started
+        lines = log.read_text(encoding="utf-8").splitlines()
+    end = max(logged(lines, r".*: both stages done in "))
+    return seconds, [end - ready for ready in logged(lines, r"worker \d+ is ready " if workers else "SAM ")]
+
+
+def logged(lines: Iterable[str], message: str) -> list[float]:
+    """When a message was logged, in seconds."""
+    found = (re.match(rf"(\S+ \S+) [A-Z]+ \S+ {message}", line) for line in lines)
+    return [datetime.strptime(line[1], "%Y-%m-%d %H:%M:%S,%f").timestamp() for line in found if line]
+
+
+# --- All of it -------------------------------------------------------------------------------------------------------
+def print_row(row: dict[str, Any]) -> None:
+    """Print it at once."""
+    print("  ".join(f"{column}: {value}" for column, value in row.items()), flush=True)
+
+
+def main() -> None:
+    """Run the part asked for, append to its results."""
+    args = parse_arguments()
+    if args.part == "one":
+        run_task(args.task)
+        return
+    parts = {"real": run_real, "simulated": run_simulated, "driver": run_driver}
+    rows = parts[args.part](args)
+    described = describe_environment("cpu") | {"ray": version("ray"), "cores": str(os.cpu_count())}
+    append_rows(args.results or RESULTS / f"scaling_{args.part}.csv", [described | row for row in rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Events and workers that take their time but compute nothing, for the real dispatcher and the real Ray."""
+
+import asyncio
+import heapq
+import random
+import socket
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, cast
+
+import config
+from cluster import RayPool, Shape, Welcome
+from dispatch import Answer, Joined, Left
+from engine_options import EngineSettings
+from feature_cache import FeatureCache
+from img_io import EventImages, ImageOptions
+from pipeline import WindowWork
+from provenance import SamIdentity, environment
+from raster_store import Raster
+from remote_calls import Outcome
+from sam_engine import SamEngine
+from stage2_job import event_windows
+from stage_job import PreparedJob, StageJob, StagePlan, Step
+from utils import Event, Listing, Window, tile
+
+# Of the published events the number, the largest size and the most dates are known.
+EVENTS = 80
+SMALLEST, LARGEST = 2.0, 130.0  # megapixels
+FEWEST_DATES, MOST_DATES = 3, 7
+NARROWEST, WIDEST = 0.75, 1.33  # width to height
+SEED = 20
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+class Costs(NamedTuple):
+    """Seconds that the work takes."""
+
+    open: float  # an event, before its first window
+    stage1_window: float  # of full size
+    stage2_date: float  # of a window of full size, each
+    stage1_megapixel: float  # to put stage 1 together and go on to stage 2
+    stage2_megapixel: float  # to put stage 2 together
+
+    def faster(self, times: float) -> "Costs":
+        """All of it, divided."""
+        return Costs(*(seconds / times for seconds in self))
+
+
+class Extent(NamedTuple):
+    """The size of a simulated event."""
+
+    shape: tuple[int, int]  # height and width
+    dates: int
+
+
+def draw_extents(events: int) -> list[Extent]:
+    """Sizes log-uniform between the limits, the largest exactly at its limit; always the same ones."""
+    drawn = random.Random(SEED)
+    extents = []
+    for number in range(events):
+        megapixels = SMALLEST * (LARGEST / SMALLEST) ** (drawn.random() if number else 1)
+        width = (megapixels * 1e6 * drawn.uniform(NARROWEST, WIDEST)) ** 0.5
+        shape = round(megapixels * 1e6 / width), round(width)
+        extents.append(Extent(shape, drawn.randint(FEWEST_DATES, MOST_DATES)))
+    return extents
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What is asked of an event's images here."""
+
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SimulatedJob(StageJob):
+    """A stage whose windows and whose map take their time."""
+
+    patch_size: int  # side of a full window
+    full_window: float  # seconds
+    step: float  # seconds to put it together and go on
+
+    MAP_NAME: ClassVar[str] = config.CHANGE_MAP_NAME
+    EXISTS: ClassVar[str] = "never"
+
+    def seconds(self, window: Window) -> float:
+        """What a window takes: by its share of a full one."""
+        return self.full_window * window.width * window.height / self.patch_size**2
+
+    def tile_event(self) -> list[Window]:
+        """As both stages do."""
+        return tile(*self.images.shape, self.patch_size)
+
+    def is_current(self) -> bool:
+        """It is to be computed."""
+        return False
+
+    def complete(self) -> None:
+        """Never asked."""
+
+    def prepare(self, scratch: Path) -> "SimulatedPrepared":
+        """Ready for the windows."""
+        return SimulatedPrepared(self)
+
+
+@dataclass(frozen=True)
+class SimulatedPrepared(PreparedJob):
+    """A simulated stage, ready for its windows."""
+
+    job: SimulatedJob
+
+    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowWork:
+        """There is none."""
+        raise NotImplementedError
+
+    def assemble(self, scores: Raster) -> None:
+        """Nothing to write."""
+
+
+@dataclass(frozen=True)
+class SimulatedPlan(StagePlan):
+    """A stage of a simulated event."""
+
+    shape: tuple[int, int]
+    patch_size: int
+    full_window: float  # seconds
+    step: float  # seconds
+
+    def count_windows(self) -> int:
+        """How many windows there are."""
+        return len(self.open(SamIdentity({}, "")).windows)
+
+    def open(self, sam: SamIdentity) -> SimulatedJob:
+        """A job; there are no files."""
+        images = cast(EventImages, _Grid(self.shape))
+        size = self.patch_size, self.full_window, self.step
+        return SimulatedJob(self.event, self.folder, images, {}, sam.checkpoint, *size)
+
+
+class Simulation(NamedTuple):
+    """Simulated events."""
+
+    plans: dict[str, list[StagePlan]]  # of each event, by name
+    listing: Listing
+    costs: Costs
+
+    @classmethod
+    def of(cls, extents: Sequence[Extent], costs: Costs, folder: Path) -> "Simulation":
+        """Events of these extents. `folder`: for their locks."""
+        plans: dict[str, list[StagePlan]] = {}
+        listing = Listing()
+        for number, (shape, dates) in enumerate(extents):
+            event = Event(folder / f"4_event_{number}", folder, (), None)
+            megapixels = shape[0] * shape[1] / 1e6
+            step1, step2 = costs.stage1_megapixel * megapixels, costs.stage2_megapixel * megapixels
+            rest = (event, event.folder, ImageOptions(), False, shape)
+            patch_size2 = max(event_windows(shape)[0][2:])
+            plans[event.name] = [
+                SimulatedPlan(*rest, config.STAGE1_PATCH_SIZE, costs.stage1_window, step1),
+                SimulatedPlan(*rest, patch_size2, costs.stage2_date * dates, step2),
+            ]
+            listing.events.append(event)
+        return cls(plans, listing, costs)
+
+    def plan(self, event: Event) -> list[StagePlan]:
+        """The stages of an event."""
+        return self.plans[event.name]
+
+    def window_seconds(self) -> list[float]:
+        """What each window takes."""
+        return [seconds for plans in self.plans.values() for plan in plans for seconds in _window_seconds(plan)]
+
+    def longest_chain(self) -> float:
+        """Seconds from the opening of an event to its end, were there a worker for every window; of all the longest."""
+        return self.costs.open + max(
+            sum(max(_window_seconds(plan)) + cast(SimulatedPlan, plan).step for plan in plans)
+            for plans in self.plans.values()
+        )
+
+
+def _window_seconds(plan: StagePlan) -> list[float]:
+    job = cast(SimulatedPlan, plan).open(SamIdentity({}, ""))
+    return [job.seconds(window) for window in job.windows]
+
+
+def simulated_step(finished: PreparedJob | None, stages: Sequence[StagePlan], opening: float) -> tuple[float, Step]:
+    """What a step takes, and what it gives: see stage_job.advance."""
+    seconds = opening if finished is None else cast(SimulatedPrepared, finished).job.step
+    reasons: list[str | None] = [] if finished is None else [None]
+    if not stages:
+        return seconds, Step(reasons)
+    job = stages[0].open(SamIdentity({}, ""))
+    return seconds, Step(reasons, job.prepare(Path()), job.windows, stages[1:])
+
+
+# --- Workers behind Ray ----------------------------------------------------------------------------------------------
+class Host:
+    """Many workers in one process, and steps; becomes an actor of Ray whose calls wait side by side."""
+
+    def __init__(self, opening: float) -> None:
+        self._opening = opening
+        self._devices: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # by worker: one window at a time
+        self._prepared: dict[int, SimulatedPrepared] = {}
+        self._welcome = Welcome(socket.gethostname(), "node", "none", environment())
+
+    async def start(self, *_: object) -> Outcome:
+        """Be a worker, which has nothing to load."""
+        return Outcome(self._welcome)
+
+    async def compute(self, worker: int, key: int, held: Sequence[Any], window: Window, _: bool) -> Outcome:
+        """Wait as long as the window would take."""
+        if key not in self._prepared:
+            self._prepared[key] = await held[0]
+        async with self._devices[worker]:
+            await asyncio.sleep(self._prepared[key].job.seconds(window))
+        return Outcome()
+
+    async def take_step(self, finished: PreparedJob | None, stages: Sequence[StagePlan], _: SamIdentity) -> Outcome:
+        """Wait as long as the step would take."""
+        seconds, step = simulated_step(finished, stages, self._opening)
+        await asyncio.sleep(seconds)
+        return Outcome(step)
+
+
+class _Method(NamedTuple):
+    method: Any  # of a host
+    worker: int
+
+    def remote(self, *arguments: Any) -> Any:
+        return self.method.remote(self.worker, *arguments)
+
+
+class _Actor:
+    """What stands for a worker's actor."""
+
+    def __init__(self, host: Any, worker: int) -> None:
+        self.start, self.compute = _Method(host.start, worker), _Method(host.compute, worker)
+
+
+class SimulatedPool(RayPool):
+    """Ray's pool, with many workers in few processes: there is no memory for hundreds of processes."""
+
+    def __init__(self, ray: Any, settings: EngineSettings, workers: int, processes: int, opening: float) -> None:
+        """`opening`: seconds that it takes to open an event. Returns when the processes are there."""
+        super().__init__(ray, _Room(1, 0.0, workers), settings, [], lambda: None)
+        variables = {"PYTHONPATH": str(config.PROJECT_ROOT), "OMP_NUM_THREADS": "1"}
+        options = {"num_cpus": 0, "max_concurrency": 10_000, "runtime_env": {"env_vars": variables}}
+        host = ray.remote(**options)(Host)
+        self._hosts = [host.remote(opening) for _ in range(min(processes, workers) + 1)]
+        ray.get([host.start.remote() for host in self._hosts])
+        self._made = 0
+
+    def new_worker(self) -> Any:
+        """A worker of a process that has the fewest."""
+        self._made += 1
+        return _Actor(self._hosts[1 + self._made % (len(self._hosts) - 1)], self._made)
+
+    def end_worker(self, actor: Any) -> None:
+        """Nothing to end: the process is other workers', too."""
+
+    def send_step(self, node: str | None, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> Any:
+        """Have a process of its own wait for all steps."""
+        return self._hosts[0].take_step.remote(finished, list(stages), self._settings.identity)
+
+
+class _Room(Shape):
+    """There is room for all workers."""
+
+    def room(self, nodes: Sequence[dict[str, float]]) -> int:
+        return self.most or 0
+
+
+# --- Workers on paper ------------------------------------------------------------------------------------------------
+class PaperPool:
+    """Workers whose time is only counted: what the order of the windows alone costs, without any overhead."""
+
+    def __init__(self, workers: int, opening: float) -> None:
+        self.now = 0.0
+        self._opening = opening
+        self._messages: list[Joined | Left | Answer] = [Joined(f"worker {i}", "node") for i in range(workers)]
+        self._coming: list[tuple[float, int, Outcome]] = []  # a heap: when, ticket, what
+        self._free: defaultdict[str, float] = defaultdict(float)  # when a worker will be
+        self._tickets = 0
+
+    def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
+        """A worker takes its windows one by one."""
+        seconds = cast(SimulatedPrepared, prepared).job.seconds(window)
+        self._free[worker] = max(self._free[worker], self.now) + seconds
+        return self._answer(self._free[worker], Outcome())
+
+    def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
+        """Steps wait for nothing."""
+        seconds, step = simulated_step(finished, stages, self._opening)
+        return self._answer(self.now + seconds, Outcome(step))
+
+    def _answer(self, when: float, outcome: Outcome) -> int:
+        self._tickets += 1
+        heapq.heappush(self._coming, (when, self._tickets, outcome))
+        return self._tickets
+
+    def forget(self, key: int) -> None:
+        """Nothing is kept."""
+
+    def retire(self, worker: str) -> None:
+        """No worker fails."""
+
+    def wait(self) -> list[Joined | Left | Answer]:
+        """The next answer."""
+        messages, self._messages = self._messages, []
+        if not messages:
+            self.now, ticket, outcome = heapq.heappop(self._coming)
+            messages.append(Answer(ticket, outcome))
+        return messages
