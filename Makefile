@@ -41,13 +41,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Against the literal method, on this machine's CPU: half an hour. docs/benchmarks.md has the commands for a GPU.
+# Against the literal method, and workers against one, on this machine's CPU: three quarters of an hour. docs/benchmarks.md has the commands for a GPU.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_pipeline --size 2048
 	$(BIN)/python -m benchmarks.bench_pipeline --size 1024 --model vit_b --random
 	$(BIN)/python -m benchmarks.bench_waterfall --size 2048
 	$(BIN)/python -m benchmarks.bench_raster --megapixels 1 4 16
 	$(BIN)/python -m benchmarks.bench_stages
+	$(BIN)/python -m benchmarks.bench_scaling real
+	$(BIN)/python -m benchmarks.bench_scaling simulated
+	$(BIN)/python -m benchmarks.bench_scaling driver
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -33,6 +33,9 @@ LOOK_SECONDS = 5  # between two looks at how many workers there is room for
 PATIENCE_SECONDS = 600  # without any worker: an autoscaler may be at work
 MOST_FAILED_STARTS = 3  # of workers, one after the other
 RETRY_SECONDS = 60  # until more are tried after that, where others work
+# Of a Ray that is started here. Processes wait for the next step: Ray's one second would have most steps start one anew,
+# which takes longer than many windows.
+LOCAL_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_idle_worker_killing_time_threshold_ms": "600000"}
 STEP_RETRIES = 2  # of a step whose process or machine died
 # Of the environment, what has a part in the maps or in the speed.
 FORWARDED = ("ANOMALYCD_", "OMP_", "MKL_", "MALLOC_", "GDAL_")
@@ -112,7 +115,8 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     on_terminate = signal.getsignal(signal.SIGTERM)
     if args.ray == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in LOCAL_SETTINGS.items():
+            os.environ.setdefault(name, value)
         cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
         cpus = cpus and max(cpus, os.cpu_count() or 1)
         ray.init("local", num_cpus=cpus, num_gpus=0 if wants_cpu(args) else None, include_dashboard=False, **quiet)

@@ -15,7 +15,7 @@ import config
 import run
 import run_stage1
 import run_stage2
-from cluster import machines_with_room
+from cluster import LOCAL_SETTINGS, machines_with_room
 from cluster_options import Shape, add_ray_arguments, worker_shape
 from demo.make_events import DEMO_EVENTS, write_event
 from map_io import open_map, read_parameters
@@ -35,7 +35,7 @@ class SmallCluster:
     """A head without processors and two machines with one each."""
 
     def __init__(self) -> None:
-        os.environ["RAY_AUTH_MODE"] = "disabled"
+        os.environ |= {"RAY_AUTH_MODE": "disabled"} | LOCAL_SETTINGS
         memory = {"object_store_memory": 80 << 20}
         self._cluster = cluster_utils.Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory}
