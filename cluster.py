@@ -33,8 +33,8 @@ LOOK_SECONDS = 5  # between two looks at how many workers there is room for
 PATIENCE_SECONDS = 600  # without any worker: an autoscaler may be at work
 MOST_FAILED_STARTS = 3  # of workers, one after the other
 RETRY_SECONDS = 60  # until more are tried after that, where others work
-# Of a Ray that is started here. Processes wait for the next step: Ray's one second would have most steps start one anew,
-# which takes longer than many windows.
+# Of a Ray that is started here. Processes wait for the next step: after Ray's one second most steps would start one
+# anew, which takes longer than many windows.
 LOCAL_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_idle_worker_killing_time_threshold_ms": "600000"}
 STEP_RETRIES = 2  # of a step whose process or machine died
 # Of the environment, what has a part in the maps or in the speed.
