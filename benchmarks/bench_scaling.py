@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     simulated.add_argument("--workers", nargs="+", type=positive_int, default=many, help="(default: 1 2 4 ... 256)")
     simulated.add_argument("--events", type=positive_int, default=EVENTS, help="(default: %(default)s)")
     simulated.add_argument(
-        "--seconds", type=float, default=30, help="of windows that each worker waits for (default: %(default)s)"
+        "--seconds", type=float, default=25, help="of windows that each worker waits for (default: %(default)s)"
     )
     simulated.add_argument("--speed-up", type=float, help="divides all waiting (default: what --seconds asks for)")
     simulated.add_argument(
