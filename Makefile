@@ -41,7 +41,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Against the literal method, and workers against one, on this machine's CPU: three quarters of an hour. docs/benchmarks.md has the commands for a GPU.
+# Against the literal method, and workers against one, on this machine's CPU: about an hour. docs/benchmarks.md has the
+# commands for a GPU.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_pipeline --size 2048
 	$(BIN)/python -m benchmarks.bench_pipeline --size 1024 --model vit_b --random
