@@ -36,6 +36,7 @@ class PlannedEvent(NamedTuple):
     name: str
     size: str
     pixels: int
+    largest_window: int  # pixels
     stages: list[PlannedStage]
     error: str | None = None
 
@@ -44,14 +45,15 @@ def plan_event(event: Event, stages: Sequence[StagePlan], sam: SamIdentity) -> P
     """Look at an event's files without changing any."""
     try:
         height, width = event_shape(event)
+        largest = max(window.width * window.height for stage in stages for window in stage.tile_event())
         planned: list[PlannedStage] = []
         for stage in stages:
             # What a stage makes anew, the next one cannot have used yet.
             anew = any(earlier.skipped is None for earlier in planned)
             planned.append(PlannedStage(stage.count_windows()) if anew else _plan_stage(stage, sam))
     except Exception as error:
-        return PlannedEvent(event.name, "", 0, [], describe(error))
-    return PlannedEvent(event.name, f"{width} x {height}", height * width, planned)
+        return PlannedEvent(event.name, "", 0, 0, [], describe(error))
+    return PlannedEvent(event.name, f"{width} x {height}", height * width, largest, planned)
 
 
 def _plan_stage(stage: StagePlan, sam: SamIdentity) -> PlannedStage:
@@ -84,18 +86,19 @@ def print_plan(
         f"{len(events) - len(computed) - failing + len(listing.skipped)} skipped, {failing} would fail"
     )
     if computed:
-        _print_memory(settings, max(event.pixels for event in computed))
+        _print_memory(settings, computed)
     return 1 if failing else 0
 
 
-def _print_memory(settings: EngineSettings, largest_event: int) -> None:
-    """Say about how much memory and disk it takes. `largest_event`: its pixels."""
+def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
+    """Say about how much memory and disk it takes."""
     print(f"SAM {settings.model_type}: {settings.weights.path} ({settings.weights.origin})")
-    largest_window = min(largest_event, 2048**2)
+    largest_window = max(event.largest_window for event in events)
     memory = estimate_memory(settings.model_type, settings.device.type, settings.execution, largest_window)
     on_device = f" and {_gib(memory.device_bytes)} of its GPU's" if memory.device_bytes else ""
     print(f"each process takes up to about {_gib(memory.host_bytes)} of memory{on_device}")
-    print(f"windows wait in up to {_gib(4 * largest_event)} of disk beside the outputs of an event")
+    waiting = 4 * max(event.pixels for event in events)
+    print(f"windows wait in up to {_gib(waiting)} of disk beside the outputs of an event")
 
 
 def _gib(count: int) -> str:

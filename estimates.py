@@ -9,7 +9,7 @@ from devices import LARGEST_BATCH_BYTES
 from sam_engine import Execution, encoder_bytes, point_bytes
 from sam_models import build_model
 
-LIBRARY_BYTES = 600 << 20  # of a process that has loaded torch, GDAL and OpenCV, as measured on a CPU
+LIBRARY_BYTES = 850 << 20  # of a process that has loaded torch (a CUDA build), GDAL and OpenCV, as measured on a CPU
 WINDOWS_AT_ONCE = 3  # one is read, one computed, one written
 WINDOW_BYTES = 22  # a pixel: two images and four maps in float32
 MASKS_PER_POINT = 3

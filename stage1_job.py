@@ -25,9 +25,9 @@ class Stage1Plan(StagePlan):
 
     patch_size: int  # side of a window in pixels
 
-    def count_windows(self) -> int:
-        """How many windows there are. Raises EventError where the reference image cannot be opened."""
-        return len(tile(*event_shape(self.event), self.patch_size))
+    def tile_event(self) -> list[Window]:
+        """The stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        return tile(*event_shape(self.event), self.patch_size)
 
     def open(self, sam: SamIdentity) -> "Stage1Job":
         """Open all images. Raises EventError where they do not go together."""

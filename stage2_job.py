@@ -38,9 +38,9 @@ class Stage2Plan(StagePlan):
 
     stage1_path: Path  # the event's change map
 
-    def count_windows(self) -> int:
-        """How many windows there are. Raises EventError where the reference image cannot be opened."""
-        return len(event_windows(event_shape(self.event)))
+    def tile_event(self) -> list[Window]:
+        """The stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        return event_windows(event_shape(self.event))
 
     def open(self, sam: SamIdentity) -> "Stage2Job":
         """Open all images and the change map. Raises EventError where they do not go together."""

@@ -96,8 +96,12 @@ class StagePlan(ABC):
     skip_existing: bool  # leave maps alone that are current
 
     @abstractmethod
+    def tile_event(self) -> list[Window]:
+        """The stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+
     def count_windows(self) -> int:
         """How many windows there are. Raises EventError where the reference image cannot be opened."""
+        return len(self.tile_event())
 
     @abstractmethod
     def open(self, sam: SamIdentity) -> StageJob:

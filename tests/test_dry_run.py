@@ -39,6 +39,22 @@ def test_a_plan_names_events_windows_and_memory(
     assert not list(tmp_path.iterdir())
 
 
+def test_memory_is_that_of_the_largest_window_of_a_stage(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def estimate(model_type: str, device_type: str, execution: Execution, largest_window: int) -> Memory:
+        asked.append(largest_window)
+        return Memory(0, 0)
+
+    monkeypatch.setattr("dry_run.estimate_memory", estimate)
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 64)
+    for size in ("130", "60"):
+        dry_run(capsys, small_events, tmp_path, "--patch-size", size)
+    assert asked == [130 * 130, 64 * 64]
+
+
 def test_a_plan_says_what_would_be_skipped_and_changes_nothing(
     small_events: Path, finished: Path, few_points: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
