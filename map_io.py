@@ -14,7 +14,7 @@ from osgeo import gdal, gdal_array
 from gdal_files import IGNORING_AXIS_ORDER, Georeference, GeoTiff, Layer, naming
 from gdal_output import closing, event_file, written_by_gdal
 from provenance import program_tags
-from raster_store import BAND_ROWS, MemoryRaster, Raster, bands, read_bands
+from raster_store import BAND_ROWS, READERS, MemoryRaster, Raster, bands, read_ahead, read_bands
 from utils import LOG, EventError, Window, differing_keys, notice
 
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
@@ -139,14 +139,16 @@ def _write_plain(
         if kind == gdal.GDT_Float32:
             band.SetNoDataValue(float("nan"))  # no pixel is: says that 0 is a score
         gaps = False
-        for window in bands(raster.shape):
-            values, valid = _without_gaps(raster.read(window))
+
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            return _without_gaps(raster.read(window))
+
+        for window, (values, valid) in read_ahead(read, bands(raster.shape), READERS):
             dataset.WriteArray(_bands_first(values), window.x, window.y)
             gaps |= not valid.all()
         if gaps:
             dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
-            for window in bands(raster.shape):
-                _, valid = _without_gaps(raster.read(window))
+            for window, (_, valid) in read_ahead(read, bands(raster.shape), READERS):
                 band.GetMaskBand().WriteArray(valid * np.uint8(255), window.x, window.y)
 
 
@@ -176,6 +178,7 @@ def _write_cog(path: Path, source: Path) -> None:
         "PREDICTOR=YES",
         "BIGTIFF=IF_SAFER",
         f"OVERVIEW_RESAMPLING={'NEAREST' if is_label else 'AVERAGE'}",
+        f"NUM_THREADS={gdal.GetConfigOption('GDAL_NUM_THREADS') or 'ALL_CPUS'}",  # compressing is most of the work
     ]
     with closing(gdal.GetDriverByName("COG").CreateCopy(str(path), dataset, options=options)):
         pass
@@ -196,13 +199,17 @@ def _bands_first(pixels: np.ndarray) -> np.ndarray:
 
 def _check_written(path: Path, raster: Raster, georeference: Georeference) -> None:
     """Raises RuntimeError where a file does not hold what it was made from: not every failure of GDAL is an error."""
-    dataset = gdal.Open(str(path))
-    mask = dataset.GetRasterBand(1).GetMaskBand()
-    for window in bands(raster.shape):
+
+    def holds(window: Window) -> bool:
         values, valid = _without_gaps(raster.read(window))
+        dataset = gdal.Open(str(path))  # handles are not for several threads
+        mask = dataset.GetRasterBand(1).GetMaskBand()
         written = np.array_equal(dataset.ReadAsArray(*window), _bands_first(values))
-        if not (written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)):
-            raise RuntimeError("it does not hold what was written")
+        return written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)
+
+    if not all(held for _, held in read_ahead(holds, bands(raster.shape), READERS)):
+        raise RuntimeError("it does not hold what was written")
+    dataset = gdal.Open(str(path))
     for wanted, found in (
         (georeference.spatial_reference, dataset.GetSpatialRef()),
         (georeference.gcp_spatial_reference, dataset.GetGCPSpatialRef()),

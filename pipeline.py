@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from raster_store import read_ahead
 from utils import Window
 
 Item = TypeVar("Item")
@@ -42,19 +43,6 @@ def compute_windows(work: WindowWork, windows: Sequence[Window], sink: Sink, win
         for window, finish in one_behind(begun()):
             writer.write(window, finish())
             window_done()
-
-
-def read_ahead(read: Callable[[Window], Item], windows: Sequence[Window]) -> Iterator[tuple[Window, Item]]:
-    """Yield every window with what `read` gives for it; while one is worked on, a thread reads the next."""
-    if not windows:
-        return
-    with ThreadPoolExecutor(1, "reader") as reader:
-        coming = reader.submit(read, windows[0])
-        for window, following in zip(windows, [*windows[1:], None], strict=True):
-            item = coming.result()
-            if following is not None:
-                coming = reader.submit(read, following)
-            yield window, item
 
 
 def one_behind(items: Iterable[Item]) -> Iterator[Item]:

@@ -2,18 +2,23 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from utils import Window
 
 BAND_BYTES = 16 << 20  # of a full-width window in float32
+READERS = min(os.cpu_count() or 1, 4)  # threads: to unpack a map takes longer than most of what is done with it
 BAND_ROWS = 256  # a tile of the GeoTIFFs that this program writes: no tile is decoded for two bands
+
+Item = TypeVar("Item")
 
 
 class Raster(Protocol):
@@ -24,7 +29,7 @@ class Raster(Protocol):
         """Height and width in pixels."""
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w)."""
+        """The pixels of a window, (h, w); may be called on several threads."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,23 @@ def bands(shape: tuple[int, int]) -> Iterator[Window]:
 
 
 def read_bands(raster: Raster) -> Iterator[np.ndarray]:
-    """The pixels of a raster's `bands`, one after the other."""
-    return (raster.read(window) for window in bands(raster.shape))
+    """The pixels of a raster's `bands`, one after the other; the next ones are read meanwhile."""
+    return (pixels for _, pixels in read_ahead(raster.read, bands(raster.shape), READERS))
+
+
+def read_ahead(
+    read: Callable[[Window], Item], windows: Iterable[Window], threads: int = 1
+) -> Iterator[tuple[Window, Item]]:
+    """Yield every window with what `read` gives for it; while one is worked on, each thread reads one of the next."""
+    with ThreadPoolExecutor(threads, "reader") as readers:
+        coming: deque[tuple[Window, Future[Item]]] = deque()
+        for window in windows:
+            coming.append((window, readers.submit(read, window)))
+            if len(coming) > threads:
+                first, item = coming.popleft()
+                yield first, item.result()
+        for first, item in coming:
+            yield first, item.result()
 
 
 @dataclass(frozen=True)

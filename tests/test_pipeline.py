@@ -1,39 +1,14 @@
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline import BackgroundWriter, compute_windows, one_behind, read_ahead
+from pipeline import BackgroundWriter, compute_windows, one_behind
 from raster_store import RawRaster
 from utils import Window, tile
 
 WINDOWS = tile(40, 30, 10)
-
-
-def test_every_window_comes_with_what_was_read_for_it() -> None:
-    assert list(read_ahead(lambda window: window.x + window.y, WINDOWS)) == [(w, w.x + w.y) for w in WINDOWS]
-
-
-def test_the_next_window_is_read_while_one_is_worked_on() -> None:
-    begun = {window: threading.Event() for window in WINDOWS}
-    for position, (_, _) in enumerate(read_ahead(lambda window: begun[window].set(), WINDOWS)):
-        for window in WINDOWS[: position + 2]:
-            assert begun[window].wait(timeout=60)
-        assert not any(begun[window].is_set() for window in WINDOWS[position + 2 :])
-
-
-def test_an_error_while_reading_is_raised_in_its_windows_turn() -> None:
-    def read(window: Window) -> Window:
-        if window == WINDOWS[2]:
-            raise OSError("damaged")
-        return window
-
-    seen: list[Window] = []
-    with pytest.raises(OSError, match="damaged"):
-        seen.extend(window for window, _ in read_ahead(read, WINDOWS))
-    assert seen == WINDOWS[:2]
 
 
 def test_one_behind_gives_all_items_one_late() -> None:

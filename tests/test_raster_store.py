@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raster_store import MemoryRaster, RawRaster, bands, read_bands
+from raster_store import MemoryRaster, RawRaster, bands, read_ahead, read_bands
 from tests.helpers import property_test
 from tests.scripts import run_process
 from utils import Window, tile
@@ -42,6 +43,40 @@ def test_bands_of_an_array_are_its_rows() -> None:
     raster = MemoryRaster(image)
     assert raster.shape == (600, 20_000)
     np.testing.assert_array_equal(np.concatenate(list(read_bands(raster))), image)
+
+
+# --- Reading ahead ---------------------------------------------------------------------------------------------------
+WINDOWS = tile(40, 30, 10)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 20])
+def test_every_window_comes_with_what_was_read_for_it(threads: int) -> None:
+    read = read_ahead(lambda window: window.x + window.y, iter(WINDOWS), threads)
+    assert list(read) == [(window, window.x + window.y) for window in WINDOWS]
+    assert list(read_ahead(lambda window: window, [], threads)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_next_windows_are_read_while_one_is_worked_on(threads: int) -> None:
+    begun = {window: threading.Event() for window in WINDOWS}
+    for position, (_, _) in enumerate(read_ahead(lambda window: begun[window].set(), WINDOWS, threads)):
+        so_far = position + 1 + threads
+        for window in WINDOWS[:so_far]:
+            assert begun[window].wait(timeout=60)
+        assert not any(begun[window].is_set() for window in WINDOWS[so_far:])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_while_reading_is_raised_in_its_windows_turn(threads: int) -> None:
+    def read(window: Window) -> Window:
+        if window == WINDOWS[2]:
+            raise OSError("damaged")
+        return window
+
+    seen: list[Window] = []
+    with pytest.raises(OSError, match="damaged"):
+        seen.extend(window for window, _ in read_ahead(read, WINDOWS, threads))
+    assert seen == WINDOWS[:2]
 
 
 # --- Plain files -----------------------------------------------------------------------------------------------------
