@@ -14,7 +14,7 @@ import numpy as np
 
 from utils import Window
 
-BAND_BYTES = 16 << 20  # of a full-width window in float32
+BAND_BYTES = 8 << 20  # of a full-width window in float32
 READERS = min(os.cpu_count() or 1, 4)  # threads: to unpack a map takes longer than most of what is done with it
 BAND_ROWS = 256  # a tile of the GeoTIFFs that this program writes: no tile is decoded for two bands
 
@@ -51,7 +51,7 @@ class MemoryRaster:
 def bands(shape: tuple[int, int]) -> Iterator[Window]:
     """Cover a raster with full-width windows, from the top.
 
-    Each has a multiple of 256 rows (but the last one) and at most 16 MiB in float32, or 256 rows where these take more.
+    Each has a multiple of 256 rows (but the last one) and at most 8 MiB in float32, or 256 rows where these take more.
     """
     height, width = shape
     rows = max(BAND_BYTES // (4 * width) // BAND_ROWS, 1) * BAND_ROWS

@@ -33,7 +33,7 @@ def test_a_benchmark_leaves_its_rows(tmp_path: Path, module: str, flags: tuple[o
     ("part", "flags", "rows"),
     [
         ("real", ("--workers", 1, "--events", 1, "--size", 128), 2),
-        ("simulated", ("--workers", 2, "--events", 2, "--seconds", 1, "--size", 256), 1),
+        ("simulated", ("--workers", 2, "--events", 2, "--speed-up", 10_000, "--size", 256), 1),
     ],
 )
 def test_scaling_leaves_its_rows(tmp_path: Path, part: str, flags: tuple[object, ...], rows: int) -> None:

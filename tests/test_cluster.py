@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -202,7 +203,10 @@ def test_a_run_that_is_asked_to_end_does_so_with_its_summary(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("raise_on_event", "3 workers were lost with its window of 130 x 130 at (0, 0): unexpected RuntimeError: the"),
+        (
+            "raise_on_event",
+            r"3 workers were lost with its window of 130 x 130 at \(\d+, \d+\): unexpected RuntimeError",
+        ),
         ("full_on_event", "No space left on device"),
     ],
 )
@@ -213,7 +217,7 @@ def test_workers_that_always_fail_on_an_event_fail_this_event_alone(
     assert done.returncode == 1, done.stderr
     assert "both stages: 1 done, 0 skipped, 1 failed" in done.stderr
     (failed,) = (line for line in done.stderr.splitlines() if line.startswith(f"  failed {CONTROL}"))
-    assert reason in failed
+    assert re.search(reason, failed), failed
     assert "Traceback" not in done.stderr
     expected = {name: value for name, value in outputs(alone).items() if FIRE in name}
     assert outputs(tmp_path / "out") == expected
