@@ -33,8 +33,10 @@ demo: $(READY)
 	@echo "Pictures, one an event (reference, monitor, label, stage 1, stage 2): $(CURDIR)/$(DEMO)/pictures"
 	@echo "Report, for any browser: $(CURDIR)/$(DEMO)/report/index.html"
 
+# Two processes, as much of the time goes into waiting for programs to start; each takes whole files in order, the slow
+# ones early.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .
