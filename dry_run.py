@@ -45,14 +45,15 @@ def plan_event(event: Event, stages: Sequence[StagePlan], sam: SamIdentity) -> P
     """Look at an event's files without changing any."""
     try:
         height, width = event_shape(event)
-        largest = max(window.width * window.height for stage in stages for window in stage.tile_event())
+        tiled = [stage.tile_event() for stage in stages]
         planned: list[PlannedStage] = []
-        for stage in stages:
+        for stage, windows in zip(stages, tiled, strict=True):
             # What a stage makes anew, the next one cannot have used yet.
             anew = any(earlier.skipped is None for earlier in planned)
-            planned.append(PlannedStage(stage.count_windows()) if anew else _plan_stage(stage, sam))
+            planned.append(PlannedStage(len(windows)) if anew else _plan_stage(stage, sam))
     except Exception as error:
         return PlannedEvent(event.name, "", 0, 0, [], describe(error))
+    largest = max(window.width * window.height for windows in tiled for window in windows)
     return PlannedEvent(event.name, f"{width} x {height}", height * width, largest, planned)
 
 

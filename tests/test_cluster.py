@@ -205,7 +205,7 @@ def test_a_run_that_is_asked_to_end_does_so_with_its_summary(
     [
         (
             "raise_on_event",
-            r"3 workers were lost with its window of 130 x 130 at \(\d+, \d+\): unexpected RuntimeError",
+            r"3 workers were lost with its window of 130 x 130 at \(\d+, \d+\): unexpected RuntimeError: the",
         ),
         ("full_on_event", "No space left on device"),
     ],

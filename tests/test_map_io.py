@@ -384,4 +384,4 @@ def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
         done = run_process("-c", POST_PROCESS, tmp_path, height, MALLOC_ARENA_MAX="1")
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 48 << 10, peaks
+    assert peaks[1] - peaks[0] < 32 << 10, peaks
