@@ -7,10 +7,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from skimage.morphology import closing, disk
-from skimage.transform import resize
 
-from quantiles import valid_quantile
-from raster_store import Raster, bands, read_bands
+from rasters.quantiles import valid_quantile
+from rasters.raster import Raster, read_strips, strips
+from rasters.resize import nearest_pixels, resize_nearest, value_range
 from utils import Window
 
 
@@ -129,36 +129,6 @@ class SampledMap:
         return BinaryMap(large[components], rows, columns)
 
 
-def value_range(raster: Raster) -> tuple[np.float32, np.float32]:
-    """The least and the greatest value that is not NaN; infinite where there is none."""
-    low, high = np.float32(np.inf), np.float32(-np.inf)
-    for band in read_bands(raster):
-        low, high = np.fmin(low, np.fmin.reduce(band, axis=None)), np.fmax(high, np.fmax.reduce(band, axis=None))
-    return low, high
-
-
-def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
-    """`skimage.transform.resize(raster, shape, order=0)` (nearest pixel centre), which reads the raster by bands.
-
-    The published program resizes this way; OpenCV's INTER_NEAREST takes the pixel's corner and differs.
-    Returns `shape`, the raster's type.
-    """
-    rows, columns = (nearest_pixels(old, new) for old, new in zip(raster.shape, shape, strict=True))
-    parts = []
-    for window in bands(raster.shape):
-        first, end = np.searchsorted(rows, (window.y, window.y + window.height))
-        if first < end:
-            parts.append(raster.read(window)[np.ix_(rows[first:end] - window.y, columns)])
-    return np.concatenate(parts)
-
-
-def nearest_pixels(old: int, new: int) -> np.ndarray:
-    """Which of `old` pixels each of `new` pixels on the same side takes, (new,), not falling."""
-    pixels = np.arange(old, dtype=float)[:, None]
-    nearest = resize(pixels, (new, 1), order=0, preserve_range=True, anti_aliasing=False)
-    return nearest[:, 0].astype(np.intp)
-
-
 def _nearest_used(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pixels of `nearest_pixels` without repetition, where among these each one is, and how often each is taken."""
     return np.unique(nearest_pixels(old, new), return_inverse=True, return_counts=True)
@@ -172,7 +142,7 @@ def score_binary_map(predicted: Raster, scores: Raster, label: Raster, backgroun
     A false positive counts `background_weight` in the precision. Each score is 0 where its denominator is 0.
     """
     positives = true_positives = claims = 0
-    for claim, score, truth in zip(read_bands(predicted), read_bands(scores), read_bands(label), strict=True):
+    for claim, score, truth in zip(read_strips(predicted), read_strips(scores), read_strips(label), strict=True):
         valid = ~np.isnan(score)
         found, anomaly = claim & valid, (truth > 1) & valid
         positives += int(np.count_nonzero(anomaly))
@@ -207,12 +177,12 @@ def threshold_curve(
     maps = [sampled.binarize(threshold, area_ratio, closing_radius) for threshold in thresholds]
     if not maps:
         return []
-    counts = count_by_small_pixel(maps[0], anomalies, label)
+    counts = count_pixels(maps[0], anomalies, label)
     return [counts.score(one, background_weight) for one in maps]
 
 
 @dataclass(frozen=True)
-class SmallCounts:
+class PixelCounts:
     """What each pixel of a binary map's small one stands for."""
 
     valid: np.ndarray  # int64, how many pixels that are not NaN
@@ -228,17 +198,17 @@ class SmallCounts:
         return _scores(int(self.anomalous.sum()), found, self.flagged(binary), background_weight)
 
 
-def count_by_small_pixel(binary: BinaryMap, scores: Raster, label: Raster | None) -> SmallCounts:
+def count_pixels(binary: BinaryMap, scores: Raster, label: Raster | None) -> PixelCounts:
     """Count the pixels behind each pixel of the small map; without a label none is anomalous."""
     counts = np.zeros((2, *binary.small.shape), np.int64)
     first_columns = np.searchsorted(binary.columns, np.arange(binary.small.shape[1]))
-    for window in bands(binary.shape):
+    for window in strips(binary.shape):
         valid = ~np.isnan(scores.read(window))
         rows = binary.rows[window.slices[0]]
         kinds = (valid,) if label is None else (valid, valid & (label.read(window) > 1))
         for count, pixels in zip(counts, kinds, strict=False):
             np.add.at(count, rows, np.add.reduceat(pixels, first_columns, axis=1, dtype=np.int64))
-    return SmallCounts(*counts)
+    return PixelCounts(*counts)
 
 
 def average_scores(scores: list[Scores]) -> Scores:

@@ -10,12 +10,12 @@ import numpy as np
 from osgeo import gdal_array
 
 import config
-from alignment import estimate_shift
-from gdal_files import Georeference, GeoTiff, Layer
-from grids import Affine, largest_offset, map_to_other_grid, resample
-from image_files import ImageFile
-from stretch import Stretch, find_stretch
-from utils import Event, EventError, Window, notice
+from rasters.alignment import estimate_shift
+from rasters.geotiff import Georeference, GeoTiff, SingleBandTiff
+from rasters.grids import Affine, largest_offset, map_to_other_grid, resample
+from rasters.image_file import ImageFile
+from rasters.stretch import Stretch, find_stretch
+from utils import Event, EventError, Window, warn_once
 
 LEAST_SHIFT = 0.1  # pixels: less is not told from none
 
@@ -125,7 +125,7 @@ def _tell_of_resampling(image: Image, reference: ImageFile) -> None:
     if image.to_file is not None:
         x, y = image.to_file(np.zeros(1), np.zeros(1))
         steps = " x ".join(f"{step:.4g}" for step in image.to_file.steps)
-        notice(
+        warn_once(
             f"{image.path}: resampled to the grid of {reference.path.name}, whose first pixel lies at ({x[0]:.1f}, "
             f"{y[0]:.1f}) in it and is {steps} of its pixels large; corners lie up to "
             f"{largest_offset(image.shape, image.to_file):.1f} pixels apart"
@@ -138,13 +138,13 @@ def _aligned(image: Image, reference: Image, limit: float, shifts: dict[str, lis
         return image
     shift = estimate_shift(_window_pairs(reference, image))
     if shift is None:
-        notice(f"{image.path}: no shift against {reference.path.name} could be estimated; left as it is")
+        warn_once(f"{image.path}: no shift against {reference.path.name} could be estimated; left as it is")
         return image
     size, described = np.hypot(*shift), f"({shift[0]:.2f}, {shift[1]:.2f}) pixels against {reference.path.name}"
     if size > limit:
-        notice(f"{image.path}: seems shifted by {described}, beyond --align-shift {limit:g}; left as it is")
+        warn_once(f"{image.path}: seems shifted by {described}, beyond --align-shift {limit:g}; left as it is")
     elif size >= LEAST_SHIFT:
-        notice(f"{image.path}: shifted by {described}; this is undone")
+        warn_once(f"{image.path}: shifted by {described}; this is undone")
         shifts[image.path.name] = list(shift)
         return replace(image, to_file=_shifted(image.to_file, shift))
     return image
@@ -200,7 +200,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     return values if values.dtype == np.uint8 else np.rint(np.nan_to_num(values)).astype(np.uint8)
 
 
-class Label(Layer):
+class Label(SingleBandTiff):
     """An open label, on the grid of its event: value 0 where the monitor image does not reach."""
 
     def __init__(self, event_label: Path, grid: GeoTiff, to_label: Affine | None) -> None:

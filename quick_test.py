@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 # The project's own modules need the packages that `check_packages` looks for, so they are imported after it.
 if TYPE_CHECKING:
     from img_io import EventImages, Pixels
-    from sam_engine import SamEngine
+    from sam.engine import SamEngine
     from utils import Event, Window
 
 WINDOW_SIZE = 1024
@@ -54,8 +54,8 @@ def _numbers(version: str) -> list[int]:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    from engine_options import add_sam_arguments
-    from utils import add_data_arguments, add_image_arguments
+    from cli.flags import add_data_arguments, add_image_arguments
+    from sam.flags import add_sam_arguments
 
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_arguments(parser)
@@ -66,8 +66,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def check_weights(args: argparse.Namespace) -> "SamEngine":
     """Load SAM. Raises SetupError for a file that is not the one Meta published where that one belongs."""
-    from engine_options import load_engine
-    from sam_weights import OFFICIAL_FILES, default_checkpoint
+    from sam.settings import load_engine
+    from sam.weights import OFFICIAL_FILES, default_checkpoint
 
     engine, sam = load_engine(args)
     path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
@@ -116,9 +116,9 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
     import numpy as np
 
     import config
-    from filtered_map import filter_change_map
     from img_io import ImageOptions, open_event, valid_in_all
-    from raster_store import MemoryRaster
+    from rasters.filtered_map import filter_change_map
+    from rasters.raster import MemoryRaster
     from stage1_analysis import change_map
     from stage2_analysis import anomaly_map
     from utils import Window

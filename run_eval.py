@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-import eval_plots
-import figures
-from eval_curves import EventCurves, curve_thresholds, event_curves
-from eval_files import Result, averages, by_category, write_csv, write_json
+from cli.flags import add_log_argument, fraction, positive_int
+from cli.progress import run_events
+from cli.script import keep_log, run_script
 from eval_metrics import Scores
-from evaluation import EvalSettings, open_event_maps
-from runs import add_log_argument, keep_log, run_events, run_script
-from utils import CATEGORIES, LOG, Event, fraction, list_events, positive_int
+from evaluation.curves import EventCurves, curve_thresholds, event_curves
+from evaluation.event_maps import EvalSettings, open_event_maps
+from evaluation.tables import Result, averages, by_category, write_csv, write_json
+from report import figures
+from report import plots as eval_plots
+from utils import CATEGORIES, LOG, Event, list_events
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

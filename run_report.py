@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import config
-import figures
-from report_data import gather
-from report_event_page import write_event_page
-from report_html import ASSETS, SHIPPED, script_data, viridis_script, write_text
-from report_overview import Row, overview, row_of
-from runs import add_log_argument, keep_log, run_events, run_script
-from utils import LOG, Event, add_data_arguments, list_events, positive_int, whole_file
+from cli.flags import add_data_arguments, add_log_argument, positive_int
+from cli.progress import run_events
+from cli.script import keep_log, run_script
+from report import figures
+from report.event_page import write_event_page
+from report.event_report import gather
+from report.html import ASSETS, SHIPPED, script_data, viridis_script, write_text
+from report.overview import Row, overview, row_of
+from utils import LOG, Event, atomic_file, list_events
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -56,7 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def write_assets(root: Path, rows: Sequence[Row]) -> None:
     """Write what the pages share: style, scripts, and the list of the events that have a page."""
     for name in SHIPPED:
-        with whole_file(root / "assets" / name) as part:
+        with atomic_file(root / "assets" / name) as part:
             shutil.copyfile(ASSETS / name, part)
     write_text(root / "assets" / "viridis.js", viridis_script())
     pages = [[row.slug, row.name.encode("utf-8", "replace").decode()] for row in rows if row.slug]

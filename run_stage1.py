@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
+from cli.flags import add_data_arguments, positive_int
+from cli.script import keep_log, run_script
+from cluster.launch import add_run_arguments, parse_run_arguments, run_stages
 from img_io import ImageOptions
-from runs import keep_log, run_script
-from stage1_job import Stage1Plan
-from stage_runs import add_run_arguments, parse_run_arguments, run_stages
-from utils import Event, add_data_arguments, list_events, positive_int
+from pipeline.stage1_job import Stage1Plan
+from utils import Event, list_events
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from masks import Mask
-from regions import WindowFeatures, region_means
+from sam.features import WindowFeatures, region_means
+from sam.masks import Mask
 
 
 def change_map(

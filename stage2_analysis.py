@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regions import Runs, WindowFeatures, region_means
+from sam.features import RunLengths, WindowFeatures, region_means
 
 
 def anomaly_map(
@@ -33,7 +33,7 @@ def anomaly_map(
 
     """
     invalid = np.isnan(filtered)
-    runs = Runs.of(np.where(invalid, np.float32(0), filtered))
+    runs = RunLengths.of(np.where(invalid, np.float32(0), filtered))
     values, value_of_run = np.unique(runs.value, return_inverse=True)
     areas = np.bincount(value_of_run, weights=runs.length)
     kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * np.count_nonzero(~invalid))

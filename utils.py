@@ -1,6 +1,5 @@
 """What the scripts share: errors and notices, events, windows, files that appear whole, and command-line types."""
 
-import argparse
 import difflib
 import itertools
 import logging
@@ -11,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import config
 
 LOG = logging.getLogger("anomalycd")
 
@@ -50,14 +47,22 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def describe_error(error: Exception) -> str:
+    """An error in one line, whatever a library's message looks like."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (AnomalyCDError, OSError, MemoryError)):
+        return text
+    return f"unexpected {type(error).__name__}: {text} (--log-file keeps where)"  # a defect of ours
+
+
 # --- Notices ---------------------------------------------------------------------------------------------------------
-_NOTICED: set[str] = set()
+_WARNED: set[str] = set()
 
 
-def notice(message: str) -> None:
+def warn_once(message: str) -> None:
     """Warn of something that both stages would, once a run."""
-    if message not in _NOTICED:
-        _NOTICED.add(message)
+    if message not in _WARNED:
+        _WARNED.add(message)
         LOG.warning("%s", message)
 
 
@@ -248,7 +253,7 @@ def _starts(length: int, patch_size: int) -> list[int]:
 
 # --- Files that appear whole or not at all ---------------------------------------------------------------------------
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; when the block ends well, it is synced to disk and takes its place.
 
     When it does not, what was written is removed and `path` stays as it was.
@@ -264,81 +269,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all. Raises an OSError that names it."""
     try:
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             part.write_bytes(content)
     except OSError as error:
         named = str(error.filename or "")  # none where the disk is full
         where = named if named and Path(named).parent != path.parent else str(path)
         raise OSError(error.errno, error.strerror, where) from None
-
-
-# --- Command lines --------------------------------------------------------------------------------------------------
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--data-root` and `--event`."""
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        default=config.DEFAULT_DATA_ROOT,
-        help="folder with one folder an event (default: %(default)s)",
-    )
-    parser.add_argument("--event", help="name of the one event folder to process (default: all of them)")
-
-
-def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--stretch`, `--bands` and `--align-shift`."""
-    parser.add_argument(
-        "--stretch",
-        choices=config.STRETCH_MODES,
-        default=config.STRETCH,
-        help="how images of more than 8 bits are scaled to 8, all dates of an event alike: from the 2nd to the 98th "
-        "percentile, from least to greatest value, or not at all (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--bands",
-        type=band_numbers,
-        metavar="R,G,B",
-        help="numbers of the bands for red, green and blue, from 1 (default: the first three)",
-    )
-    parser.add_argument(
-        "--align-shift",
-        type=pixels,
-        default=0.0,
-        metavar="PX",
-        help="estimate how far each date is shifted against the reference image, and undo shifts up to so many pixels "
-        "(default: 0, no estimate)",
-    )
-
-
-def band_numbers(text: str) -> tuple[int, ...]:
-    """An argparse type: three band numbers, as in `3,2,1`."""
-    numbers = tuple(int(number) for number in text.split(","))
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: needs three band numbers from 1 on, as in 3,2,1")
-    return numbers
-
-
-def pixels(text: str) -> float:
-    """An argparse type: a number of pixels, 0 or more."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of pixels, 0 or more")
-    return value
-
-
-def positive_int(text: str) -> int:
-    """An argparse type: an integer above 0."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number in [0, 1]."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value

@@ -18,8 +18,8 @@ import config
 from benchmarks.measure import Measured, append_rows, describe_environment
 from benchmarks.programs import SEED, TOLERANCE, Outcome, Weights, run_ours, run_reference
 from demo.scenes import SyntheticEvent, make_event
-from sam_engine import PRECISIONS, Execution
-from sam_models import MODEL_TYPES
+from sam.engine import PRECISIONS, Execution
+from sam.models import MODEL_TYPES
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.csv"
 CATEGORY = 4  # of the scene: a fire
@@ -118,7 +118,7 @@ def f1_of(anomalies: np.ndarray, event: SyntheticEvent) -> str:
         from eval_metrics import binarize_anomaly_map, score_binary_map
     except ImportError:
         return ""
-    from raster_store import MemoryRaster
+    from rasters.raster import MemoryRaster
 
     assert event.label is not None  # CATEGORY is no normal control
     scores, label = MemoryRaster(anomalies), MemoryRaster(event.label)

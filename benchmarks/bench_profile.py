@@ -26,11 +26,11 @@ from benchmarks import reference
 from benchmarks.bench_waterfall import STOCK_PARAMETERS, Images, own_masks
 from benchmarks.programs import SEED, STAGE1_LIMITS, Weights, load
 from demo.scenes import make_event
-from mask_measures import WindowScale
-from prompt_decoder import PromptDecoder
-from regions import WindowFeatures
-from sam_engine import PendingMasks, SamEngine
-from sam_models import MODEL_TYPES
+from sam.engine import PendingMasks, SamEngine
+from sam.features import WindowFeatures
+from sam.mask_measures import WindowScale
+from sam.models import MODEL_TYPES
+from sam.prompt_decoder import PromptDecoder
 
 CATEGORY = 4  # of the scene: a fire
 LITERAL_PARTS: list[tuple[Any, str, str]] = [

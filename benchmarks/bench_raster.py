@@ -20,10 +20,10 @@ from osgeo import gdal
 import config
 import run
 from benchmarks.measure import append_rows, describe_environment, measure
+from cluster.launch import run_event
 from demo.scenes import make_event
-from engine_options import load_engine
-from sam_models import MODEL_TYPES
-from stage_runs import run_event
+from sam.models import MODEL_TYPES
+from sam.settings import load_engine
 from utils import read_event
 
 RESULTS = Path(__file__).parent / "results" / "raster.csv"

@@ -46,15 +46,16 @@ import config
 import run
 from benchmarks.measure import append_rows, describe_environment, measure
 from benchmarks.simulation import EVENTS, Costs, Extent, PaperPool, SimulatedPool, Simulation, draw_extents
-from cluster import connected
+from cli.flags import positive_int
+from cli.progress import Progress
+from cluster.dispatch import Dispatcher, Pool
+from cluster.ray_pool import connected
 from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
-from dispatch import Dispatcher, Pool
-from engine_options import engine_settings, load_engine
-from figures import check_format, new_figure
-from plot_style import HIT, MISS, THRESHOLD
-from runs import Progress
-from stage_job import Step, advance
-from utils import Listing, list_events, positive_int, read_event
+from pipeline.stage_job import StageProgress, advance
+from report.figures import check_format, new_figure
+from report.style import HIT, MISS, THRESHOLD
+from sam.settings import engine_settings, load_engine
+from utils import Listing, list_events, read_event
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -166,7 +167,7 @@ def measure_costs(size: int) -> Costs:
         seconds: list[float] = []
         windows: list[int] = []
 
-        def take_step(step: Step | None) -> Step:
+        def take_step(step: StageProgress | None) -> StageProgress:
             started = time.perf_counter()
             finished, stages = (step.prepared, step.rest) if step else (None, run.plan(event, arguments))
             step = advance(finished, stages, sam)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.bench_raster import write_rasters
 from benchmarks.measure import append_rows, describe_environment
-from sam_models import MODEL_TYPES
+from sam.models import MODEL_TYPES
 
 RESULTS = Path(__file__).parent / "results" / "stages.csv"
 PROJECT = Path(__file__).parent.parent

@@ -21,11 +21,11 @@ from benchmarks import reference
 from benchmarks.measure import append_rows, describe_environment, measure
 from benchmarks.programs import SEED, STAGE1_LIMITS, TOLERANCE, BlobDecoder, Weights, blobs_for, load
 from demo.scenes import make_event
-from masks import Mask
-from prompt_decoder import Decoded, PromptDecoder
-from regions import WindowFeatures
-from sam_engine import SamEngine
-from sam_models import MODEL_TYPES
+from sam.engine import SamEngine
+from sam.features import WindowFeatures
+from sam.masks import Mask
+from sam.models import MODEL_TYPES
+from sam.prompt_decoder import Decoded, PromptDecoder
 from stage1_analysis import change_map
 
 RESULTS = Path(__file__).parent / "results" / "waterfall.csv"

@@ -15,11 +15,11 @@ from benchmarks import reference
 from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.measure import Measured, measure
 from demo.scenes import SyntheticEvent
-from filtered_map import filter_change_map
-from prompt_decoder import Decoded, ImageSide, PromptDecoder
-from raster_store import MemoryRaster
-from sam_engine import Execution, SamEngine
-from sam_models import build_model, load_model
+from rasters.filtered_map import filter_change_map
+from rasters.raster import MemoryRaster
+from sam.engine import Execution, SamEngine
+from sam.models import build_model, load_model
+from sam.prompt_decoder import Decoded, ImageSide, PromptDecoder
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from utils import Window

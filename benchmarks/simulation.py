@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import config
-from cluster import RayPool, Shape, Welcome
-from dispatch import Answer, Joined, Left
-from engine_options import EngineSettings
-from feature_cache import FeatureCache
+from cluster.dispatch import Answer, WorkerLost, WorkerReady
+from cluster.environment import environment
+from cluster.ray_pool import RayPool, Welcome
+from cluster.remote_calls import Outcome
+from cluster.resources import WorkerResources
 from img_io import EventImages, ImageOptions
-from pipeline import WindowWork
-from provenance import SamIdentity, environment
-from raster_store import Raster
-from remote_calls import Outcome
-from sam_engine import SamEngine
-from stage2_job import event_windows
-from stage_job import PreparedJob, StageJob, StagePlan, Step
+from pipeline.feature_cache import FeatureCache
+from pipeline.stage2_job import event_windows
+from pipeline.stage_job import PreparedJob, StageJob, StagePlan, StageProgress
+from pipeline.windows import WindowComputer
+from rasters.raster import Raster
+from sam.engine import SamEngine
+from sam.settings import EngineSettings
+from sam.weights import SamIdentity
 from utils import Event, Listing, Window, tile
 
 # Of the published events the number, the largest size and the most dates are known.
@@ -83,7 +85,7 @@ class SimulatedJob(StageJob):
     step: float  # seconds to put it together and go on
 
     MAP_NAME: ClassVar[str] = config.CHANGE_MAP_NAME
-    EXISTS: ClassVar[str] = "never"
+    SKIP_REASON: ClassVar[str] = "never"
 
     def seconds(self, window: Window) -> float:
         """What a window takes: by its share of a full one."""
@@ -97,7 +99,7 @@ class SimulatedJob(StageJob):
         """It is to be computed."""
         return False
 
-    def complete(self) -> None:
+    def restore_side_files(self) -> None:
         """Never asked."""
 
     def prepare(self, scratch: Path) -> "SimulatedPrepared":
@@ -111,7 +113,7 @@ class SimulatedPrepared(PreparedJob):
 
     job: SimulatedJob
 
-    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowWork:
+    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowComputer:
         """There is none."""
         raise NotImplementedError
 
@@ -185,14 +187,16 @@ def _window_seconds(plan: StagePlan) -> list[float]:
     return [job.seconds(window) for window in job.windows]
 
 
-def simulated_step(finished: PreparedJob | None, stages: Sequence[StagePlan], opening: float) -> tuple[float, Step]:
+def simulated_step(
+    finished: PreparedJob | None, stages: Sequence[StagePlan], opening: float
+) -> tuple[float, StageProgress]:
     """What a step takes, and what it gives: see stage_job.advance."""
     seconds = opening if finished is None else cast(SimulatedPrepared, finished).job.step
     reasons: list[str | None] = [] if finished is None else [None]
     if not stages:
-        return seconds, Step(reasons)
+        return seconds, StageProgress(reasons)
     job = stages[0].open(SamIdentity({}, ""))
-    return seconds, Step(reasons, job.prepare(Path()), job.windows, stages[1:])
+    return seconds, StageProgress(reasons, job.prepare(Path()), job.windows, stages[1:])
 
 
 # --- Workers behind Ray ----------------------------------------------------------------------------------------------
@@ -265,7 +269,7 @@ class SimulatedPool(RayPool):
         return self._hosts[0].take_step.remote(finished, list(stages), self._settings.identity)
 
 
-class _Room(Shape):
+class _Room(WorkerResources):
     """There is room for all workers."""
 
     def room(self, nodes: Sequence[dict[str, float]]) -> int:
@@ -279,7 +283,9 @@ class PaperPool:
     def __init__(self, workers: int, opening: float) -> None:
         self.now = 0.0
         self._opening = opening
-        self._messages: list[Joined | Left | Answer] = [Joined(f"worker {i}", "node") for i in range(workers)]
+        self._messages: list[WorkerReady | WorkerLost | Answer] = [
+            WorkerReady(f"worker {i}", "node") for i in range(workers)
+        ]
         self._coming: list[tuple[float, int, Outcome]] = []  # a heap: when, ticket, what
         self._free: defaultdict[str, float] = defaultdict(float)  # when a worker will be
         self._tickets = 0
@@ -306,7 +312,7 @@ class PaperPool:
     def retire(self, worker: str) -> None:
         """No worker fails."""
 
-    def wait(self) -> list[Joined | Left | Answer]:
+    def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
         """The next answer."""
         messages, self._messages = self._messages, []
         if not messages:

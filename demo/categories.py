@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from figures import new_figure, require_matplotlib
+from cli.script import run_script
 from img_io import open_event, open_label
-from plot_style import category_color
-from raster_store import read_bands
-from runs import run_script
-from thumbnails import shrink_image, shrink_raster
+from rasters.raster import read_strips
+from report.figures import new_figure, require_matplotlib
+from report.style import category_color
+from report.thumbnails import shrink_image, shrink_raster
 from utils import CATEGORIES, Event, list_events
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read_tile(event: Event) -> Tile:
     if event.label is None:
         return Tile(event.category, picture, None, None)
     label = open_label(event)
-    anomalous = sum(int(np.count_nonzero(band > 1)) for band in read_bands(label))
+    anomalous = sum(int(np.count_nonzero(band > 1)) for band in read_strips(label))
     share = anomalous / (label.shape[0] * label.shape[1])
     return Tile(event.category, picture, shrink_raster(label, PIXELS) > 1, share)
 

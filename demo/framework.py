@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 import config
-from event_panels import EventPanels, read_panels
-from figures import new_figure, require_matplotlib
+from cli.script import run_script
 from img_io import Image, open_event, read_window
-from plot_style import SCORE_COLORS, category_color
-from runs import run_script
-from sam_engine import SamEngine
-from sam_models import load_model
+from report.event_panels import EventPanels, read_panels
+from report.figures import new_figure, require_matplotlib
+from report.style import SCORE_COLORS, category_color
+from sam.engine import SamEngine
+from sam.models import load_model
 from utils import Event, Window, list_events
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from osgeo import osr
 from tqdm import tqdm
 
 import config
+from cli.script import run_script
 from demo.scenes import make_event
-from gdal_files import Georeference
-from map_io import write_raster
-from runs import run_script
+from rasters.geotiff import Georeference
+from rasters.maps import write_raster
 
 EPSG = 32633  # UTM 33 N
 PIXEL_METRES = 0.5

@@ -6,12 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from eval_metrics import resize_nearest
-from evaluation import EvalSettings, open_event_maps
+from cli.progress import run_events
+from cli.script import run_script
+from evaluation.event_maps import EvalSettings, open_event_maps
 from img_io import Image, open_event, read_window
-from map_io import write_picture
-from raster_store import Raster, read_bands
-from runs import run_events, run_script
+from rasters.maps import write_picture
+from rasters.raster import Raster, read_strips
+from rasters.resize import resize_nearest
 from utils import Event, Window, list_events
 
 SIDE = 360  # of a tile, pixels
@@ -34,7 +35,7 @@ def _score_tile(scores: Raster, binary: Raster, highest: float) -> np.ndarray:
 def _share(binary: Raster) -> float:
     """The share of a binary map's pixels that are set."""
     height, width = binary.shape
-    return sum(np.count_nonzero(band) for band in read_bands(binary)) / (height * width)
+    return sum(np.count_nonzero(band) for band in read_strips(binary)) / (height * width)
 
 
 def _photo_tile(image: Image) -> np.ndarray:

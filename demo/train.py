@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import config
 from demo import scenes
-from sam_models import build_model
+from sam.models import build_model
 
 SCENE_SIZE, INPUT_SIZE = 1024, 512  # scenes are drawn at the first size and reduced to the second
 IMAGES, POINTS = 2, 16  # of a training step

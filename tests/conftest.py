@@ -9,8 +9,8 @@ import torch
 from segment_anything.modeling import Sam
 
 import config
-from sam_engine import SamEngine
-from sam_models import load_model
+from sam.engine import SamEngine
+from sam.models import load_model
 from tests.disks import mounted
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from raster_store import Raster
-from regions import WindowFeatures
+from rasters.raster import Raster
+from sam.features import WindowFeatures
 from utils import Window
 
 CELL = 16  # pixels of the encoder's input a cell is wide, as in every SAM

@@ -8,8 +8,8 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
 from demo.scenes import make_event
-from masks import Mask
-from sam_engine import SamEngine
+from sam.engine import SamEngine
+from sam.masks import Mask
 
 # Lower thresholds than published, so that the toy finds masks in so few points.
 FEW_POINTS = {

@@ -17,11 +17,11 @@ from eval_metrics import (
     average_scores,
     binarize_anomaly_map,
     binarize_by_quantile,
-    resize_nearest,
     score_binary_map,
     threshold_curve,
 )
-from raster_store import MemoryRaster, bands
+from rasters.raster import MemoryRaster, strips
+from rasters.resize import resize_nearest
 from tests.helpers import property_test, whole
 from utils import Window
 
@@ -193,7 +193,7 @@ def test_the_map_of_bands_is_that_of_the_whole_map(
 def test_maps_of_several_bands_are_whole() -> None:
     changes = np.random.default_rng(0).random((700, 20_000), dtype=np.float32)
     raster = MemoryRaster(changes)
-    assert len(list(bands(changes.shape))) == 3
+    assert len(list(strips(changes.shape))) == 3
     np.testing.assert_array_equal(changed(changes, 0.9), changes >= np.quantile(changes, 0.9))
     np.testing.assert_array_equal(
         resize_nearest(raster, (50, 60)),

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from map_io import open_map
+from rasters.maps import open_map
 from tests.disks import mounted
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process

@@ -11,9 +11,9 @@ import pytest
 from osgeo import gdal
 
 import config
-from eval_files import CSV_COLUMNS
-from gdal_files import GeoTiff
-from map_io import open_map
+from evaluation.tables import CSV_COLUMNS
+from rasters.geotiff import GeoTiff
+from rasters.maps import open_map
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process
 

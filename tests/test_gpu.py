@@ -9,10 +9,10 @@ import torch
 
 import config
 from demo.scenes import SyntheticEvent, make_event
-from filtered_map import filter_change_map
-from raster_store import MemoryRaster
-from sam_engine import Execution, SamEngine, pack_bits
-from sam_models import build_model, load_model
+from rasters.filtered_map import filter_change_map
+from rasters.raster import MemoryRaster
+from sam.engine import Execution, SamEngine, pack_bits
+from sam.models import build_model, load_model
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from tests.helpers import whole

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from osgeo import gdal
 
-from gdal_files import Georeference
 from img_io import ImageOptions, Pixels, open_event, open_label, read_window
-from map_io import write_raster
+from rasters.geotiff import Georeference
+from rasters.maps import write_raster
 from tests.helpers import whole
 from tests.tiffs import NOWHERE, TRANSFORM, crs, refusal, write_tiff
 from utils import Event, EventError, Window

@@ -10,7 +10,7 @@ from osgeo import gdal, osr
 
 import config
 from demo.scenes import make_event
-from map_io import open_map
+from rasters.maps import open_map
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 from tests.tiffs import TRANSFORM, crs, write_tiff

@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 
 import config
-from map_io import open_map
-from region_polygons import regions_are_whole
+from evaluation.polygons import regions_are_whole
+from rasters.maps import open_map
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM
 

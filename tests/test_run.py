@@ -12,10 +12,10 @@ import config
 import run
 import run_stage1
 import run_stage2
-from gdal_files import Georeference, GeoTiff
-from map_io import map_tags, open_map, write_raster
-from regions import WindowFeatures
-from sam_engine import SamEngine, ScaledImage
+from rasters.geotiff import Georeference, GeoTiff
+from rasters.maps import map_tags, open_map, write_raster
+from sam.engine import SamEngine, ScaledImage
+from sam.features import WindowFeatures
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 from tests.tiffs import write_tiff
@@ -106,7 +106,7 @@ RAY_FLAGS = {
                 "--area-ratio": "0.0003",
                 "--background-weight": "0.1",
                 "--normalize-anomaly-map": "as it is",
-                "--output-csv": "evaluation.csv",
+                "--output-csv": "evaluation.event_maps.csv",
                 "--output-json": "not written",
                 "--plots": "none",
             }

@@ -8,9 +8,9 @@ import pytest
 
 import config
 import run_eval
-from eval_files import CSV_COLUMNS
-from gdal_files import Georeference
-from map_io import write_raster
+from evaluation.tables import CSV_COLUMNS
+from rasters.geotiff import Georeference
+from rasters.maps import write_raster
 from tests.scripts import CONTROL, FIRE, run_process
 
 

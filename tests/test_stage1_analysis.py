@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import config
-from masks import Mask
-from regions import WindowFeatures, region_means
+from sam.features import WindowFeatures, region_means
+from sam.masks import Mask
 from stage1_analysis import change_map, change_scores
 from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import config
-from filtered_map import filter_change_map
-from raster_store import MemoryRaster
-from regions import WindowFeatures
+from rasters.filtered_map import filter_change_map
+from rasters.raster import MemoryRaster
+from sam.features import WindowFeatures
 from stage2_analysis import anomaly_map, cosine_similarity
 from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants, whole
 

@@ -12,21 +12,21 @@ import pytest
 
 import config
 import run
-from event_lock import LOCK_NAME, event_lock
-from map_io import open_map
-from regions import WindowFeatures
-from sam_engine import SamEngine, ScaledImage
+from pipeline.event_lock import LOCK_NAME, event_lock
+from pipeline.window_store import HEADER_NAME
+from rasters.maps import open_map
+from sam.engine import SamEngine, ScaledImage
+from sam.features import WindowFeatures
 from tests.helpers import whole
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, PROJECT, command, run_process
 from utils import EventBusyError
-from window_store import HEADER_NAME
 
 SMALL_WINDOWS = {"ANOMALYCD_STAGE2_PATCH_SIZE": "130", "ANOMALYCD_STAGE2_SMALL_PATCH_SIZE": "130"}  # 4 of them
 # run.py, but it says so on stdout when a window is on the disk, and waits for a line on stdin to go on.
 STEPWISE = """
 import sys
-from runs import run_script
-from window_store import WindowStore
+from cli.script import run_script
+from pipeline.window_store import WindowStore
 import run
 
 write = WindowStore.write
@@ -190,7 +190,7 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from event_lock import event_lock
+from pipeline.event_lock import event_lock
 
 with event_lock(Path(sys.argv[1])):
     os._exit(9)

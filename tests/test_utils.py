@@ -9,20 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import utils
+from cli.flags import fraction, positive_int
 from tests.helpers import property_test
-from utils import (
-    CATEGORIES,
-    Event,
-    UsageError,
-    Window,
-    fraction,
-    list_events,
-    owned_parts,
-    positive_int,
-    read_event,
-    tile,
-    whole_file,
-)
+from utils import CATEGORIES, Event, UsageError, Window, atomic_file, list_events, owned_parts, read_event, tile
 
 MONITOR = "anomaly_20210720.tif"
 LABEL = "anomaly_20210720_label.tif"
@@ -282,7 +271,7 @@ def test_windows_cover_the_image_column_by_column(height: int, width: int, patch
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
     for content in ("old", "new"):
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             assert part.parent == path.parent  # the same disk: renaming is one step
             part.write_text(content)
             assert not path.exists() or path.read_text() == "old"
@@ -291,7 +280,7 @@ def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def write_half(path: Path, interruption: type[BaseException]) -> None:
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text("half")
         raise interruption
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from osgeo import gdal, gdal_array, osr
 
-from gdal_files import Georeference
+from rasters.geotiff import Georeference
 from utils import EventError
 
 NOWHERE = Georeference()

@@ -1,0 +1,81 @@
+"""The command-line flags that several scripts share, and the types of their values. Imports nothing heavy."""
+
+import argparse
+from pathlib import Path
+
+import config
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--data-root` and `--event`."""
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=config.DEFAULT_DATA_ROOT,
+        help="folder with one folder an event (default: %(default)s)",
+    )
+    parser.add_argument("--event", help="name of the one event folder to process (default: all of them)")
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--stretch`, `--bands` and `--align-shift`."""
+    parser.add_argument(
+        "--stretch",
+        choices=config.STRETCH_MODES,
+        default=config.STRETCH,
+        help="how images of more than 8 bits are scaled to 8, all dates of an event alike: from the 2nd to the 98th "
+        "percentile, from least to greatest value, or not at all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bands",
+        type=band_numbers,
+        metavar="R,G,B",
+        help="numbers of the bands for red, green and blue, from 1 (default: the first three)",
+    )
+    parser.add_argument(
+        "--align-shift",
+        type=pixels,
+        default=0.0,
+        metavar="PX",
+        help="estimate how far each date is shifted against the reference image, and undo shifts up to so many pixels "
+        "(default: 0, no estimate)",
+    )
+
+
+def band_numbers(text: str) -> tuple[int, ...]:
+    """An argparse type: three band numbers, as in `3,2,1`."""
+    numbers = tuple(int(number) for number in text.split(","))
+    if len(numbers) != 3 or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: needs three band numbers from 1 on, as in 3,2,1")
+    return numbers
+
+
+def pixels(text: str) -> float:
+    """An argparse type: a number of pixels, 0 or more."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of pixels, 0 or more")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: an integer above 0."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number in [0, 1]."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def add_log_argument(parser: argparse.ArgumentParser) -> None:
+    """`--log-file`."""
+    parser.add_argument(
+        "--log-file", type=Path, help="file to append a full log to, with traces of all failures (default: none)"
+    )

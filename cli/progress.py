@@ -1,0 +1,141 @@
+"""Follows a run over events: its progress bar, what becomes of each event, and the summary."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from tqdm import tqdm
+
+from utils import LOG, Event, EventBusyError, Listing, describe_error
+
+
+@dataclass
+class Summary:
+    """What became of every event of a run."""
+
+    stage: str
+    done: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    not_reached: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """1 when any event failed."""
+        return 1 if self.failed else 0
+
+    def log(self, seconds: float) -> None:
+        """Write the summary, one line an event that is not done."""
+        counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
+        if self.not_reached:
+            counts += f", {len(self.not_reached)} not finished"
+        LOG.info("%s: %s in %s", self.stage, counts, tqdm.format_interval(seconds))
+        for kind, events in (("skipped", self.skipped), ("failed", self.failed)):
+            for name, reason in events:
+                LOG.info("  %s %s: %s", kind, name, reason)
+        for name in self.not_reached:
+            LOG.info("  not finished %s", name)
+
+
+class Progress:
+    """Follows a run over events, which may be worked on at once: its progress bar, and what becomes of each event."""
+
+    def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
+        self.summary = Summary(
+            stage, skipped=list(listing.skipped), not_reached=[event.name for event in listing.events]
+        )
+        self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
+        self._started: dict[str, float] = {}
+        # In a log file a bar is one line an update: seldom is enough there.
+        interval = 0.1 if sys.stderr.isatty() else 30
+        self._bar = tqdm(total=sum(self._windows_left.values()), desc=stage, unit=unit, mininterval=interval)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+    def windows_left(self, event: Event) -> int:
+        """How many windows of an event have not been counted yet."""
+        return self._windows_left[event.name]
+
+    def begin(self, event: Event) -> None:
+        """Note that an event is begun."""
+        self._started[event.name] = time.monotonic()
+
+    def window_done(self, event: Event) -> None:
+        """Count a window of an event."""
+        self._windows_left[event.name] -= 1
+        self._bar.update()
+
+    def done(self, event: Event, reason: str | None) -> None:
+        """Note that an event is finished, or the reason why it was skipped."""
+        self._end(event)
+        seconds = time.monotonic() - self._started[event.name]
+        if reason is None:
+            self.summary.done.append(event.name)
+            LOG.debug("%s: %s done in %.0f s", event.name, self.summary.stage, seconds)
+        else:
+            self.summary.skipped.append((event.name, reason))
+            LOG.debug("%s: %s skipped: %s", event.name, self.summary.stage, reason)
+
+    def failed(self, event: Event, error: Exception) -> None:
+        """Say at once that an event failed, and why."""
+        self._end(event)
+        self.summary.failed.append((event.name, describe_error(error)))
+        LOG.error("%s: %s failed: %s", event.name, self.summary.stage, describe_error(error))
+        LOG.debug("%s: how it failed", event.name, exc_info=error)  # for --log-file
+
+    def _end(self, event: Event) -> None:
+        self._bar.update(self._windows_left.pop(event.name))
+        self.summary.not_reached.remove(event.name)
+
+
+@contextmanager
+def follow_run(
+    stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str = "window"
+) -> Iterator[Progress]:
+    """Show the progress of a run over the events of a listing, and its summary in the end, however it ends.
+
+    `count_windows`: how many of its `unit` an event has.
+    """
+    started = time.monotonic()
+    progress = Progress(stage, listing, count_windows, unit)
+    try:
+        yield progress
+    finally:
+        progress.close()
+        progress.summary.log(time.monotonic() - started)
+
+
+def run_events(
+    stage: str,
+    listing: Listing,
+    count_windows: Callable[[Event], int],
+    process: Callable[[Event, Callable[[], object]], str | None],
+    unit: str = "window",
+) -> Summary:
+    """Process every event under one progress bar; an event that fails does not stop the others.
+
+    `process(event, window_done)` returns None, or the reason why the event was skipped; it raises an error when the
+    event failed, and calls `window_done` after each of the `count_windows(event)` windows. `unit` names them.
+    """
+    with follow_run(stage, listing, count_windows, unit) as progress:
+        for event in listing.events:
+            progress.begin(event)
+            try:
+                progress.done(event, process(event, partial(progress.window_done, event)))
+            except EventBusyError as error:
+                progress.done(event, str(error))
+            except Exception as error:
+                progress.failed(event, error)
+    return progress.summary
+
+
+def _count_or_zero(count_windows: Callable[[Event], int], event: Event) -> int:
+    try:
+        return count_windows(event)
+    except Exception:
+        return 0  # the event itself will fail with this error, in its turn

@@ -1,0 +1,1 @@
+"""The same windows on the workers of a Ray cluster."""

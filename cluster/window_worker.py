@@ -1,0 +1,79 @@
+"""Computes windows for another process: one at a time on the device, while one is read and one is written."""
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pipeline.feature_cache import FeatureCache
+from pipeline.stage2_job import event_windows
+from pipeline.stage_job import PreparedJob, StageJob
+from pipeline.window_store import WindowStore
+from pipeline.windows import WindowComputer
+from sam.engine import SamEngine
+from utils import Window
+
+STAGES_OPEN = 8  # at once, with their files
+EVENTS_CACHED = 4  # whose features wait for stage 2
+CACHE_BYTES = 64 << 20  # of an event's features held in memory; the others go to a temporary file
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class _OpenStage(NamedTuple):
+    """A stage of an event whose files are open here."""
+
+    work: WindowComputer
+    store: WindowStore
+
+
+class WindowWorker:
+    """Keeps the stages open that it is asked about, and the features of stage 1 for a stage 2 that comes here too."""
+
+    def __init__(self, engine: SamEngine) -> None:
+        self._engine = engine
+        self._device = threading.Lock()
+        self._opening = threading.Lock()
+        self._stages: OrderedDict[int, _OpenStage] = OrderedDict()
+        self._caches: OrderedDict[Path, FeatureCache] = OrderedDict()
+
+    def compute(self, key: int, fetch: Callable[[], PreparedJob], window: Window, keep_features: bool) -> None:
+        """Compute a window and write it to the event's store; may be called on several threads.
+
+        `key`: tells the prepared stages of a run apart. `fetch`: gives this one, where it is not open here yet.
+        `keep_features`: both stages of the event are computed.
+        Raises EventError where a file cannot be used, OSError where the window cannot be written.
+        """
+        stage = self._open(key, fetch, keep_features)
+        item = stage.work.read(window)
+        with self._device:
+            finish = stage.work.compute(window, item)
+        stage.store.write(window, finish())
+
+    def _open(self, key: int, fetch: Callable[[], PreparedJob], keep_features: bool) -> _OpenStage:
+        with self._opening:
+            if key not in self._stages:
+                prepared = fetch()
+                prepared.job.check_images()
+                cache = self._cache(prepared.job) if keep_features else None
+                self._stages[key] = _OpenStage(prepared.work(self._engine, cache), prepared.job.store())
+            return _touch(self._stages, key, STAGES_OPEN)
+
+    def _cache(self, job: StageJob) -> FeatureCache:
+        """The event's cache. One that has been dropped is only missed: its features are computed again."""
+        if job.event.folder not in self._caches:
+            windows = event_windows(job.images.shape)
+            # In a temporary folder of this machine: features never go to the shared file system.
+            self._caches[job.event.folder] = FeatureCache(Path(tempfile.gettempdir()), windows, CACHE_BYTES)
+        return _touch(self._caches, job.event.folder, EVENTS_CACHED)
+
+
+def _touch(kept: OrderedDict[Key, Value], key: Key, most: int) -> Value:
+    """A value, which becomes the latest used one; those used longest ago are dropped where there are too many."""
+    kept.move_to_end(key)
+    while len(kept) > most:
+        kept.popitem(last=False)
+    return kept[key]

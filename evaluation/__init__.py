@@ -1,0 +1,1 @@
+"""From maps and labels to tables, curves, regions and polygons."""

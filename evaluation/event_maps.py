@@ -1,0 +1,81 @@
+"""Opens the label of an event and the maps that it is evaluated by, and scores both stages."""
+
+import argparse
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import config
+from eval_metrics import BinaryMap, ChangedPixels, Scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
+from img_io import Label, open_label
+from rasters.maps import ScoreMap, open_map, read_parameters
+from utils import Event, EventError
+
+
+class EvalSettings(NamedTuple):
+    """What turns maps into binary maps and scores; by default the published values."""
+
+    quantile_threshold: float = config.EVAL_QUANTILE_THRESH
+    stage2_threshold: float = config.EVAL_STAGE2_FIXED_THRESH
+    area_ratio: float = config.EVAL_AREA_RATIO
+    background_weight: float = config.EVAL_BACKGROUND_WEIGHT
+    normalize_anomaly_map: bool = False
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "EvalSettings":
+        """The settings of run_eval.py's command line."""
+        return cls(*(getattr(args, name) for name in cls._fields))
+
+
+@dataclass(frozen=True)
+class EventMaps:
+    """Stage 2's maps of an event and its label, of one size."""
+
+    filtered: ScoreMap  # float32, NaN where there is no data
+    anomalies: ScoreMap  # float32, likewise
+    label: Label | None  # integer, values above 1 are anomalies; None where the event has none
+    settings: EvalSettings
+
+    @cached_property
+    def changed(self) -> ChangedPixels:
+        """Stage 1's binary map."""
+        return binarize_by_quantile(self.filtered, self.settings.quantile_threshold)
+
+    @cached_property
+    def anomalous(self) -> BinaryMap:
+        """Stage 2's binary map."""
+        return binarize_anomaly_map(
+            self.anomalies,
+            self.settings.stage2_threshold,
+            self.settings.area_ratio,
+            config.EVAL_CLOSING_SIZE,
+            config.EVAL_CLOSING_RADIUS,
+            self.settings.normalize_anomaly_map,
+        )
+
+    def scores(self) -> tuple[Scores, Scores]:
+        """The scores of stage 1 and stage 2; needs a label."""
+        assert self.label is not None
+        weight = self.settings.background_weight
+        return (
+            score_binary_map(self.changed, self.filtered, self.label, weight),
+            score_binary_map(self.anomalous, self.anomalies, self.label, weight),
+        )
+
+
+def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> EventMaps:
+    """Open stage 2's maps of an event, and its label where it has one, on their grid.
+
+    Raises EventError where a file is missing or damaged, and where sizes differ.
+    """
+    folder = result_root / event.name
+    filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
+    label = None
+    if event.label is not None:
+        made_with = read_parameters(folder / config.ANOMALY_MAP_NAME) or {}
+        label = open_label(event, made_with.get("shifts", {}).get(event.monitor.name))
+    if not filtered.shape == anomalies.shape == (label or anomalies).shape:
+        named = f"{label.path} and the" if label else "The"
+        raise EventError(f"{named} maps in {folder}: sizes differ; run both stages on these images again")
+    return EventMaps(filtered, anomalies, label, settings)

@@ -1,0 +1,85 @@
+"""Writes what the evaluation found: the published table (CSV), and everything with its settings (JSON)."""
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import config
+from cli.progress import Summary
+from eval_metrics import Scores, average_scores
+from rasters.provenance import program_tags
+from utils import CATEGORIES, Event, atomic_write
+
+CSV_COLUMNS = (
+    "event_name",
+    "stage1_recall",
+    "stage1_precision",
+    "stage1_f1",
+    "stage2_recall",
+    "stage2_precision",
+    "stage2_f1",
+)
+# Settings of the evaluation that have no flag.
+FIXED_SETTINGS = ("EVAL_CLOSING_SIZE", "EVAL_CLOSING_RADIUS")
+
+
+class Result(NamedTuple):
+    """The scores of both stages for one event."""
+
+    event: Event
+    stage1: Scores
+    stage2: Scores
+
+
+def by_category(results: Sequence[Result]) -> dict[int, list[Result]]:
+    """The results of every category that has any."""
+    groups = {number: [result for result in results if result.event.category == number] for number in CATEGORIES}
+    return {number: members for number, members in groups.items() if members}
+
+
+def averages(results: Sequence[Result]) -> tuple[Scores, Scores]:
+    """The average scores of stage 1 and stage 2; needs at least one result."""
+    return average_scores([result.stage1 for result in results]), average_scores([result.stage2 for result in results])
+
+
+def write_csv(path: Path, results: Sequence[Result]) -> None:
+    """Write one row an event, with the published columns."""
+    table = io.StringIO(newline="")
+    rows = csv.writer(table)
+    rows.writerow(CSV_COLUMNS)
+    for result in results:
+        rows.writerow([result.event.name, *(f"{score:.6f}" for score in (*result.stage1, *result.stage2))])
+    atomic_write(path, table.getvalue().encode())
+
+
+def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], summary: Summary) -> None:
+    """Write the results of every event, the averages, the settings, the program's version, and what was left out.
+
+    `args`: the command line; all of it counts among the settings.
+    """
+    content = {
+        "program": program_tags(),
+        "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+        | {name.lower(): getattr(config, name) for name in FIXED_SETTINGS},
+        "config_overrides": config.OVERRIDDEN,
+        "events": [
+            {"event_name": result.event.name, "category": result.event.category} | _stages(result.stage1, result.stage2)
+            for result in results
+        ],
+        "averages_by_category": [
+            {"category": number, "name": CATEGORIES[number][0], "events": len(members)} | _stages(*averages(members))
+            for number, members in by_category(results).items()
+        ],
+        "average": {"events": len(results)} | _stages(*averages(results)) if results else None,
+        "skipped": [{"event_name": name, "reason": reason} for name, reason in summary.skipped],
+        "failed": [{"event_name": name, "reason": reason} for name, reason in summary.failed],
+    }
+    atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _stages(stage1: Scores, stage2: Scores) -> dict[str, Any]:
+    return {"stage1": stage1._asdict(), "stage2": stage2._asdict()}

@@ -1,0 +1,105 @@
+"""Prints what a run would do - events, windows, memory, what would be skipped - and does none of it."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from img_io import event_shape
+from pipeline.stage_job import StagePlan
+from sam.memory import estimate_memory
+from sam.settings import EngineSettings
+from sam.weights import SamIdentity
+from utils import Event, Listing, describe_error
+
+
+class PlannedStage(NamedTuple):
+    """What a run would do in a stage of an event."""
+
+    windows: int  # to compute
+    finished: int = 0  # windows that an interrupted run has left
+    skipped: str | None = None  # the reason
+
+    def __str__(self) -> str:
+        """How it is said."""
+        if self.skipped is not None:
+            return f"skipped: {self.skipped}"
+        there = f", {self.finished} more are there already" if self.finished else ""
+        return f"{self.windows} window{'s' if self.windows != 1 else ''}{there}"
+
+
+class PlannedEvent(NamedTuple):
+    """What a run would do with an event."""
+
+    name: str
+    size: str
+    pixels: int
+    largest_window: int  # pixels
+    stages: list[PlannedStage]
+    error: str | None = None
+
+
+def plan_event(event: Event, stages: Sequence[StagePlan], sam: SamIdentity) -> PlannedEvent:
+    """Look at an event's files without changing any."""
+    try:
+        height, width = event_shape(event)
+        tiled = [stage.tile_event() for stage in stages]
+        planned: list[PlannedStage] = []
+        for stage, windows in zip(stages, tiled, strict=True):
+            # What a stage makes anew, the next one cannot have used yet.
+            anew = any(earlier.skipped is None for earlier in planned)
+            planned.append(PlannedStage(len(windows)) if anew else _plan_stage(stage, sam))
+    except Exception as error:
+        return PlannedEvent(event.name, "", 0, 0, [], describe_error(error))
+    largest = max(window.width * window.height for windows in tiled for window in windows)
+    return PlannedEvent(event.name, f"{width} x {height}", height * width, largest, planned)
+
+
+def _plan_stage(stage: StagePlan, sam: SamIdentity) -> PlannedStage:
+    job = stage.open(sam)
+    if stage.skip_existing and job.is_current():
+        return PlannedStage(0, skipped=job.SKIP_REASON)
+    finished = len(job.store().finished())
+    return PlannedStage(len(job.windows) - finished, finished)
+
+
+def print_plan(
+    name: str, listing: Listing, plan: Callable[[Event], Sequence[StagePlan]], settings: EngineSettings
+) -> int:
+    """Print the plan of a run as a table; returns 1 where an event would fail, else 0."""
+    events = [
+        plan_event(event, plan(event), settings.identity)
+        for event in tqdm(listing.events, desc="looking", unit="event", disable=not sys.stderr.isatty())
+    ]
+    wide = max([len(event.name) for event in events] + [len(name) for name, _ in listing.skipped], default=0)
+    for event in events:
+        what = event.error and f"would fail: {event.error}"
+        print(f"{event.name:{wide}}  {event.size:>15}  {what or '; '.join(map(str, event.stages))}")
+    for skipped, reason in listing.skipped:
+        print(f"{skipped:{wide}}  {'':>15}  skipped: {reason}")
+    failing = sum(event.error is not None for event in events)
+    computed = [event for event in events if any(stage.windows for stage in event.stages)]
+    windows = sum(stage.windows for event in events for stage in event.stages)
+    print(
+        f"{name}: {windows} windows to compute in {len(computed)} events, "
+        f"{len(events) - len(computed) - failing + len(listing.skipped)} skipped, {failing} would fail"
+    )
+    if computed:
+        _print_memory(settings, computed)
+    return 1 if failing else 0
+
+
+def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
+    """Say about how much memory and disk it takes."""
+    print(f"SAM {settings.model_type}: {settings.weights.path} ({settings.weights.origin})")
+    largest_window = max(event.largest_window for event in events)
+    memory = estimate_memory(settings.model_type, settings.device.type, settings.execution, largest_window)
+    on_device = f" and {_gib(memory.device_bytes)} of its GPU's" if memory.device_bytes else ""
+    print(f"each process takes up to about {_gib(memory.host_bytes)} of memory{on_device}")
+    waiting = 4 * max(event.pixels for event in events)
+    print(f"windows wait in up to {_gib(waiting)} of disk beside the outputs of an event")
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

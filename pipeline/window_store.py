@@ -1,0 +1,126 @@
+"""Keeps the finished windows of a map beside its output, for other processes, and for the next run to go on from."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rasters.raster import RawRaster
+from utils import LOG, Window, atomic_write, differing_keys, owned_parts
+
+VERSION = 2  # of what is in the folder
+HEADER_NAME = "made_with.json"
+
+
+class WindowStore:
+    """A float32 raster that is filled window by window, by any number of processes, and lives on until it is finished.
+
+    A folder with one file a window, which appears whole or not at all. No two windows share a file: machines that
+    write to one file of a network file system can undo each other's bytes. Where windows overlap, each keeps only what
+    no later one covers, so that their order is of no account. The folder's name tells what the map is made with:
+    whatever a run with other parameters has left behind, files or a process that still writes, stays out of this one.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int], windows: Sequence[Window], made_with: dict[str, Any]
+    ) -> None:
+        """`path`: begins the folder's. `windows`: all of the map, in order. `made_with`: JSON that runs must share."""
+        self.shape = shape
+        self._parts = owned_parts(windows)
+        self._header = {"version": VERSION, "shape": list(shape), **json.loads(json.dumps(made_with))}
+        checksum = hashlib.sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
+        self._path = path
+        self.folder = path.with_name(f"{path.name}-{checksum}")
+
+    def begin(self) -> frozenset[Window]:
+        """Make the folder, or pick up what an earlier run left in it, and remove those of other parameters.
+
+        Returns the windows that are finished. Raises OSError where the folder cannot be made.
+        """
+        for other in self._path.parent.glob(f"{self._path.name}-*"):
+            if other != self.folder:
+                _tell_difference(other, self._header)
+                shutil.rmtree(other, ignore_errors=True)
+        atomic_write(self.folder / HEADER_NAME, json.dumps(self._header, indent=1).encode())
+        finished = self.finished()
+        if finished:
+            LOG.info("%s: %d of %d windows are there already", self._path, len(finished), len(self._parts))
+        return finished
+
+    def finished(self) -> frozenset[Window]:
+        """The windows whose pixels are on the disk; none where there is no folder."""
+        return frozenset(window for window in self._parts if _has_size(self._file(window)))
+
+    @contextmanager
+    def removed_if_empty(self) -> Iterator[None]:
+        """Work on it; where this fails, or is interrupted, before any window is finished, nothing of it stays."""
+        try:
+            yield
+        except BaseException:
+            self.remove_if_empty()
+            raise
+
+    def remove_if_empty(self) -> None:
+        """Remove everything where no window is finished."""
+        if not self.finished():
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def write(self, window: Window, values: np.ndarray) -> None:
+        """Set the pixels of a window, (h, w) float32. Raises OSError: for want of space, or of the folder."""
+        part = self._parts[window]
+        y, x = part.y - window.y, part.x - window.x
+        file = self._file(window)
+        # A name of its own: another machine may be at the same window, where this one was given up for dead.
+        new = RawRaster(file.path.with_name(f".{uuid.uuid4().hex}.part"), file.shape)
+        try:
+            new.create()
+            new.write(Window(0, 0, part.width, part.height), values[y : y + part.height, x : x + part.width])
+            new.path.rename(file.path)
+        except OSError:
+            with suppress(OSError):
+                new.path.unlink(missing_ok=True)
+            raise
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of any part, (h, w) float32. Raises OSError where a window of it is not finished."""
+        values = np.empty((window.height, window.width), np.float32)
+        for whole, part in self._parts.items():
+            left, top = max(part.x, window.x), max(part.y, window.y)
+            width = min(part.x + part.width, window.x + window.width) - left
+            height = min(part.y + part.height, window.y + window.height) - top
+            if width > 0 and height > 0:
+                there = Window(left - window.x, top - window.y, width, height)
+                values[there.slices] = self._file(whole).read(Window(left - part.x, top - part.y, width, height))
+        return values
+
+    def _file(self, window: Window) -> RawRaster:
+        part = self._parts[window]
+        return RawRaster(self.folder / "_".join(map(str, window)), (part.height, part.width))
+
+
+def _has_size(file: RawRaster) -> bool:
+    try:
+        return file.path.stat().st_size == 4 * file.shape[0] * file.shape[1]
+    except FileNotFoundError:
+        return False
+
+
+def _tell_difference(folder: Path, header: dict[str, Any]) -> None:
+    try:
+        found = json.loads((folder / HEADER_NAME).read_text(encoding="utf-8"))
+        differing = differing_keys(found, header)
+    except (OSError, ValueError, AttributeError):
+        differing = []
+    LOG.warning(
+        "%s: windows of an interrupted run with another %s are computed again", folder, ", ".join(differing) or "header"
+    )

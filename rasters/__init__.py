@@ -1,0 +1,1 @@
+"""Files and grids: GeoTIFFs, bands, nodata, resampling, alignment, stretch, quantiles, maps that appear whole."""

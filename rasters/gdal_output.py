@@ -1,0 +1,71 @@
+"""Lets GDAL write files that appear whole or not at all, and finds out why where it does not say."""
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from osgeo import gdal
+
+from utils import EventError, atomic_file
+
+# Nothing goes into files beside the temporary one: neither a mask or a CRS that a GeoTIFF cannot hold, nor SQLite's
+# journal, which would only bring back a file that is discarded anyway.
+OPTIONS = {"GDAL_PAM_ENABLED": "NO", "GDAL_TIFF_INTERNAL_MASK": "YES", "OGR_SQLITE_JOURNAL": "OFF"}
+
+
+@contextmanager
+def event_file(path: Path) -> Iterator[Path]:
+    """`atomic_file`, with an EventError instead of an OSError."""
+    try:
+        with atomic_file(path) as part:
+            yield part
+    except OSError as error:
+        raise EventError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextmanager
+def written_by_gdal(path: Path) -> Iterator[Path]:
+    """`event_file` for what GDAL writes: its errors become EventErrors, and its temporary files are removed.
+
+    Those are the ones whose names begin with that of the temporary file, which is what the block is given.
+    """
+    with event_file(path) as part, _options():
+        beside = f"{glob.escape(part.name)}*"
+        for left in part.parent.glob(beside):
+            left.unlink()  # by a killed run: GDAL looks into such files, and may stumble
+        try:
+            yield part
+        except RuntimeError as error:
+            for file in sorted(part.parent.glob(beside)):
+                _append_to(file)  # GDAL seldom gives the reason; the system does, as an OSError
+            raise EventError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+        finally:
+            for file in part.parent.glob(beside):
+                if file != part:
+                    file.unlink()
+
+
+@contextmanager
+def _options() -> Iterator[None]:
+    for name, value in OPTIONS.items():
+        gdal.SetThreadLocalConfigOption(name, value)
+    try:
+        yield
+    finally:
+        for name in OPTIONS:
+            gdal.SetThreadLocalConfigOption(name, None)
+
+
+def _append_to(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(bytes(1 << 20))
+
+
+@contextmanager
+def close_dataset(dataset: gdal.Dataset) -> Iterator[None]:
+    """Close a dataset by its destructor: where a file is let go of otherwise, a full disk is a message on stderr."""
+    try:
+        yield
+    finally:
+        gdal.Dataset.__swig_destroy__(dataset)

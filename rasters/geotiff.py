@@ -1,0 +1,158 @@
+"""Opens GeoTIFFs, and nothing else whatever a file claims to be, with one GDAL handle a thread."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from osgeo import gdal, ogr, osr
+
+import config
+from utils import LOG, EventError, Window
+
+for module in (gdal, ogr, osr):
+    module.UseExceptions()
+# GDAL keeps decoded blocks in up to 5 % of the machine's memory: what a run takes would depend on the machine, and grow
+# with the raster. Maps are read in order, no block twice. An image in strips is decoded anew for each column of
+# windows, which takes seconds where SAM takes minutes.
+gdal.SetCacheMax(64 << 20)
+
+
+def _log(severity: int, number: int, message: str) -> None:
+    LOG.debug("GDAL, severity %d, number %d: %s", severity, number, message)
+
+
+gdal.SetErrorHandler(_log)  # of all threads: else warnings go to the terminal; errors come as exceptions
+
+IGNORING_AXIS_ORDER = [
+    "IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"
+]  # when CRSs are compared: GDAL's matter, not a file's
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAX_BANDS = 100
+# What a file itself says of its place goes before what lies beside it.
+OPEN_OPTIONS = ["GEOREF_SOURCES=INTERNAL,PAM,WORLDFILE,TABFILE"]
+
+
+class Georeference(NamedTuple):
+    """Where a raster lies; None or empty where it does not say."""
+
+    spatial_reference: osr.SpatialReference | None = None
+    transform: tuple[float, ...] | None = None  # GDAL's six numbers
+    gcps: tuple[gdal.GCP, ...] = ()  # ground control points
+    gcp_spatial_reference: osr.SpatialReference | None = None
+    rpcs: tuple[tuple[str, str], ...] = ()  # rational polynomial coefficients, GDAL's names and values
+    area_or_point: str | None = None
+
+
+@contextmanager
+def gdal_errors_named(path: Path) -> Iterator[None]:
+    """Turn GDAL's errors into EventErrors that name the file: of a damaged one, any call can fail."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EventError(f"{path}: cannot be read, damaged or cut off ({' '.join(str(error).split())})") from None
+
+
+class GeoTiff:
+    """A GeoTIFF, open in every thread that reads it; EventErrors name it where it is damaged or cut off."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises EventError where it is no GeoTIFF."""
+        self.path = path
+        self._handles = threading.local()
+        dataset = self.dataset
+        self.shape = (dataset.RasterYSize, dataset.RasterXSize)  # height and width in pixels
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the handles: another process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "_handles"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what another process knew of the file; it is opened when it is first read."""
+        vars(self).update(state)
+        self._handles = threading.local()
+
+    @property
+    def dataset(self) -> gdal.Dataset:
+        """The handle of this thread: GDAL's are not for several at once."""
+        if not hasattr(self._handles, "dataset"):
+            self._handles.dataset = _open(self.path)
+        return self._handles.dataset
+
+    @property
+    def georeference(self) -> Georeference:
+        """Everything that the file says about its place."""
+        dataset = self.dataset
+        with gdal_errors_named(self.path):
+            rpcs = dataset.GetMetadata_Dict("RPC") or {}
+            return Georeference(
+                dataset.GetSpatialRef(),
+                dataset.GetGeoTransform(can_return_null=True),
+                tuple(dataset.GetGCPs()),
+                dataset.GetGCPSpatialRef(),
+                tuple(sorted(rpcs.items())),
+                dataset.GetMetadataItem("AREA_OR_POINT"),
+            )
+
+    def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
+        """A window of some bands, (bands, h, w), all at once because files interleave them. `numbers`: from 1."""
+        with gdal_errors_named(self.path):
+            values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
+        return values.reshape(len(numbers), window.height, window.width)
+
+    def read_mask(self, window: Window) -> np.ndarray:
+        """A window of the mask of the first band, (h, w) uint8: 0 where there is no data."""
+        with gdal_errors_named(self.path):
+            return self.dataset.GetRasterBand(1).GetMaskBand().ReadAsArray(*window)
+
+
+class SingleBandTiff(GeoTiff):
+    """A GeoTIFF of one band: a map or a label."""
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) of the file's type."""
+        return self.read_bands([1], window)[0]
+
+
+def _open(path: Path) -> gdal.Dataset:
+    mask = path.with_name(f"{path.name}.msk")
+    try:
+        if mask.exists() and not _is_tiff(mask):  # GDAL would take whatever driver its content asks for
+            raise EventError(f"{mask}: is no TIFF, and would be taken for the mask of {path.name}; remove it")
+        dataset = gdal.OpenEx(
+            str(path.absolute()),
+            gdal.OF_RASTER | gdal.OF_READONLY,
+            allowed_drivers=["GTiff"],
+            open_options=OPEN_OPTIONS,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise EventError(f"{path}: cannot be opened as a GeoTIFF ({reason})") from None
+    _check_size(path, dataset)
+    return dataset
+
+
+def _is_tiff(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in TIFF_MAGIC
+
+
+def _check_size(path: Path, dataset: gdal.Dataset) -> None:
+    """Refuse what a damaged or hostile header claims, before anything of that size is allocated."""
+    width, height, count = dataset.RasterXSize, dataset.RasterYSize, dataset.RasterCount
+    longest, most_bytes = config.MAX_IMAGE_SIDE, config.MAX_BLOCK_BYTES
+    if max(width, height) > longest:
+        raise EventError(f"{path}: {width} x {height} pixels; at most {longest} a side can be read; cut it into parts")
+    if not 0 < count <= MAX_BANDS:
+        raise EventError(f"{path}: {count} bands; between 1 and {MAX_BANDS} can be read")
+    band = dataset.GetRasterBand(1)
+    block_width, block_height = band.GetBlockSize()
+    interleaved = count if dataset.GetMetadataItem("INTERLEAVE", "IMAGE_STRUCTURE") == "PIXEL" else 1
+    claimed = block_width * block_height * interleaved * gdal.GetDataTypeSize(band.DataType) // 8
+    if claimed > most_bytes:
+        raise EventError(
+            f"{path}: stored in pieces of {block_width} x {block_height} pixels, {claimed >> 20} MiB each; "
+            f"at most {most_bytes >> 20} MiB can be read at once; tile it (gdal_translate -co TILED=YES)"
+        )

@@ -1,0 +1,187 @@
+"""Relates the pixel grids of an event's dates, and resamples one date to the grid of another."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from osgeo import gdal, gdal_array, osr
+
+import config
+from rasters.geotiff import IGNORING_AXIS_ORDER, GeoTiff
+from utils import EventError, Window, tile
+
+MARGIN = 3  # source pixels around those that a window covers: bilinear interpolation reaches one further
+
+
+class Affine(NamedTuple):
+    """A map of the plane, as GDAL's six numbers: x' = x0 + xx * x + xy * y, y' = y0 + yx * x + yy * y."""
+
+    x0: float
+    xx: float
+    xy: float
+    y0: float
+    yx: float
+    yy: float
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map points."""
+        return self.x0 + self.xx * x + self.xy * y, self.y0 + self.yx * x + self.yy * y
+
+    def after(self, first: "Affine") -> "Affine":
+        """The map that applies `first`, then this one."""
+        linear = np.array([[self.xx, self.xy], [self.yx, self.yy]])
+        (xx, xy), (yx, yy) = linear @ [[first.xx, first.xy], [first.yx, first.yy]]
+        x0, y0 = linear @ [first.x0, first.y0] + [self.x0, self.y0]
+        return Affine(*(float(number) for number in (x0, xx, xy, y0, yx, yy)))
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """How far it moves along for one pixel to the right, and for one down."""
+        return float(np.hypot(self.xx, self.yx)), float(np.hypot(self.xy, self.yy))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # numbers from a damaged header relate to nothing: see _overlaps
+def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
+    """Where the pixels of `grid` lie in `other`; None where both share their grid (docs/data.md).
+
+    Raises EventError, naming both files, sizes and CRSs, where georeferencing does not relate them.
+    """
+    transform, other_transform = _transform(grid), _transform(other)
+    if transform is None or other_transform is None:
+        if grid.shape == other.shape:
+            return None
+        raise _unrelated(grid, other, "sizes differ, and not both say where they lie")
+    crs, other_crs = _crs(grid), _crs(other)
+    if crs is not None and other_crs is not None and not crs.IsSame(other_crs, IGNORING_AXIS_ORDER):
+        raise _unrelated(grid, other, "CRSs differ")
+    to_other = _inverse(other, other_transform).after(transform)
+    from_other = _inverse(grid, transform).after(other_transform)
+    if grid.shape == other.shape and largest_offset(grid.shape, to_other) <= config.GRID_TOLERANCE:
+        return None
+    if (crs is None) != (other_crs is None):
+        raise _unrelated(grid, other, "grids differ, and only one has a CRS")
+    if any(image.dataset.GetGCPCount() for image in (grid, other)):
+        raise _unrelated(grid, other, "grids differ, and ground control points do not relate them well enough")
+    if not (_overlaps(grid.shape, other.shape, to_other) and _overlaps(other.shape, grid.shape, from_other)):
+        raise _unrelated(grid, other, "they do not overlap")
+    if max(*to_other.steps, *from_other.steps) > config.MAX_PIXEL_RATIO:
+        raise _unrelated(grid, other, "one's pixels are far larger than the other's")
+    return to_other
+
+
+def _transform(image: GeoTiff) -> Affine | None:
+    georeference = image.georeference
+    numbers = georeference.transform
+    if numbers is None and georeference.gcps:
+        numbers = gdal.GCPsToGeoTransform(georeference.gcps, True)
+    if numbers is not None and not np.isfinite(numbers).all():
+        raise EventError(f"{image.path}: its transform {numbers} is no place; set it right (gdal_edit)")
+    return None if numbers is None else Affine(*numbers)
+
+
+def _crs(image: GeoTiff) -> osr.SpatialReference | None:
+    georeference = image.georeference
+    return georeference.spatial_reference or georeference.gcp_spatial_reference
+
+
+def _inverse(image: GeoTiff, transform: Affine) -> Affine:
+    inverse = gdal.InvGeoTransform(transform)
+    if inverse is None:
+        raise EventError(
+            f"{image.path}: its transform {tuple(transform)} maps the image to a line; set it right (gdal_edit)"
+        )
+    return Affine(*inverse)
+
+
+def _unrelated(grid: GeoTiff, other: GeoTiff, reason: str) -> EventError:
+    described = []
+    for image in (grid, other):
+        crs = _crs(image)
+        described.append(f"{image.shape[1]} x {image.shape[0]} in {crs.GetName() if crs else 'no CRS'}")
+    return EventError(
+        f"{grid.path} and {other.path}: {reason} ({' and '.join(described)}); warp them to one grid (gdalwarp)"
+    )
+
+
+def _corners(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    height, width = shape
+    return np.array([0.0, width, 0, width]), np.array([0.0, 0, height, height])
+
+
+def largest_offset(shape: tuple[int, int], to_other: Affine) -> float:
+    """How far the corners of a grid of (H, W) pixels lie from those of a grid of the same size, in its pixels."""
+    x, y = _corners(shape)
+    there_x, there_y = to_other(x, y)
+    return float(np.hypot(there_x - x, there_y - y).max())
+
+
+def _overlaps(shape: tuple[int, int], other_shape: tuple[int, int], to_other: Affine) -> bool:
+    """Whether the box around one grid, along the axes of the other, overlaps that one."""
+    return all(
+        there.min() < length and there.max() > 0
+        for there, length in zip(to_other(*_corners(shape)), reversed(other_shape), strict=True)
+    )
+
+
+def resample(
+    read: Callable[[Window], np.ndarray], shape: tuple[int, int], to_source: Affine, window: Window
+) -> np.ndarray:
+    """A window of a grid, resampled from an image on another one: bilinear, as `gdalwarp -r bilinear` does it.
+
+    Parameters
+    ----------
+    read
+        Gives a window of the image, (h, w, C) float32, NaN where it has no data.
+    shape
+        The image's height and width.
+    to_source
+        Where the grid's pixels lie in the image.
+    window
+        Of the grid.
+
+    Returns
+    -------
+    (H, W, C) float32, NaN where there is no data. Every pixel is the same whatever the window.
+
+    """
+    steps = to_source.steps
+    side = max(config.RESAMPLING_SIDE // int(np.ceil(max(*steps, 1))), 16)  # bounds what is read at once
+    channels = read(Window(0, 0, 1, 1)).shape[2]
+    values = np.full((channels, window.height, window.width), np.nan, np.float32)
+    for part in tile(window.height, window.width, side):
+        there = Window(window.x + part.x, window.y + part.y, part.width, part.height)
+        covered = _covered(shape, to_source, there)
+        if covered is not None:
+            # GDAL writes into `resampled`; kernels follow the whole image's scale, not that of the part.
+            resampled = np.full((channels, part.height, part.width), np.nan, np.float32)
+            gdal.Warp(
+                _in_memory(resampled, to_source.after(Affine(there.x, 1, 0, there.y, 0, 1))),
+                _in_memory(read(covered).transpose(2, 0, 1), Affine(covered.x, 1, 0, covered.y, 0, 1)),
+                resampleAlg="bilinear",
+                srcNodata="nan",
+                dstNodata="nan",
+                errorThreshold=0,
+                warpOptions=["UNIFIED_SRC_NODATA=YES", f"XSCALE={1 / steps[0]!r}", f"YSCALE={1 / steps[1]!r}"],
+            )
+            values[(slice(None), *part.slices)] = resampled
+    return values.transpose(1, 2, 0)
+
+
+def _covered(shape: tuple[int, int], to_source: Affine, window: Window) -> Window | None:
+    """The part of an image that a window of another grid needs."""
+    x, y = _corners((window.height, window.width))
+    x, y = to_source(x + window.x, y + window.y)
+    margin = MARGIN * int(np.ceil(max(*to_source.steps, 1)))
+    first_x, first_y = (max(int(np.floor(there.min())) - margin, 0) for there in (x, y))
+    end_x, end_y = (
+        min(int(np.ceil(there.max())) + margin, length) for there, length in zip((x, y), reversed(shape), strict=True)
+    )
+    if first_x >= end_x or first_y >= end_y:
+        return None
+    return Window(first_x, first_y, end_x - first_x, end_y - first_y)
+
+
+def _in_memory(values: np.ndarray, transform: Affine) -> gdal.Dataset:
+    dataset = gdal_array.OpenArray(np.ascontiguousarray(values))
+    dataset.SetGeoTransform(transform)
+    return dataset

@@ -1,0 +1,132 @@
+"""Tells what the bands of an image file mean: which are red, green and blue, and which pixels hold data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from osgeo import gdal, gdal_array
+
+import config
+from rasters.geotiff import GeoTiff, gdal_errors_named
+from utils import EventError, Window
+
+HELP = "docs/data.md shows how to convert it"
+
+
+class Values(NamedTuple):
+    """Pixels as the file has them."""
+
+    bands: np.ndarray  # (h, w, 3), red, green and blue, of the file's type; 8 bits for a palette
+    valid: np.ndarray | None  # (h, w) bool; None where all pixels hold data
+
+
+class ImageFile(GeoTiff):
+    """An open GeoTIFF with an image of one date."""
+
+    def __init__(self, path: Path, chosen: Sequence[int] | None = None) -> None:
+        """Open the file. `chosen`: numbers of the bands for red, green and blue, from 1.
+
+        Raises EventError for a file that cannot be read as an image.
+        """
+        super().__init__(path)
+        if min(self.shape) < config.MIN_IMAGE_SIDE:
+            raise EventError(
+                f"{path}: {self.shape[1]} x {self.shape[0]} pixels; needs {config.MIN_IMAGE_SIDE} or more a side"
+            )
+        with gdal_errors_named(path):
+            self._describe(chosen)
+
+    def _describe(self, chosen: Sequence[int] | None) -> None:
+        bands = [self.dataset.GetRasterBand(number + 1) for number in range(self.dataset.RasterCount)]
+        alphas = [number for number, band in enumerate(bands, 1) if band.GetColorInterpretation() == gdal.GCI_AlphaBand]
+        self._bands = _color_bands(self.path, len(bands), alphas, chosen)
+        self._palette = _palette(bands[0]) if len(set(self._bands)) == 1 and not chosen else None
+        self.dtype = np.dtype(np.uint8) if self._palette is not None else _pixel_type(self.path, bands)
+        # What has to be the same for all dates of an event; bands that were chosen are the same in any case.
+        self.layout = "palette" if self._palette is not None else f"{3 if chosen else len(bands) - len(alphas)} band(s)"
+        self._alpha = [number for number in alphas if number not in self._bands]
+        nodata = [bands[number - 1].GetNoDataValue() for number in self._bands]
+        self._nodata = None if None in nodata else nodata
+        flags = bands[0].GetMaskFlags()
+        self._has_mask = bool(flags & gdal.GMF_PER_DATASET and not flags & gdal.GMF_ALPHA)
+
+    @property
+    def may_lack_data(self) -> bool:
+        """Whether any pixel can be without data."""
+        return bool(self._has_mask or self._alpha or self._nodata is not None or self.dtype.kind == "f")
+
+    def read(self, window: Window) -> Values:
+        """The pixels of a window."""
+        numbers = sorted({*self._bands, *self._alpha})
+        read = self.read_bands(numbers, window)
+        values = read[[numbers.index(number) for number in self._bands]].transpose(1, 2, 0)
+        valid = np.ones(values.shape[:2], bool)
+        if self._nodata is not None:
+            valid &= ~_equal(values, self._nodata).all(axis=2)
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values).all(axis=2)
+        for alpha in self._alpha:
+            valid &= read[numbers.index(alpha)] != 0
+        if self._has_mask:
+            valid &= self.read_mask(window) != 0
+        if self._palette is not None:
+            values = self._palette[values[..., 0]]
+        return Values(np.ascontiguousarray(values), None if valid.all() else valid)
+
+    def sample(self, side: int) -> np.ndarray:
+        """Valid pixels, (n, 3), of at most `side` rows and columns that are spread evenly.
+
+        Single rows are read: GDAL's own decimated reading would take an overview where there is one, however old.
+        """
+        height, width = self.shape
+        columns = np.linspace(0, width - 1, min(width, side)).astype(int)
+        rows = []
+        for y in np.linspace(0, height - 1, min(height, side)).astype(int).tolist():
+            values, valid = self.read(Window(0, y, width, 1))
+            picked = values[0, columns]
+            rows.append(picked if valid is None else picked[valid[0, columns]])
+        return np.concatenate(rows)
+
+
+def _equal(values: np.ndarray, nodata: Sequence[float]) -> np.ndarray:
+    if values.dtype.kind == "f":  # the file has the value as text, rounded
+        return np.isclose(values, nodata, rtol=1e-5, atol=0)
+    return values == np.array(nodata)
+
+
+def _color_bands(path: Path, count: int, alphas: Sequence[int], chosen: Sequence[int] | None) -> tuple[int, ...]:
+    """The numbers of the bands for red, green and blue."""
+    if chosen:
+        if max(chosen) > count:
+            raise EventError(
+                f"{path}: {count} band(s); --bands {','.join(map(str, chosen))} names one that is not there"
+            )
+
+        return tuple(chosen)
+    colors = [number for number in range(1, count + 1) if number not in alphas]
+    if len(colors) == 1:
+        return (colors[0],) * 3
+    if len(colors) in (3, 4):
+        return tuple(colors[:3])
+    raise EventError(f"{path}: {count} bands; name those for red, green and blue, as in --bands 3,2,1")
+
+
+def _pixel_type(path: Path, bands: Sequence[gdal.Band]) -> np.dtype:
+    kind = gdal_array.GDALTypeCodeToNumericTypeCode(bands[0].DataType)
+    signed = bands[0].GetMetadataItem("PIXELTYPE", "IMAGE_STRUCTURE") == "SIGNEDBYTE"  # before GDAL 3.7
+    if kind is None or np.dtype(kind).kind == "c" or signed:
+        name = "signed 8-bit" if signed else gdal.GetDataTypeName(bands[0].DataType)
+        raise EventError(f"{path}: {name} pixels; only integers and floating-point numbers can be read; {HELP}")
+    return np.dtype(kind)
+
+
+def _palette(band: gdal.Band) -> np.ndarray | None:
+    """The colours of a palette, (256 or 65536, 3) uint8, none transparent in a TIFF; None where the band has none."""
+    table = band.GetColorTable()
+    if table is None:
+        return None
+    colors = np.zeros((256 if band.DataType == gdal.GDT_Byte else 65536, 3), np.uint8)
+    entries = [table.GetColorEntry(index)[:3] for index in range(table.GetCount())]
+    colors[: len(entries)] = entries
+    return colors

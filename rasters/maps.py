@@ -1,0 +1,248 @@
+"""Writes maps as GeoTIFFs that appear whole or not at all, reads them back, and tells whether they are current."""
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from osgeo import gdal, gdal_array
+
+from rasters.gdal_output import close_dataset, event_file, written_by_gdal
+from rasters.geotiff import IGNORING_AXIS_ORDER, Georeference, GeoTiff, SingleBandTiff, gdal_errors_named
+from rasters.provenance import program_tags
+from rasters.raster import READERS, STRIP_ROWS, MemoryRaster, Raster, read_ahead, read_strips, strips
+from utils import LOG, EventError, Window, differing_keys, warn_once
+
+PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
+
+
+class ScoreMap(SingleBandTiff):
+    """A change or anomaly map: NaN where its mask says that there is no data."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises EventError for one that is no such map."""
+        super().__init__(path)
+        with gdal_errors_named(path):
+            band = self.dataset.GetRasterBand(1)
+            if self.dataset.RasterCount != 1 or band.DataType != gdal.GDT_Float32:
+                raise EventError(f"{path}: no float32 map of one band; remove it and run its stage again")
+            self._has_mask = band.GetMaskFlags() == gdal.GMF_PER_DATASET
+
+    def read(self, window: Window) -> np.ndarray:
+        """The pixels of a window, (h, w) float32."""
+        values = super().read(window)
+        if self._has_mask:
+            values[self.read_mask(window) == 0] = np.nan
+        return values
+
+
+def open_map(path: Path) -> ScoreMap:
+    """Open a change or anomaly map, float32. Raises EventError for a file that is no such map."""
+    return ScoreMap(path)
+
+
+def read_parameters(path: Path) -> dict[str, Any] | None:
+    """The parameters that a map was written with; None for a map of another program. Raises EventError."""
+    text = GeoTiff(path).dataset.GetMetadataItem(PARAMETERS_TAG)
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        raise EventError(f"{path}: its metadata item {PARAMETERS_TAG} is damaged; remove the file") from None
+
+
+def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> bool:
+    """Whether a map is there, whole, of this size and made with these parameters; where it is not, says why."""
+    if not path.exists():
+        return False
+    try:
+        found, recorded = open_map(path), read_parameters(path)
+        for _ in read_strips(found):
+            pass  # a file that was cut off is found by reading it
+    except EventError as error:
+        LOG.warning("%s; made again", error)
+        return False
+    if found.shape != shape:
+        LOG.warning("%s: has the size of other images; made again", path)
+        return False
+    if recorded is None:
+        LOG.warning("%s: does not say how it was made; made again", path)
+        return False
+    changed = differing_keys(recorded, parameters)
+    if changed:
+        LOG.warning("%s: was made with another %s; made again", path, ", ".join(changed))
+    return not changed
+
+
+def write_raster(
+    path: Path,
+    source: Raster | np.ndarray,
+    georeference: Georeference,
+    tags: Mapping[str, str] | None = None,
+    description: str = "",
+) -> None:
+    """Write a Cloud Optimized GeoTIFF that appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to; its folder is made.
+    source
+        A raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; it is read by bands, up to three times. NaN
+        means no data: such pixels become 0, and 0 in a mask band.
+    georeference
+        Its place.
+    tags
+        Metadata items; see `map_tags`.
+    description
+        Of the band.
+
+    Raises EventError where it cannot be written, as on a full disk.
+
+    """
+    raster = MemoryRaster(source) if isinstance(source, np.ndarray) else source
+    with written_by_gdal(path) as part:
+        plain = part.with_name(f"{part.name}.plain")
+        _write_plain(plain, raster, georeference, tags or {}, description)
+        _write_cog(part, plain)
+        _check_written(part, raster, georeference)
+
+
+def map_tags(parameters: dict[str, Any], checkpoint: str) -> dict[str, str]:
+    """The metadata items that a map carries: what it was made with, as `read_parameters` reads it, and by what."""
+    return program_tags() | {
+        PARAMETERS_TAG: json.dumps(parameters, sort_keys=True),
+        "ANOMALYCD_CHECKPOINT": checkpoint,
+    }
+
+
+def _write_plain(
+    path: Path, raster: Raster, georeference: Georeference, tags: Mapping[str, str], description: str
+) -> None:
+    """Write the raster as a GeoTIFF that the final one, whose parts are in another order, can be made from."""
+    height, width = raster.shape
+    pixel = raster.read(Window(0, 0, 1, 1))  # tells the type and the number of bands
+    count = pixel.shape[2] if pixel.ndim == 3 else 1
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
+    options = ["TILED=YES", "COMPRESS=DEFLATE", "ZLEVEL=1", "BIGTIFF=IF_SAFER"]
+    options += ["PHOTOMETRIC=RGB"] if count == 3 else []
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
+    with close_dataset(dataset):
+        _place(dataset, georeference)
+        for name, value in tags.items():
+            dataset.SetMetadataItem(name, value)
+        band = dataset.GetRasterBand(1)
+        band.SetDescription(description)
+        if kind == gdal.GDT_Float32:
+            band.SetNoDataValue(float("nan"))  # no pixel is: says that 0 is a score
+        gaps = False
+
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            return _without_gaps(raster.read(window))
+
+        for window, (values, valid) in read_ahead(read, strips(raster.shape), READERS):
+            dataset.WriteArray(_bands_first(values), window.x, window.y)
+            gaps |= not valid.all()
+        if gaps:
+            dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
+            for window, (_, valid) in read_ahead(read, strips(raster.shape), READERS):
+                band.GetMaskBand().WriteArray(valid * np.uint8(255), window.x, window.y)
+
+
+def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
+    if georeference.spatial_reference is not None:
+        dataset.SetSpatialRef(georeference.spatial_reference)
+    if georeference.transform is not None:
+        dataset.SetGeoTransform(georeference.transform)
+    elif georeference.gcps:
+        dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
+    if georeference.rpcs:
+        dataset.SetMetadata(dict(georeference.rpcs), "RPC")
+    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; those that it has
+    # read are those of Area already.
+    # And without a CRS it makes one up.
+    if georeference.area_or_point is not None and georeference.spatial_reference is not None:
+        dataset.SetMetadataItem("AREA_OR_POINT", georeference.area_or_point)
+
+
+def _write_cog(path: Path, source: Path) -> None:
+    dataset = gdal.Open(str(source))
+    # Scores and colours are averaged in overviews; the numbers of a label stand for objects.
+    is_label = dataset.RasterCount == 1 and dataset.GetRasterBand(1).DataType != gdal.GDT_Float32
+    options = [
+        f"BLOCKSIZE={STRIP_ROWS}",
+        "COMPRESS=DEFLATE",
+        "PREDICTOR=YES",
+        "BIGTIFF=IF_SAFER",
+        f"OVERVIEW_RESAMPLING={'NEAREST' if is_label else 'AVERAGE'}",
+        f"NUM_THREADS={gdal.GetConfigOption('GDAL_NUM_THREADS') or 'ALL_CPUS'}",  # compressing is most of the work
+    ]
+    with close_dataset(gdal.GetDriverByName("COG").CreateCopy(str(path), dataset, options=options)):
+        pass
+
+
+def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data, (h, w) bool."""
+    if pixels.dtype.kind != "f":
+        return pixels, np.ones(pixels.shape[:2], bool)
+    gaps = np.isnan(pixels)
+    return np.where(gaps, pixels.dtype.type(0), pixels), ~gaps
+
+
+def _bands_first(pixels: np.ndarray) -> np.ndarray:
+    """GDAL's order: (bands, h, w) instead of (h, w, bands); (h, w) stays."""
+    return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
+
+
+def _check_written(path: Path, raster: Raster, georeference: Georeference) -> None:
+    """Raises RuntimeError where a file does not hold what it was made from: not every failure of GDAL is an error."""
+
+    def holds(window: Window) -> bool:
+        values, valid = _without_gaps(raster.read(window))
+        dataset = gdal.Open(str(path))  # handles are not for several threads
+        mask = dataset.GetRasterBand(1).GetMaskBand()
+        written = np.array_equal(dataset.ReadAsArray(*window), _bands_first(values))
+        return written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)
+
+    if not all(held for _, held in read_ahead(holds, strips(raster.shape), READERS)):
+        raise RuntimeError("it does not hold what was written")
+    dataset = gdal.Open(str(path))
+    for wanted, found in (
+        (georeference.spatial_reference, dataset.GetSpatialRef()),
+        (georeference.gcp_spatial_reference, dataset.GetGCPSpatialRef()),
+    ):
+        if wanted is not None and (found is None or not wanted.IsSame(found, IGNORING_AXIS_ORDER)):
+            name = wanted.GetName()
+            warn_once(f"{path.parent}: a GeoTIFF cannot hold the CRS {name!r}; set it anew on the maps (gdal_edit)")
+
+
+def write_preview(path: Path, binary: Raster) -> None:
+    """Write a binary map (bool) as an 8-bit PNG of 0 and 255 that appears whole or not at all.
+
+    Raises EventError where it cannot be written. No library at hand writes a PNG piece by piece and reports a full
+    disk: GDAL's driver leaves out the end of the file without an error.
+    """
+    height, width = binary.shape
+    compressor = zlib.compressobj()
+    with event_file(path) as part, open(part, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.write(_png_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)))  # 8 bits, grey
+        for pixels in read_strips(binary):
+            rows = np.pad(pixels.astype(np.uint8) * 255, ((0, 0), (1, 0)))  # before each row its filter, 0: none
+            file.write(_png_chunk(b"IDAT", compressor.compress(rows.data)))
+        file.write(_png_chunk(b"IDAT", compressor.flush()))
+        file.write(_png_chunk(b"IEND", b""))
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, (H, W) or (H, W, 3) uint8 RGB, as a PNG that appears whole or not at all."""
+    _, encoded = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
+    with event_file(path) as part:
+        part.write_bytes(encoded.tobytes())

@@ -1,0 +1,260 @@
+"""Lays out the figure of an event: rows of dates, then maps, label and result, with their keys."""
+
+import math
+import string
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from img_io import Pixels
+from rasters.ground import bar_length, length_text
+from report.event_panels import EventPanels, date_text
+from report.style import FALSE_ALARM, HIT, MISS, NO_DATA, OUTLINE, SCORE_COLORS, category_color
+from utils import CATEGORIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Millimetres.
+WIDTH, MARGIN, GAP = 180.0, 3.0, 2.5
+HEADER, CAPTION, KEYS, FOOTER = 9.0, 6.0, 12.0, 14.0
+MAP_COLUMNS = 5
+LEAST_ASPECT, MOST_ASPECT = 0.4, 1.5  # height over width of a panel; longer images leave its sides empty
+GROUND, OBJECT = "#202020", "#585858"  # of the label: background, and objects that are no anomaly
+
+
+class _Key(NamedTuple):
+    color: str
+    text: str
+
+
+class _Sheet:
+    """A figure that is measured in millimetres from its top left corner."""
+
+    def __init__(self, figure: "Figure") -> None:
+        self.figure = figure
+        self.width, self.height = figure.get_size_inches() * 25.4
+
+    def axes(self, x: float, y: float, width: float, height: float) -> "Axes":
+        box = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(box)
+
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
+        self.figure.text(x / self.width, 1 - y / self.height, text, **{"va": "center", **style})
+
+    def panel(self, x: float, y: float, size: float, height: float, title: str, letter: str) -> "Axes":
+        """Axes for an image, under a caption."""
+        self.text(x, y + CAPTION - 2.2, letter, weight="bold")
+        self.text(x + 2 + 1.3 * len(letter), y + CAPTION - 2.2, title, size=min(7, size / 4.8))
+        axes = self.axes(x, y + CAPTION, size, height)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, linewidth=0.4, color="#404040")
+        return axes
+
+    def keys(self, x: float, y: float, keys: Sequence[_Key]) -> None:
+        """Small squares with what they stand for, one below the other."""
+        for row, key in enumerate(keys):
+            middle = y + 1.7 + 3.2 * row
+            swatch = self.axes(x + 0.3, middle - 1, 2.6, 2)
+            swatch.set(xticks=[], yticks=[], facecolor=key.color)
+            swatch.spines[:].set(visible=True, linewidth=0.4, color="#404040")
+            self.text(x + 4.2, middle, key.text, size=6.5)
+
+
+def _columns(panels: EventPanels) -> int:
+    return MAP_COLUMNS if len(panels.historical) < 25 else MAP_COLUMNS + 1
+
+
+def _panel_size(panels: EventPanels, columns: int) -> tuple[float, float]:
+    width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
+    return width, width * min(max(panels.shape[0] / panels.shape[1], LEAST_ASPECT), MOST_ASPECT)
+
+
+def sheet_size(panels: EventPanels) -> tuple[float, float]:
+    """Width and height of an event's figure in millimetres."""
+    columns = _columns(panels)
+    rows = math.ceil((len(panels.historical) + 1) / columns)
+    date_row, map_row = (CAPTION + _panel_size(panels, count)[1] for count in (columns, MAP_COLUMNS))
+    return WIDTH, HEADER + rows * date_row + map_row + KEYS + FOOTER
+
+
+def draw_sheet(figure: "Figure", panels: EventPanels) -> None:
+    """Draw an event on an empty figure of its `sheet_size`."""
+    sheet, letters = _Sheet(figure), _letters()
+    _draw_header(sheet, panels)
+    y = _draw_dates(sheet, panels, letters)
+    y = _draw_maps(sheet, panels, letters, y)
+    _draw_footer(sheet, panels, y)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _letters() -> Iterator[str]:
+    """A to z, then aa, ab, and so on."""
+    yield from string.ascii_lowercase
+    yield from (first + second for first in string.ascii_lowercase for second in string.ascii_lowercase)
+
+
+def _draw_header(sheet: _Sheet, panels: EventPanels) -> None:
+    category = panels.event.category
+    chip = sheet.axes(MARGIN, 3, 3.2, 3.2)
+    chip.set(xticks=[], yticks=[], facecolor=category_color(category))
+    chip.spines[:].set(visible=True, linewidth=0.4, color="#404040")
+    sheet.text(MARGIN + 4.8, 4.6, _shortened(panels.event.name, 48), size=9, weight="bold")
+    height, width = panels.shape
+    size = f"{width} × {height} pixels"
+    if panels.pixel_metres:
+        size += f" of {panels.pixel_metres:.2g} m"
+    sheet.text(WIDTH - MARGIN, 4.6, f"{CATEGORIES[category][0]}, {size}", ha="right", color="#404040")
+
+
+def _draw_dates(sheet: _Sheet, panels: EventPanels, letters: Iterator[str]) -> float:
+    """All dates; returns where the next row begins."""
+    columns = _columns(panels)
+    width, height = _panel_size(panels, columns)
+    dates = [*zip(panels.event.historical, panels.historical, strict=True), (panels.event.monitor, panels.monitor)]
+    roles = [""] * (len(dates) - 2) + ["reference", "monitor"]
+    for number, ((path, pixels), role) in enumerate(zip(dates, roles, strict=True)):
+        row, column = divmod(number, columns)
+        x, y = MARGIN + column * (width + GAP), HEADER + row * (CAPTION + height)
+        axes = sheet.panel(x, y, width, height, f"{_shortened(date_text(path), 14)} {role}", next(letters))
+        _show(axes, _with_alpha(pixels))
+        if number == 0:
+            _draw_scale_bar(axes, panels)
+    return HEADER + math.ceil(len(dates) / columns) * (CAPTION + height)
+
+
+def _show(axes: "Axes", picture: np.ndarray, **style: Any) -> None:
+    """Show a picture where it has data, and hatching where it has none (NaN, or alpha 0)."""
+    has_data = picture[..., 3] > 0 if picture.ndim == 3 else ~np.isnan(picture)
+    if not has_data.all():
+        height, width = picture.shape[:2]
+        axes.fill([-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5], lw=0, **NO_DATA)
+    axes.imshow(picture, interpolation="none" if picture.ndim == 2 else "antialiased", zorder=2, **style)
+
+
+def _with_alpha(pixels: Pixels) -> np.ndarray:
+    """(h, w, 4) uint8, transparent where there is no data."""
+    valid = np.ones(pixels.rgb.shape[:2], bool) if pixels.valid is None else pixels.valid
+    return np.dstack([pixels.rgb, valid.astype(np.uint8) * 255])
+
+
+def _draw_scale_bar(axes: "Axes", panels: EventPanels) -> None:
+    """A bar of a round length at the bottom left, on a white ground; none where the images do not say their place."""
+    if panels.pixel_metres is None:
+        return
+    height, width = panels.monitor.rgb.shape[:2]
+    metres = panels.pixel_metres * panels.shape[1]  # of the panel's width
+    length = bar_length(metres * 0.3)
+    pixels, unit = length / metres * width, width / 100
+    left, bottom = 4 * unit, height - 5 * unit
+    ground = [left - 1.5 * unit, left + pixels + 1.5 * unit]
+    axes.fill_between(ground, bottom - 12 * unit, bottom + 2.5 * unit, color="white", alpha=0.8, lw=0, zorder=3)
+    axes.fill_between([left, left + pixels], bottom - 1 * unit, bottom + 1 * unit, color="black", lw=0, zorder=4)
+    axes.text(left + pixels / 2, bottom - 2 * unit, length_text(length), ha="center", va="bottom", size=6, zorder=4)
+
+
+def _draw_maps(sheet: _Sheet, panels: EventPanels, letters: Iterator[str], y: float) -> float:
+    """Maps, label and result with their keys; returns where the next row begins."""
+    width, height = _panel_size(panels, MAP_COLUMNS)
+    titles = ("stage 1: change", "stage 2: filtered", "stage 2: anomaly", "label", "result")
+    xs = [MARGIN + column * (width + GAP) for column in range(MAP_COLUMNS)]
+    axes = [sheet.panel(x, y, width, height, title, next(letters)) for x, title in zip(xs, titles, strict=True)]
+    keys_at = y + CAPTION + height + 1.2
+    for x, one, scores, binary, threshold in (
+        (xs[0], axes[0], panels.changes, np.zeros(1, bool), None),
+        (xs[1], axes[1], panels.filtered, panels.changed, panels.change_threshold),
+        (xs[2], axes[2], panels.anomalies, panels.anomalous, panels.settings.stage2_threshold),
+    ):
+        _show(one, scores, cmap=SCORE_COLORS, vmin=0, vmax=1)
+        if binary.any() and not binary.all():
+            one.contour(binary, [0.5], colors=OUTLINE, linewidths=0.8, zorder=3)
+        _draw_color_bar(sheet.axes(x, keys_at, width, 2), threshold)
+    _draw_label(sheet, axes[3], panels, xs[3], keys_at)
+    _draw_result(sheet, axes[4], panels, xs[4], keys_at)
+    return keys_at + KEYS
+
+
+def _draw_color_bar(axes: "Axes", threshold: float | None) -> None:
+    """The scale of the scores, from 0 to 1, with the threshold of the outlined binary map."""
+    axes.imshow(np.linspace(0, 1, 256)[None], SCORE_COLORS, aspect="auto", extent=(0, 1, 0, 1))
+    axes.set(yticks=[], xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
+    axes.tick_params(length=1.5, pad=1.2)
+    axes.spines[:].set(visible=True, linewidth=0.4)
+    labels = axes.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right")
+    if threshold is not None:
+        axes.axvline(min(threshold, 1), color=OUTLINE, lw=1.2)
+        outlined = f"outlined: ≥ {threshold:.2f}" if threshold > 0 else "outlined: > 0"
+        axes.text(0, -3.2, outlined, color="#c0006a", va="center", size=6.5)
+
+
+def _draw_label(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: float) -> None:
+    if panels.label is None:
+        axes.set_facecolor("#f0f0f0")
+        axes.text(0.5, 0.5, "no label", ha="center", va="center", transform=axes.transAxes, color="#606060")
+        return
+    color = category_color(panels.event.category)
+    colors = np.array([_rgb(GROUND), _rgb(OBJECT), _rgb(color)], np.uint8)
+    axes.imshow(colors[np.clip(panels.label, 0, 2).astype(int)], interpolation="nearest")
+    keys = [_Key(color, "anomaly")]
+    if (panels.label == 1).any():
+        keys.append(_Key(OBJECT, "object, no anomaly"))
+    sheet.keys(x, y, keys)
+
+
+def _draw_result(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: float) -> None:
+    """Stage 2's binary map against the label, over the monitor image in grey."""
+    grey = panels.monitor.rgb.mean(axis=2, keepdims=True) * 0.5 + 110
+    valid = ~np.isnan(panels.anomalies)
+    found, anomaly = panels.anomalous & valid, (panels.label > 1) & valid if panels.label is not None else None
+    if anomaly is None:
+        layers = {_Key(HIT, "found"): found}
+    else:
+        layers = {
+            _Key(HIT, "found"): found & anomaly,
+            _Key(FALSE_ALARM, "false alarm"): found & ~anomaly,
+            _Key(MISS, "missed"): anomaly & ~found,
+        }
+    picture = np.repeat(grey, 3, axis=2)
+    for key, mask in layers.items():
+        picture[mask] = 0.25 * picture[mask] + 0.75 * np.array(_rgb(key.color))
+    _show(axes, np.dstack([picture.astype(np.uint8), valid.astype(np.uint8) * 255]))
+    sheet.keys(x, y, list(layers))
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _draw_footer(sheet: _Sheet, panels: EventPanels, y: float) -> None:
+    """The scores of both stages, and what the panels' colours and outlines are."""
+    stages = ("stage 1", "stage 2")
+    if panels.scores:
+        columns = {"": stages} | {
+            title: tuple(f"{scores[index]:.2f}" for scores in panels.scores)
+            for index, title in enumerate(("recall", "precision", "F1"))
+        }
+    else:
+        flagged = (panels.changed, panels.anomalous)
+        columns = {"": stages, "share flagged": tuple(f"{binary.mean():.1%}" for binary in flagged)}
+    for column, (title, values) in enumerate(columns.items()):
+        x = MARGIN + (0 if not column else 26 + 16 * (column - 1))
+        align = "right" if column else "left"
+        sheet.text(x, y + 1.5, title, ha=align, color="#404040")
+        for row, value in enumerate(values):
+            sheet.text(x, y + 5.2 + 3.5 * row, value, ha=align, weight="bold" if row else "normal", size=7.5)
+    settings = panels.settings
+    notes = (
+        f"Stage 1 counts as changed from its {settings.quantile_threshold:g} quantile on, stage 2 as anomaly from "
+        f"{settings.stage2_threshold:g} on.",
+        f"Precision weights a false positive {settings.background_weight:g}. Scores are 1 − cosine similarity; "
+        "grey hatching is no data.",
+    )
+    for row, note in enumerate(notes):
+        sheet.text(WIDTH - MARGIN, y + 5.2 + 3.5 * row, note, ha="right", size=6.5, color="#404040")

@@ -1,0 +1,76 @@
+"""Makes figures for print with matplotlib, which is optional and which only this module imports."""
+
+import importlib
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from report.event_panels import read_panels
+from report.event_sheet import draw_sheet, sheet_size
+from report.style import DPI, STYLE, WIDE_FONTS
+from utils import Event, UsageError, atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".pdf")
+MILLIMETRES = 25.4  # an inch
+
+
+def require_matplotlib() -> None:
+    """Raise UsageError where matplotlib is not installed; to be called before long work."""
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
+        raise UsageError("figures need matplotlib: pip install -r requirements-report.txt") from None
+
+
+def check_format(path: Path) -> None:
+    """Raise UsageError for a file that is neither .png nor .pdf."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: figures are written as {' or '.join(FORMATS)}")
+
+
+@contextmanager
+def new_figure(path: Path, width: float, height: float, arrange: bool = True) -> Iterator["Figure"]:
+    """Give an empty figure of `width` x `height` millimetres; when the block ends well, it is written to `path`.
+
+    PNG or PDF, by the suffix, 300 dots an inch; it appears whole or not at all. `arrange`: let matplotlib make room
+    for axes and their labels. Raises UsageError without matplotlib and for another suffix, OSError where the file
+    cannot be written.
+    """
+    check_format(path)
+    require_matplotlib()
+    import matplotlib.style
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
+
+    fonts = ["DejaVu Sans", *(name for name in WIDE_FONTS if name in get_font_names())]
+    # From matplotlib's defaults: a figure is the same whatever the user's own style is.
+    with matplotlib.style.context(["default", STYLE | {"font.family": fonts}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a character that no font has is drawn as a box
+        figure = Figure((width / MILLIMETRES, height / MILLIMETRES), dpi=DPI, layout="constrained" if arrange else None)
+        yield figure
+        content = io.BytesIO()
+        figure.savefig(content, format=path.suffix.lower()[1:], dpi=DPI)
+    atomic_write(path, content.getvalue())
+
+
+def draw_event_figure(event: Event, stage1_root: Path, result_root: Path, path: Path) -> None:
+    """Draw one event for print: all dates, the maps of both stages, label, result, scores, scale bar.
+
+    `stage1_root`, `result_root`: where stage 1 and stage 2 wrote their maps. `path`: a .png (300 dots an inch) or .pdf
+    file, 180 mm wide. Binary maps and scores are those of config.py's thresholds. Images are read as the maps' tags
+    say, and by bands, whatever their size.
+
+    Raises UsageError without matplotlib and for another suffix, before anything is read; EventError where an image or
+    a map is missing, damaged, or of another size; OSError where the figure cannot be written.
+    """
+    check_format(path)
+    require_matplotlib()
+    panels = read_panels(event, stage1_root, result_root)
+    with new_figure(path, *sheet_size(panels), arrange=False) as figure:
+        draw_sheet(figure, panels)

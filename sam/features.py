@@ -1,0 +1,120 @@
+"""Averages SAM features over regions of a window without upsampling them (docs/method.md, section 3).
+
+The encoder sees a window as a grid of feature cells. Averaging a nearest-upsampled feature map over a region equals
+averaging the cells, each weighted by how many of the region's pixels fall into it, so that all regions of a window
+are one product: (regions x cells) @ (cells x C).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam.masks import Mask
+
+
+@dataclass(frozen=True)
+class WindowFeatures:
+    """SAM's encoder output for one window, and which feature cell each of the window's pixels falls into.
+
+    SAM scales a window to the encoder's input size by its longer side and pads the shorter one. `rows` and `columns`
+    follow the window alone, so the cells of the padding belong to no pixel.
+    """
+
+    embedding: Tensor  # (1, C, G, G) float32, on the engine's device, padding included
+    input_size: tuple[int, int]  # height and width of the scaled window, before padding
+    rows: np.ndarray  # (H,) intp: cell row of every pixel row
+    columns: np.ndarray  # (W,) intp: cell column of every pixel column
+
+    @classmethod
+    def from_embedding(
+        cls, embedding: Tensor, window_size: tuple[int, int], input_size: tuple[int, int], encoder_size: int
+    ) -> "WindowFeatures":
+        """Locate the pixels of a window of `window_size` (H, W), scaled to `input_size` in an `encoder_size` square."""
+        grid = embedding.shape[-1]
+        rows, columns = (
+            # Pixel p lies at p * scaled / length in the encoder's input, whose cells are encoder_size / grid wide.
+            # Integers: where the window fills the input this is floor(p * G / length), free of rounding.
+            np.arange(length, dtype=np.intp) * (scaled * grid) // (length * encoder_size)
+            for length, scaled in zip(window_size, input_size, strict=True)
+        )
+        return cls(embedding, input_size, rows, columns)
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """Height and width of the window in pixels."""
+        return len(self.rows), len(self.columns)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of the feature cells that hold pixels."""
+        return int(self.rows[-1]) + 1, int(self.columns[-1]) + 1
+
+    def mask_counts(self, masks: Sequence[Mask]) -> Tensor:
+        """How many pixels of each mask, which may overlap, fall into each cell: (N, cells) float64, on the device."""
+        rows, columns = (
+            torch.from_numpy(cells == np.arange(count)[:, None]).to(self.embedding.device, torch.float32)
+            for cells, count in zip((self.rows, self.columns), self.grid_size, strict=True)
+        )
+        counts = torch.zeros(len(masks), *self.grid_size, dtype=torch.float64, device=self.embedding.device)
+        flat = torch.from_numpy(np.concatenate([mask.pixels.ravel() for mask in masks] or [np.zeros(0, bool)]))
+        pixels = flat.to(self.embedding.device).split([mask.pixels.size for mask in masks])
+        for mask, its_pixels, count in zip(masks, pixels, counts, strict=True):
+            y, x = mask.box.slices
+            # Whole numbers below 2**24: exact in float32, whatever the order.
+            count[:] = rows[:, y] @ its_pixels.view(mask.pixels.shape).to(torch.float32) @ columns[:, x].T
+        return counts.flatten(1)
+
+    def run_counts(self, runs: "RunLengths", regions: np.ndarray, number: int) -> Tensor:
+        """How many pixels of each region, given as runs, fall into each cell: (N, cells) float64, on the device.
+
+        `regions`: (R,) integer, which of the `number` regions each run belongs to.
+        """
+        grid_rows, grid_columns = self.grid_size
+        edges = np.searchsorted(self.columns, np.arange(grid_columns + 1))  # first pixel column of each cell
+        first, last = self.columns[runs.column], self.columns[runs.column + runs.length - 1]
+        pieces = last - first + 1  # runs are cut where they cross from cell to cell
+        run = np.repeat(np.arange(len(pieces)), pieces)
+        column = np.arange(len(run)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + first[run]
+        begin = np.maximum(runs.column[run], edges[column])
+        end = np.minimum(runs.column[run] + runs.length[run], edges[column + 1])
+        cells = (regions[run] * grid_rows + self.rows[runs.row[run]]) * grid_columns + column
+        counts = np.bincount(cells, weights=end - begin, minlength=number * grid_rows * grid_columns)
+        return torch.from_numpy(counts.reshape(number, grid_rows * grid_columns)).to(self.embedding.device)
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """A window as R runs of equal values along its rows, which lie one after the other and cover it."""
+
+    row: np.ndarray  # (R,) intp
+    column: np.ndarray  # (R,) intp: first pixel
+    length: np.ndarray  # (R,) intp: pixels
+    value: np.ndarray  # (R,), as the window's
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "RunLengths":
+        """The runs of (H, W) values."""
+        begins = np.ones(values.shape, bool)
+        np.not_equal(values[:, 1:], values[:, :-1], out=begins[:, 1:])
+        start = np.flatnonzero(begins)
+        row, column = np.divmod(start, values.shape[1])
+        return cls(row, column, np.diff(start, append=values.size), values.ravel()[start])
+
+    def at(self, index: np.ndarray) -> "RunLengths":
+        """Some of the runs."""
+        return RunLengths(self.row[index], self.column[index], self.length[index], self.value[index])
+
+
+def region_means(counts: Tensor, windows: Sequence[WindowFeatures]) -> list[np.ndarray]:
+    """Average feature vector of every region in each of several images of one window.
+
+    `counts`: (N, cells), pixels of each region in each cell, none of the regions empty. Returns one (N, C) float64 an
+    image: the sums run in double precision, so that no order of summation shows in the maps.
+    """
+    rows, columns = windows[0].grid_size
+    cells = torch.cat([window.embedding[0, :, :rows, :columns].flatten(1) for window in windows]).double()
+    means = (counts / counts.sum(dim=1, keepdim=True)) @ cells.T
+    return np.split(means.cpu().numpy(), len(windows), axis=1)

@@ -1,0 +1,52 @@
+"""The command-line flags that choose the SAM and how it computes. Imports nothing heavy."""
+
+import argparse
+from pathlib import Path
+
+import config
+from cli.flags import positive_int
+from sam.engine import PRECISIONS
+from sam.models import MODEL_TYPES
+
+
+def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that choose the device, the weights, and how the engine computes."""
+    parser.add_argument(
+        "--device",
+        help=f"torch device (default: {config.DEFAULT_DEVICE}; where there is no GPU, cpu with a warning)",
+    )
+    parser.add_argument(
+        "--sam-checkpoint",
+        type=Path,
+        help=f"SAM weights (default: {config.SAM_CHECKPOINT} for {config.SAM_MODEL_TYPE}, "
+        f"else the model's own file in {config.WEIGHTS_DIR} or, for vit_demo, in demo/)",
+    )
+    parser.add_argument(
+        "--sam-model-type",
+        choices=MODEL_TYPES,
+        default=config.SAM_MODEL_TYPE,
+        help="architecture of the weights; vit_demo is a toy for demos and tests (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="fp32",
+        help="of the network's arithmetic; bf16 and fp16 are faster on a GPU and change the maps, see "
+        "docs/benchmarks.md (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--points-per-batch",
+        type=positive_int,
+        help="points that SAM decodes at once (default: what the device's memory allows)",
+    )
+    parser.add_argument(
+        "--encode-batch",
+        type=positive_int,
+        help="images that SAM encodes at once (default: what the device's memory allows)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the image encoder with torch.compile: minutes at the start, needs a C++ compiler "
+        "(default: as it is)",
+    )

@@ -1,0 +1,55 @@
+"""The SAM engine that the command line asks for."""
+
+import argparse
+from typing import NamedTuple
+
+import torch
+
+from sam.devices import resolve_device
+from sam.engine import Execution, SamEngine
+from sam.models import MODEL_TYPES, load_model
+from sam.weights import SamIdentity, Weights, locate_weights
+from utils import LOG, UsageError
+
+
+class EngineSettings(NamedTuple):
+    """Which engine to load. Can be sent to another process."""
+
+    model_type: str
+    weights: Weights
+    device: torch.device
+    execution: Execution
+
+    @property
+    def identity(self) -> SamIdentity:
+        """What maps are told of the engine, before it is loaded."""
+        provenance = {
+            "sam_model_type": self.model_type,
+            "sam_checkpoint_sha256": self.weights.sha256,
+            "precision": self.execution.precision,
+        }
+        return SamIdentity(provenance, self.weights.path.name)
+
+    def load(self) -> SamEngine:
+        """Load the weights. Raises UsageError where they cannot be used."""
+        model = load_model(self.model_type, self.weights.path)
+        torch.backends.cudnn.allow_tf32 = False  # else convolutions in fp32 would round to 10 bits on recent GPUs
+        return SamEngine(model, self.device, self.execution)
+
+
+def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool = True) -> EngineSettings:
+    """Resolve the flags about the weights; with `fetch`, official ones are downloaded once. Raises UsageError."""
+    model_type = args.sam_model_type
+    if model_type not in MODEL_TYPES:  # argparse lets a default from the environment pass
+        raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(MODEL_TYPES)}")
+    weights = locate_weights(model_type, args.sam_checkpoint, fetch)
+    execution = Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile)
+    return EngineSettings(model_type, weights, device, execution)
+
+
+def load_engine(args: argparse.Namespace) -> tuple[SamEngine, SamIdentity]:
+    """Load the engine that the flags ask for, and say what runs where. Raises UsageError."""
+    settings = engine_settings(args, resolve_device(args.device))
+    weights = settings.weights
+    LOG.info("SAM %s: %s (%s) on %s", settings.model_type, weights.path, weights.origin, settings.device)
+    return settings.load(), settings.identity

@@ -1,0 +1,248 @@
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.progress import follow_run, run_events
+from cli.script import INTERRUPTS, Interrupted, deferred_interrupts
+from tests.scripts import run_process
+from utils import Event, EventBusyError, EventError, Listing, UsageError
+
+KEPT = "what is finished is kept, and the next run goes on from there"
+PROGRAM = """
+import signal
+import utils
+from cli import flags, progress, script
+
+def end_twice():
+    try:
+        signal.raise_signal(2)
+    finally:
+        signal.raise_signal(2)
+
+"""
+
+
+def listing_of(*event_names: str) -> Listing:
+    return Listing([Event(Path(name), Path("m.tif"), (Path("n.tif"),), None) for name in event_names])
+
+
+def two_windows(_: Event) -> int:
+    return 2
+
+
+def do_both(_: Event, window_done: Callable[[], object]) -> None:
+    for _window in range(2):
+        window_done()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EventError("x.tif: is\ncut off"), "x.tif: is cut off"),
+        (UsageError("no weights"), "no weights"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (MemoryError(), "MemoryError"),
+        (ZeroDivisionError("by zero"), "unexpected ZeroDivisionError: by zero (--log-file keeps where)"),
+    ],
+)
+def test_a_failing_event_does_not_stop_the_others(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", "anomalycd")
+
+    def process(event: Event, window_done: Callable[[], object]) -> None:
+        window_done()
+        if event.name == "2_b":
+            raise error
+        window_done()
+
+    summary = run_events("stage 1", listing_of("1_a", "2_b", "3_c"), two_windows, process)
+    assert summary.done == ["1_a", "3_c"]
+    assert summary.failed == [("2_b", reason)]
+    assert summary.exit_code == 1
+    assert f"2_b: stage 1 failed: {reason}" in caplog.messages
+    assert any(line.startswith("stage 1: 2 done, 0 skipped, 1 failed in ") for line in caplog.messages)
+    assert f"  failed 2_b: {reason}" in caplog.messages
+    assert "6/6" in capsys.readouterr().err  # the bar moves past the windows that the failed event left
+
+
+def test_the_trace_of_an_unexpected_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def process(_: Event, __: Callable[[], object]) -> None:
+        raise KeyError("a defect")
+
+    caplog.set_level("DEBUG", "anomalycd")
+    run_events("stage 1", listing_of("1_a"), two_windows, process)
+    assert "Traceback" in caplog.text
+
+
+def test_skipped_events_are_no_failures(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level("INFO", "anomalycd")
+    listing = listing_of("1_a", "2_b")
+    listing.skipped.append(("3_c", "no images"))
+    summary = run_events("stage 2", listing, two_windows, lambda _, __: "its map exists", unit="date")
+    assert summary.skipped == [("3_c", "no images"), ("1_a", "its map exists"), ("2_b", "its map exists")]
+    assert summary.exit_code == 0
+    assert "  skipped 3_c: no images" in caplog.messages
+    assert "4/4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [EventError("x.tif: cut off"), RuntimeError("a defect")])
+def test_an_event_whose_windows_cannot_be_counted_still_has_its_turn(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def count(event: Event) -> int:
+        if event.name == "1_a":
+            raise error
+        return 2
+
+    summary = run_events("stage 1", listing_of("1_a", "2_b"), count, do_both)
+    assert summary.done == ["1_a", "2_b"]
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_still_sums_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "anomalycd")
+
+    def process(event: Event, _: Callable[[], object]) -> None:
+        if event.name == "2_b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_events("stage 1", listing_of("1_a", "2_b"), two_windows, process)
+    assert any(line.startswith("stage 1: 1 done") for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "lines"),
+    [
+        ("return 0", 0, []),
+        ("return 1", 1, []),
+        ("raise utils.UsageError('no such thing')", 2, ["error: no such thing"]),
+        ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: [Errno 28] No space left: 'a.csv'"]),
+        ("raise KeyError('a defect')", 1, ["error: unexpected KeyError: 'a defect' (--log-file keeps where)"]),
+        ("signal.raise_signal(2)", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
+        ("signal.raise_signal(15)", 143, [f"error: interrupted (SIGTERM); {KEPT}"]),
+        ("end_twice()", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
+        ("utils.LOG.info('hello'); utils.LOG.warning('careful'); return 0", 0, ["hello", "warning: careful"]),
+    ],
+)
+def test_a_script_exits_with_its_code_and_one_line(body: str, code: int, lines: list[str]) -> None:
+    done = run_process("-c", f"{PROGRAM}def main():\n    {body}\nscript.run_script(main)")
+    assert done.returncode == code
+    assert done.stderr.splitlines() == lines
+    assert not done.stdout
+
+
+def test_a_script_tells_what_the_environment_changed() -> None:
+    done = run_process("-c", "from cli import script; script.run_script(lambda: 0)", ANOMALYCD_STAGE1_PATCH_SIZE="512")
+    assert done.stderr.splitlines() == ["config: STAGE1_PATCH_SIZE=512 from the environment"]
+
+
+def test_an_event_that_another_run_works_on_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    def process(_: Event, __: Callable[[], object]) -> None:
+        raise EventBusyError("out/1_a: is being worked on by process 7")
+
+    summary = run_events("stage 1", listing_of("1_a"), two_windows, process)
+    assert summary.skipped == [("1_a", "out/1_a: is being worked on by process 7")]
+    assert summary.exit_code == 0
+
+
+def test_an_interrupted_run_names_what_is_not_finished(caplog: pytest.LogCaptureFixture) -> None:
+    def process(event: Event, _: Callable[[], object]) -> None:
+        if event.name == "2_b":
+            raise Interrupted(15)
+
+    with pytest.raises(Interrupted):
+        run_events("stage 1", listing_of("1_a", "2_b", "3_c"), two_windows, process)
+    assert any(line.startswith("stage 1: 1 done, 0 skipped, 0 failed, 2 not finished in") for line in caplog.messages)
+    assert caplog.messages[-2:] == ["  not finished 2_b", "  not finished 3_c"]
+
+
+LOGGING = """
+import argparse, sys, utils
+from cli import flags, progress, script
+from pathlib import Path
+
+def main():
+    parser = argparse.ArgumentParser()
+    flags.add_log_argument(parser)
+    with script.keep_log(parser.parse_args().log_file):
+        def fail(event, window_done):
+            raise utils.EventError("a.tif: is cut off")
+        event = utils.Event(Path("1_a"), Path("a.tif"), (Path("b.tif"),), None)
+        return progress.run_events("stage 1", utils.Listing([event]), lambda event: 1, fail).exit_code
+
+script.run_script(main)
+"""
+
+
+def test_the_log_file_keeps_traces_that_the_terminal_does_not_show(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "night.log"
+    for runs_so_far in (1, 2):
+        done = run_process("-c", LOGGING, "--log-file", path)
+        assert done.returncode == 1
+        assert "error: 1_a: stage 1 failed: a.tif: is cut off" in done.stderr
+        assert "Traceback" not in done.stderr
+        log = path.read_text(encoding="utf-8")
+        assert log.count("Traceback") == log.count("utils.EventError: a.tif: is cut off") == runs_so_far
+        assert log.count("stage 1: 0 done, 0 skipped, 1 failed") == runs_so_far
+        assert f"--log-file {path}" in log
+
+
+def test_a_log_file_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
+    done = run_process("-c", LOGGING, "--log-file", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path}: cannot be written (Is a directory); name another --log-file\n"
+
+
+# --- Events at once --------------------------------------------------------------------------------------------------
+def test_events_that_are_worked_on_at_once_are_followed(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", "anomalycd")
+    listing = listing_of("1_a", "2_b", "3_c", "4_d")
+    first, second, third, _ = listing.events
+    with follow_run("stage 1", listing, two_windows) as progress:
+        for event in (first, second):
+            progress.begin(event)
+            progress.window_done(event)
+        progress.begin(third)
+        assert progress.windows_left(first) == 1
+        progress.done(second, None)
+        progress.failed(third, EventError("cut off"))
+        progress.done(first, "it exists")
+    assert progress.summary.done == ["2_b"]
+    assert progress.summary.skipped == [("1_a", "it exists")]
+    assert progress.summary.failed == [("3_c", "cut off")]
+    assert progress.summary.not_reached == ["4_d"]
+    assert "6/8" in capsys.readouterr().err  # windows of skipped and failed events count as done
+    assert "stage 1: 1 done, 1 skipped, 1 failed, 1 not finished" in caplog.text
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in INTERRUPTS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_an_interrupt_waits_until_it_is_asked_for(handlers: None, number: signal.Signals) -> None:
+    with deferred_interrupts() as check:
+        check()
+        signal.raise_signal(number)
+        with pytest.raises(Interrupted) as interrupted:
+            check()
+    assert interrupted.value.exit_code == 128 + number
+    assert signal.getsignal(number) == signal.SIG_IGN  # the run is ending
+
+
+def test_without_an_interrupt_nothing_changes(handlers: None) -> None:
+    before = [signal.getsignal(number) for number in INTERRUPTS]
+    with deferred_interrupts() as check:
+        check()
+        assert [signal.getsignal(number) for number in INTERRUPTS] != before
+    assert [signal.getsignal(number) for number in INTERRUPTS] == before

@@ -1,0 +1,128 @@
+"""Faults of a cluster, for tests: Python imports this by itself in every process that has this folder on its path.
+
+ANOMALYCD_TEST_FAULT is the fault's name, ANOMALYCD_TEST_MARKS a folder where each process notes what it did.
+"""
+
+import importlib.abc
+import importlib.machinery
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+FAULT = os.environ.get("ANOMALYCD_TEST_FAULT", "")
+MARKS = Path(os.environ.get("ANOMALYCD_TEST_MARKS", "."))
+FAILING_EVENT = "0_control"
+
+
+def first(name: str) -> bool:
+    """Whether nobody has done this before."""
+    try:
+        (MARKS / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def before(owner: type, method: str, act: Callable[..., object]) -> None:
+    """Have `act` called, with the same arguments, before each call of a method."""
+    original = getattr(owner, method)
+
+    def replacement(self: Any, *arguments: Any, **named: Any) -> Any:
+        act(self, *arguments, **named)
+        return original(self, *arguments, **named)
+
+    setattr(owner, method, replacement)
+
+
+def kill_worker(*_: Any, **__: Any) -> None:
+    if first("killed"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_node(*_: Any, **__: Any) -> None:
+    if first("killed"):
+        os.kill(os.getppid(), signal.SIGKILL)  # of a worker's process: the raylet, which is the machine to Ray
+
+
+def kill_driver(*_: Any, **__: Any) -> None:
+    (MARKS / f"answer_{len(list(MARKS.iterdir()))}").touch()
+    if len(list(MARKS.iterdir())) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def interrupt_driver(*_: Any, **__: Any) -> None:
+    (MARKS / f"answer_{len(list(MARKS.iterdir()))}").touch()
+    if len(list(MARKS.iterdir())) == 4:  # a little later: while it waits
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+def raise_on_event(store: Any, *_: Any) -> None:
+    if FAILING_EVENT in str(store.folder):
+        raise RuntimeError("the device fell off the bus")
+
+
+def full_on_event(store: Any, *_: Any) -> None:
+    if FAILING_EVENT in str(store.folder):
+        raise OSError(28, "No space left on device", str(store.folder))
+
+
+def run_out_of_memory(_: Any, images: Any) -> None:
+    import torch
+
+    if len(images) > 1 and first(f"out_of_memory_{os.getpid()}"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def count_encoded(_: Any, images: Any) -> None:
+    with open(MARKS / f"encoded_{os.getpid()}", "a") as file:
+        file.write("x" * len(images))
+
+
+def change_settings(*_: Any) -> None:
+    import config
+
+    config.MAX_REGION_FRACTION = 0.8
+
+
+# Fault: module, class, method, what is done before.
+FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
+    "kill_worker": ("pipeline.window_store", "WindowStore", "write", kill_worker),
+    "kill_node": ("pipeline.window_store", "WindowStore", "write", kill_node),
+    "kill_driver": ("cluster.dispatch", "Dispatcher", "_computed", kill_driver),
+    "interrupt_driver": ("cluster.dispatch", "Dispatcher", "_computed", interrupt_driver),
+    "raise_on_event": ("pipeline.window_store", "WindowStore", "write", raise_on_event),
+    "full_on_event": ("pipeline.window_store", "WindowStore", "write", full_on_event),
+    "out_of_memory": ("sam.engine", "SamEngine", "_encode_batch", run_out_of_memory),
+    "other_settings": ("cluster.ray_pool", "RayWorker", "_start", change_settings),
+    "count_encoded": ("sam.engine", "SamEngine", "_encode_batch", count_encoded),
+}
+
+
+class Patcher(importlib.abc.MetaPathFinder):
+    """Changes a class when its module is imported; or lets no module of the name be found."""
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+        if FAULT == "no_ray" and name == "ray":
+            raise ImportError("No module named 'ray'")
+        if FAULT not in FAULTS or name != FAULTS[FAULT][0]:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        execute = spec.loader.exec_module
+
+        def patched(module: ModuleType) -> None:
+            execute(module)
+            _, owner, method, act = FAULTS[FAULT]
+            before(getattr(module, owner), method, act)
+
+        spec.loader.exec_module = patched  # type: ignore[method-assign]
+        return spec
+
+
+sys.meta_path.insert(0, Patcher())

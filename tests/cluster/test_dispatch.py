@@ -1,0 +1,679 @@
+"""The dispatcher with workers that are made up: which of them answers next, and what, is the test's choice."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import utils
+from cli.progress import Summary, follow_run
+from cli.script import Interrupted
+from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, WorkerLost, WorkerReady
+from cluster.remote_calls import Failure, Line, Outcome
+from img_io import ImageOptions
+from pipeline.event_lock import event_lock
+from pipeline.feature_cache import FeatureCache
+from pipeline.stage_job import PreparedJob, StageJob, StagePlan, StageProgress
+from pipeline.windows import WindowComputer
+from rasters.raster import Raster
+from sam.engine import SamEngine
+from sam.weights import SamIdentity
+from tests.helpers import property_test
+from utils import Event, Listing, UsageError, Window, tile
+
+NOT_THERE = Failure("x.tif: is not there", "EventError: x.tif: is not there", True)
+DEFECT = Failure("unexpected KeyError: 'x' (--log-file keeps where)", "KeyError: 'x'", False)
+DONE = Outcome()
+
+
+# --- What is made up -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class MadeUpPlan(StagePlan):
+    number: int  # of the stage
+    windows: tuple[Window, ...]
+    already: Set[Window] = frozenset()  # finished by an earlier run
+    reason: str | None = None  # why the stage is skipped
+    failure: Failure | None = None  # that opening the stage meets
+    lines: tuple[Line, ...] = ()  # that opening it logs
+
+    def tile_event(self) -> list[Window]:
+        return list(self.windows)
+
+    def open(self, sam: SamIdentity) -> StageJob:
+        raise NotImplementedError
+
+
+class MadeUpJob:
+    """Of a stage job, as much as the dispatcher has to know; it is its own store."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self.windows = windows
+        self.looked_after = False
+
+    def store(self) -> "MadeUpJob":
+        return self
+
+    def remove_if_empty(self) -> None:
+        self.looked_after = True
+
+
+class MadeUpPrepared(PreparedJob):
+    def __init__(self, plan: MadeUpPlan) -> None:
+        self.plan = plan
+        self.job: Any = MadeUpJob(plan.windows)
+
+    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowComputer:
+        raise NotImplementedError
+
+    def assemble(self, scores: Raster) -> None:
+        raise NotImplementedError
+
+
+class Sent(NamedTuple):
+    """A window that a worker was given."""
+
+    worker: str
+    event: str
+    stage: int
+    window: Window
+
+    @property
+    def what(self) -> tuple[str, int, Window]:
+        """The same for all workers."""
+        return self[1:]
+
+
+Fate = Outcome | str  # what comes of a window; a string: its worker is lost, for this reason
+
+
+class MadeUpPool:
+    """Workers of which one after the other answers, that whose window was sent first; see dispatch.Pool."""
+
+    def __init__(
+        self,
+        *workers: str,
+        fate: Callable[[Sent], Fate] = lambda _: DONE,
+        replaced: bool = False,
+        patient: Callable[[Sent], bool] = lambda _: False,
+    ) -> None:
+        """`workers`: names, which begin with the letter of their node. `replaced`: when one is lost, another joins.
+
+        `patient`: which windows take longer than all others.
+        """
+        self._coming = list(workers)
+        self._fate, self._replaced, self._patient = fate, replaced, patient
+        self._names = len(workers)
+        self._tickets = 0
+        self._waits = 0
+        self.workers: list[str] = []
+        self.steps: dict[int, tuple[MadeUpPrepared | None, Sequence[Any]]] = {}  # that are being taken, by ticket
+        self.calls: dict[int, Sent] = {}  # windows that workers have, by ticket
+        self.sent: list[Sent] = []  # all of them
+        self.beside: list[list[Sent]] = []  # what the worker had beside each
+        self.computed: list[Sent] = []
+        self.lost: list[tuple[str, list[Sent]]] = []  # workers, with what they had
+        self.retired: list[str] = []
+        self.prepared: dict[int, MadeUpPrepared] = {}  # by key
+        self.forgotten: set[int] = set()
+        self.kept_features: set[bool] = set()
+
+    # What the dispatcher calls.
+    def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
+        assert isinstance(prepared, MadeUpPrepared)
+        assert self.prepared.setdefault(key, prepared) is prepared
+        assert key not in self.forgotten
+        assert worker in self.workers
+        sent = Sent(worker, prepared.plan.event.name, prepared.plan.number, window)
+        assert sent.what not in [other.what for other in self.calls.values()]
+        self.beside.append(self.held(worker))
+        assert len(self.beside[-1]) < DEPTH
+        self.sent.append(sent)
+        self.kept_features.add(keep_features)
+        self._tickets += 1
+        self.calls[self._tickets] = sent
+        return self._tickets
+
+    def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
+        if finished is not None:
+            assert isinstance(finished, MadeUpPrepared)
+            plan = finished.plan
+            computed = {window for _, event, stage, window in self.computed if (event, stage) == key_of(plan)}
+            assert computed | plan.already == set(plan.windows)
+        self._tickets += 1
+        self.steps[self._tickets] = finished, stages
+        return self._tickets
+
+    def forget(self, key: int) -> None:
+        self.forgotten.add(key)
+
+    def retire(self, worker: str) -> None:
+        self.retired.append(worker)
+        if worker in self.workers:
+            self.drop(worker)
+
+    def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
+        self.assert_not_stuck()
+        if self._coming:
+            joined, self._coming = self._coming, []
+            return [self.join(name) for name in joined]
+        if self.steps:
+            return [self.take_step(next(iter(self.steps)))]
+        if not self.calls:
+            raise UsageError("no worker can be started")
+        ticket = min(self.calls, key=lambda ticket: (self._patient(self.calls[ticket]), ticket))
+        fate = self._fate(self.calls[ticket])
+        return [self.lose(self.calls[ticket].worker, fate) if isinstance(fate, str) else self.answer(ticket, fate)]
+
+    # What happens.
+    def assert_not_stuck(self) -> None:
+        assert self.calls or self.steps or not self.workers, "workers wait, and so does the run"
+        self._waits += 1
+        assert self._waits < 1000, "the run goes on for ever"
+
+    def held(self, worker: str) -> list[Sent]:
+        return [sent for sent in self.calls.values() if sent.worker == worker]
+
+    def join(self, name: str) -> WorkerReady:
+        self.workers.append(name)
+        return WorkerReady(name, name[0])
+
+    def lose(self, name: str, reason: str) -> WorkerLost:
+        self.drop(name)
+        return WorkerLost(name, reason)
+
+    def drop(self, name: str) -> None:
+        self.workers.remove(name)
+        self.lost.append((name, self.held(name)))
+        self.calls = {ticket: sent for ticket, sent in self.calls.items() if sent.worker != name}
+        if self._replaced:
+            self._names += 1
+            self._coming.append(f"{name[0]}{self._names}")
+
+    def answer(self, ticket: int, outcome: Outcome) -> Answer:
+        sent = self.calls[ticket]
+        if outcome.failure is None or outcome.failure.expected:
+            del self.calls[ticket]  # else its worker is retired with it
+        if outcome.failure is None:
+            self.computed.append(sent)
+        return Answer(ticket, outcome)
+
+    def take_step(self, ticket: int) -> Answer:
+        """See stage_job.advance."""
+        finished, stages = self.steps.pop(ticket)
+        reasons: list[str | None] = [] if finished is None else [None]
+        for number, stage in enumerate(stages, 1):
+            if stage.failure is not None:
+                return Answer(ticket, Outcome(None, stage.failure, stage.lines))
+            missing = [window for window in stage.windows if window not in stage.already]
+            if missing and stage.reason is None:
+                step = StageProgress(reasons, MadeUpPrepared(stage), missing, stages[number:])
+                return Answer(ticket, Outcome(step, None, stage.lines))
+            reasons.append(stage.reason)
+        return Answer(ticket, Outcome(StageProgress(reasons)))
+
+
+def key_of(plan: MadeUpPlan) -> tuple[str, int]:
+    return plan.event.name, plan.number
+
+
+def stages_of(root: Path, name: str, *windows: int) -> list[MadeUpPlan]:
+    """The stages of an event: for each, how many windows it has, which lie side by side, 10 pixels each."""
+    event = Event(root / "data" / name, Path("m.tif"), (Path("n.tif"),), None)
+    tiled = [tuple(tile(10, 10 * count, 10)) for count in windows]
+    folders = [root / f"stage{number}" / name for number in range(1, len(tiled) + 1)]
+    return [
+        MadeUpPlan(event, folder, ImageOptions(), False, number, of_stage)
+        for number, (folder, of_stage) in enumerate(zip(folders, tiled, strict=True), 1)
+    ]
+
+
+def plans_of(root: Path, **windows: Sequence[int]) -> dict[str, list[MadeUpPlan]]:
+    """The stages of several events, by name: `e3=(2, 1)` is one with 2 windows in stage 1 and 1 in stage 2."""
+    return {name: stages_of(root, name, *counts) for name, counts in windows.items()}
+
+
+def run(pool: MadeUpPool, plans: Mapping[str, Sequence[MadeUpPlan]]) -> Summary:
+    """Take all events through their stages; nothing may be left of them in the pool or on the disk."""
+    listing = Listing([stages[0].event for stages in plans.values()])
+    folders = {stage.folder for stages in plans.values() for stage in stages if not stage.folder.exists()}
+
+    def count_windows(event: Event) -> int:
+        return sum(stage.count_windows() for stage in plans[event.name])
+
+    try:
+        with follow_run("a run", listing, count_windows) as progress:
+            Dispatcher(pool, listing, lambda event: plans[event.name], progress).run()
+    finally:
+        assert not any(folder.exists() for folder in folders)  # with nothing but a lock in it, which has been released
+        assert pool.forgotten >= set(pool.prepared)
+    return progress.summary
+
+
+def all_windows(plans: Mapping[str, Sequence[MadeUpPlan]]) -> Counter[tuple[str, int, Window]]:
+    """Every window of every event, once."""
+    stages = [stage for stages in plans.values() for stage in stages]
+    return Counter((*key_of(stage), window) for stage in stages for window in stage.windows)
+
+
+def place_of(window: Window) -> int:
+    """How many windows lie before it."""
+    return window.x // 10
+
+
+# --- Order -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("workers", [["a1"], ["a1", "a2", "b3"], [f"a{count}" for count in range(40)]])
+def test_every_window_is_computed_once_where_nothing_fails(tmp_path: Path, workers: list[str]) -> None:
+    plans = plans_of(tmp_path, e1=(2, 1), e2=(7, 9), e3=(1, 4), e4=(30, 30))
+    pool = MadeUpPool(*workers)
+    summary = run(pool, plans)
+    assert sorted(summary.done) == ["e1", "e2", "e3", "e4"]
+    assert Counter(sent.what for sent in pool.sent) == all_windows(plans)
+    assert pool.kept_features == {True}
+
+
+def test_features_are_kept_only_for_another_stage(tmp_path: Path) -> None:
+    pool = MadeUpPool("a1")
+    run(pool, plans_of(tmp_path, e1=(2,)))
+    assert pool.kept_features == {False}
+
+
+def test_the_windows_of_the_largest_event_go_first(tmp_path: Path) -> None:
+    pool = MadeUpPool("a1", "a2")
+    run(pool, plans_of(tmp_path, small=(2,), large=(9,), medium=(5,)))
+    assert [sent.event for sent in pool.sent] == 9 * ["large"] + 5 * ["medium"] + 2 * ["small"]
+    assert [place_of(sent.window) for sent in pool.sent if sent.event == "large"] == list(range(9))
+
+
+def test_no_more_events_are_begun_than_keep_the_workers_busy(tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    def fate(_: Sent) -> Fate:
+        begun.append(len(list((tmp_path / "stage1").iterdir())))
+        return DONE
+
+    run(MadeUpPool("a1", fate=fate), plans_of(tmp_path, **{f"e{count}": (4,) for count in range(10)}))
+    assert max(begun) <= 3  # two windows at the worker, four wait
+
+
+def test_what_a_worker_did_in_stage_1_it_does_in_stage_2(tmp_path: Path) -> None:
+    pool = MadeUpPool("a1", "a2", "b3")
+    run(pool, plans_of(tmp_path, e1=(12, 12)))
+    first, second = ({sent.window: sent.worker for sent in pool.sent if sent.stage == stage} for stage in (1, 2))
+    assert first == second
+    assert set(Counter(first.values()).values()) == {4}
+
+
+def test_idle_workers_take_what_another_one_would_come_to_last(tmp_path: Path) -> None:
+    pool = MadeUpPool("a1", "a2", patient=lambda sent: sent.stage == 2 and sent.worker == "a2")
+    run(pool, plans_of(tmp_path, e1=(12, 12)))
+    own = [place_of(sent.window) for sent in pool.sent if sent.stage == 1 and sent.worker == "a2"]
+    by_owner = [place_of(sent.window) for sent in pool.sent if sent.stage == 2 and sent.worker == "a2"]
+    taken = [place_of(sent.window) for sent in pool.sent if sent.stage == 2 and sent.worker == "a1"][-4:]
+    assert own == [1, 3, 5, 7, 9, 11]
+    assert by_owner == [1, 3]  # those that it has been given at the beginning
+    assert taken == [11, 9, 7, 5]
+
+
+def test_a_worker_that_joins_late_is_given_windows(tmp_path: Path) -> None:
+    pool = MadeUpPool("a1")
+
+    def fate(sent: Sent) -> Fate:
+        if sent.stage == 2 and place_of(sent.window) == 0:
+            pool._coming.append("b2")
+        return DONE
+
+    pool._fate = fate
+    run(pool, plans_of(tmp_path, e1=(12, 12)))
+    assert sum(sent.worker == "b2" for sent in pool.sent) == 5
+
+
+@pytest.mark.parametrize(("windows", "most"), [(3, 1), (6, 1), (7, 2), (20, 2)])
+def test_a_second_window_waits_for_idle_workers_where_there_are_few(tmp_path: Path, windows: int, most: int) -> None:
+    pool = MadeUpPool("a1", "a2", "a3")
+    run(pool, plans_of(tmp_path, e1=(windows,)))
+    assert max(len(others) + 1 for others in pool.beside) == most
+
+
+# --- Workers that are lost -------------------------------------------------------------------------------------------
+def test_the_windows_of_a_lost_worker_go_to_others(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(8, 8))
+    pool = MadeUpPool("a1", "a2", fate=lambda sent: "power cut" if sent.worker == "a1" and sent.stage == 2 else DONE)
+    summary = run(pool, plans)
+    assert summary.done == ["e1"]
+    assert pool.workers == ["a2"]
+    assert len(pool.lost[0][1]) == DEPTH
+    assert Counter(sent.what for sent in pool.computed) == all_windows(plans)
+
+
+def test_a_window_that_kills_its_workers_fails_its_event_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "anomalycd")
+
+    def fate(sent: Sent) -> Fate:
+        return "out of memory" if sent.event == "e1" and place_of(sent.window) == 2 else DONE
+
+    plans = plans_of(tmp_path, e1=(9,), e2=(5,))
+    pool = MadeUpPool("a1", "a2", fate=fate, replaced=True)
+    summary = run(pool, plans)
+    assert summary.done == ["e2"]
+    assert summary.failed == [("e1", "3 workers were lost with its window of 10 x 10 at (20, 0): out of memory")]
+    assert len(pool.lost) == MOST_DEATHS == 3
+    assert Counter(sent.what for sent in pool.computed if sent.event == "e2") == all_windows({"e2": plans["e2"]})
+    assert "Traceback" not in caplog.text
+    assert "in another process:\nout of memory" in caplog.text
+
+
+def test_a_window_that_may_have_killed_a_worker_is_computed_alone(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(12,))
+    pool = MadeUpPool("a1", "a2", replaced=True)
+
+    def fate(sent: Sent) -> Fate:
+        kills = place_of(sent.window) == 2 and len(pool.lost) < MOST_DEATHS - 1
+        return "out of memory" if kills else DONE
+
+    pool._fate = fate
+    assert run(pool, plans).done == ["e1"]
+    assert [[place_of(sent.window) for sent in had] for _, had in pool.lost] == [[2, 4], [2]]  # 4 was beside it once
+    places = [place_of(sent.window) for sent in pool.sent]
+    given_beside = [[place_of(other.window) for other in others] for others in pool.beside]
+    again = places.index(2, places.index(2) + 1)
+    assert sorted(set(places[again:]) & {2, 4}) == [2, 4]
+    for place, others in zip(places[again:], given_beside[again:], strict=True):
+        assert not {2, 4} & set(others)
+        assert place not in (2, 4) or not others
+
+
+def test_a_defect_retires_its_worker(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(8,))
+    pool = MadeUpPool("a1", "a2", fate=lambda sent: Outcome(None, DEFECT) if sent.worker == "a1" else DONE)
+    assert run(pool, plans).done == ["e1"]
+    assert pool.retired == ["a1"]
+    assert Counter(sent.what for sent in pool.computed) == all_windows(plans)
+    assert {sent.worker for sent in pool.computed} == {"a2"}
+
+
+def test_a_defect_that_comes_again_fails_its_event_with_the_trace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "anomalycd")
+    pool = MadeUpPool("a1", fate=lambda sent: Outcome(None, DEFECT) if sent.event == "e2" else DONE, replaced=True)
+    summary = run(pool, plans_of(tmp_path, e1=(3,), e2=(1,)))
+    assert summary.done == ["e1"]
+    assert summary.failed == [
+        ("e2", f"3 workers were lost with its window of 10 x 10 at (0, 0): {DEFECT.message}"),
+    ]
+    assert pool.retired == ["a1", "a2", "a3"]
+    assert f"in another process:\n{DEFECT.trace}" in caplog.text
+
+
+def test_a_worker_that_dies_of_its_defect_is_lost_once(tmp_path: Path) -> None:
+    class Hasty(MadeUpPool):
+        def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
+            messages = super().wait()
+            if isinstance(messages[0], Answer) and messages[0].outcome.failure is not None:
+                messages.append(self.lose("a1", "it died"))
+            return messages
+
+    pool = Hasty("a1", "a2", fate=lambda sent: Outcome(None, DEFECT) if sent.worker == "a1" else DONE)
+    assert run(pool, plans_of(tmp_path, e1=(8,))).done == ["e1"]
+
+
+# --- Files that are not there ----------------------------------------------------------------------------------------
+def test_an_error_fails_its_event_at_once_where_there_is_one_machine(tmp_path: Path) -> None:
+    def fate(sent: Sent) -> Fate:
+        return Outcome(None, NOT_THERE) if sent.event == "e1" and place_of(sent.window) == 1 else DONE
+
+    pool = MadeUpPool("a1", "a2", fate=fate)
+    summary = run(pool, plans_of(tmp_path, e1=(30, 30), e2=(5, 5)))
+    assert summary.failed == [("e1", NOT_THERE.message)]
+    assert summary.done == ["e2"]
+    assert summary.exit_code == 1
+    assert sum(sent.event == "e1" for sent in pool.sent) == 5  # with two workers, until the second answers
+    assert not pool.lost
+    assert [prepared.job.looked_after for prepared in pool.prepared.values()] == [True, False, False]
+
+
+def test_a_window_is_tried_on_other_machines(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(8, 8))
+    pool = MadeUpPool("a1", "a2", "b3", fate=lambda sent: DONE if sent.worker == "b3" else Outcome(None, NOT_THERE))
+    assert run(pool, plans).done == ["e1"]
+    assert Counter(sent.what for sent in pool.computed) == all_windows(plans)
+    assert max(Counter(sent.what for sent in pool.sent).values()) == 2  # none of them at a1 and at a2
+
+
+def test_a_window_is_not_tried_on_all_machines(tmp_path: Path) -> None:
+    pool = MadeUpPool("a1", "b2", "c3", "d4", "e5", fate=lambda _: Outcome(None, NOT_THERE))
+    assert run(pool, plans_of(tmp_path, e1=(1,))).failed == [("e1", NOT_THERE.message)]
+    assert len({sent.worker for sent in pool.sent}) == len(pool.sent) == MOST_ERRORS
+
+
+@pytest.mark.parametrize("windows", [1, 6])  # the other machine has the window already, and has no room for it yet
+@pytest.mark.parametrize("found", [False, True])
+def test_a_window_comes_back_where_the_other_machines_are_lost(tmp_path: Path, windows: int, found: bool) -> None:
+    tries: list[str] = []
+
+    def fate(sent: Sent) -> Fate:
+        if sent.worker == "b2":
+            return "power cut"
+        if place_of(sent.window):
+            return DONE
+        tries.append(sent.worker)
+        return DONE if found and len(tries) == 2 else Outcome(None, NOT_THERE)
+
+    summary = run(MadeUpPool("a1", "b2", fate=fate), plans_of(tmp_path, e1=(windows,)))
+    assert tries == ["a1", "a1"]
+    assert summary.done == (["e1"] if found else [])
+    assert summary.failed == ([] if found else [("e1", NOT_THERE.message)])
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+def test_an_event_that_another_run_works_on_is_skipped(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(9, 9), e2=(2, 2))
+    with event_lock(plans["e1"][1].folder):
+        summary = run(MadeUpPool("a1"), plans)
+    assert summary.done == ["e2"]
+    [(name, reason)] = summary.skipped
+    assert name == "e1"
+    assert reason.startswith(f"{plans['e1'][1].folder}: is being worked on by process ")
+
+
+def test_an_event_whose_folder_cannot_be_made_fails(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(9,), e2=(2,))
+    blocked = replace(plans["e1"][0], folder=tmp_path / "file" / "e1")
+    (tmp_path / "file").touch()
+    summary = run(MadeUpPool("a1"), plans | {"e1": [blocked]})
+    assert summary.done == ["e2"]
+    assert [name for name, _ in summary.failed] == ["e1"]
+    assert "Not a directory" in summary.failed[0][1]
+
+
+def test_an_event_whose_folder_disappears_does_not_stop_the_others(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(9,), e2=(2,))
+
+    def fate(sent: Sent) -> Fate:
+        if sent.event == "e2":
+            return DONE
+        shutil.rmtree(plans["e1"][0].folder, ignore_errors=True)
+        return Outcome(None, NOT_THERE)
+
+    summary = run(MadeUpPool("a1", fate=fate), plans)
+    assert summary.failed == [("e1", NOT_THERE.message)]
+    assert summary.done == ["e2"]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("failure", [NOT_THERE, DEFECT])
+def test_a_step_that_fails_fails_its_event(tmp_path: Path, failing: int, failure: Failure) -> None:
+    plans = plans_of(tmp_path, e1=(4, 4), e2=(2, 2), e3=(1, 1))
+    plans["e1"][failing] = replace(plans["e1"][failing], failure=failure)
+    pool = MadeUpPool("a1", fate=lambda _: DONE)
+    summary = run(pool, plans)
+    assert summary.failed == [("e1", failure.message)]
+    assert sorted(summary.done) == ["e2", "e3"]
+    assert not pool.lost
+    assert sum(sent.event == "e1" for sent in pool.sent) == 4 * failing
+
+
+def test_an_event_is_skipped_where_all_its_stages_are(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, e1=(4, 4), e2=(2, 2), e3=(1, 1))
+    maps = ("its change map exists", "its anomaly map exists")
+    plans["e1"] = [replace(stage, reason=reason) for stage, reason in zip(plans["e1"], maps, strict=True)]
+    plans["e2"][0] = replace(plans["e2"][0], reason=maps[0])
+    pool = MadeUpPool("a1")
+    summary = run(pool, plans)
+    assert summary.skipped == [("e1", "its change map exists and its anomaly map exists")]
+    assert sorted(summary.done) == ["e2", "e3"]
+    assert {(sent.event, sent.stage) for sent in pool.sent} == {("e2", 2), ("e3", 1), ("e3", 2)}
+
+
+def test_what_an_earlier_run_has_finished_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: Sent) -> Fate:
+        raise Interrupted(15)
+
+    [stage] = stages_of(tmp_path, "e1", 5)
+    stage = replace(stage, already=set(stage.windows[:3]))
+    with pytest.raises(Interrupted):
+        run(MadeUpPool("a1", fate=interrupt), {"e1": [stage]})
+    assert "3/5" in capsys.readouterr().err
+    pool = MadeUpPool("a1")
+    assert run(pool, {"e1": [stage]}).done == ["e1"]
+    assert [sent.window for sent in pool.sent] == list(stage.windows[3:])
+    assert "5/5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [Interrupted(2), UsageError("no worker can be started")])
+def test_a_run_that_is_cut_off_holds_no_locks_and_names_what_is_not_finished(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def fate(sent: Sent) -> Fate:
+        if sent.event == "e2":
+            raise error
+        return DONE
+
+    plans = plans_of(tmp_path, e1=(6,), e2=(5,), e3=(4,))
+    pool = MadeUpPool("a1", fate=fate)
+    with pytest.raises(type(error)):
+        run(pool, plans)  # which looks for the locks
+    assert any(line.startswith("a run: 1 done, 0 skipped, 0 failed, 2 not finished in ") for line in caplog.messages)
+    assert caplog.messages[-2:] == ["  not finished e2", "  not finished e3"]
+    assert all(prepared.job.looked_after for prepared in pool.prepared.values() if prepared.plan.event.name != "e1")
+    for stages in plans.values():
+        with event_lock(stages[0].folder):
+            pass
+
+
+def test_what_other_processes_log_is_logged_here_and_warnings_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(utils, "_WARNED", set())
+    lines = (Line(20, "3 of 7 windows are there already"), Line(30, "n.tif: resampled"))
+    plans = plans_of(tmp_path, e1=(4, 4), e2=(4, 4))
+    plans = {name: [replace(stage, lines=lines) for stage in stages] for name, stages in plans.items()}
+    run(MadeUpPool("a1", "a2", fate=lambda _: Outcome(None, None, (lines[1],))), plans)
+    assert caplog.messages.count(lines[0].message) == 4
+    assert caplog.messages.count(lines[1].message) == 1
+
+
+# --- Whatever happens ------------------------------------------------------------------------------------------------
+class UnluckyPool(MadeUpPool):
+    """Anything may happen in it, and several things at once, until there was trouble enough."""
+
+    def __init__(self, draw: Callable[[st.SearchStrategy], Any], nodes: str, most: int, troubles: int) -> None:
+        """`most`: workers at once."""
+        super().__init__()
+        self._draw, self._nodes, self._most, self._troubles = draw, nodes, most, troubles
+        self.deaths: Counter[tuple[str, int, Window]] = Counter()
+        self.failing: set[str] = set()  # events that met an error
+
+    def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
+        self.assert_not_stuck()
+        self._dying: set[str] = set()  # workers whose defect the dispatcher has not been told yet
+        return [message for _ in range(self._draw(st.integers(1, 3))) for message in self._happen()]
+
+    def _happen(self) -> list[WorkerReady | WorkerLost | Answer]:
+        calls = [ticket for ticket, sent in self.calls.items() if sent.worker not in self._dying]
+        possible = {
+            self._join: len(self.workers) < self._most,
+            self._succeed: calls,
+            self._take_step: self.steps,
+            self._lose: self.workers and self._troubles,
+            self._meet_error: calls and self._troubles,
+            self._meet_defect: calls and self._troubles,
+            self._fail_step: self.steps and self._troubles,
+        }
+        names = [happens for happens, can_happen in possible.items() if can_happen]
+        if not names:
+            return []
+        happens = self._draw(st.sampled_from(names))
+        self._troubles -= happens in list(possible)[3:]
+        return [happens(calls)]
+
+    def _join(self, _: list[int]) -> WorkerReady:
+        self._names += 1
+        return self.join(f"{self._draw(st.sampled_from(self._nodes))}{self._names}")
+
+    def _succeed(self, calls: list[int]) -> Answer:
+        return self.answer(self._draw(st.sampled_from(calls)), DONE)
+
+    def _take_step(self, _: list[int]) -> Answer:
+        return self.take_step(self._draw(st.sampled_from(list(self.steps))))
+
+    def _lose(self, _: list[int]) -> WorkerLost:
+        worker = self._draw(st.sampled_from(self.workers))
+        if worker not in self._dying:
+            self._blame(worker)
+        return self.lose(worker, "power cut")
+
+    def _meet_error(self, calls: list[int]) -> Answer:
+        ticket = self._draw(st.sampled_from(calls))
+        self.failing.add(self.calls[ticket].event)
+        return self.answer(ticket, Outcome(None, NOT_THERE))
+
+    def _meet_defect(self, calls: list[int]) -> Answer:
+        ticket = self._draw(st.sampled_from(calls))
+        self._dying.add(self.calls[ticket].worker)
+        self._blame(self.calls[ticket].worker)
+        return self.answer(ticket, Outcome(None, DEFECT))
+
+    def _fail_step(self, _: list[int]) -> Answer:
+        ticket = self._draw(st.sampled_from(list(self.steps)))
+        finished, stages = self.steps.pop(ticket)
+        self.failing.add((stages[0] if finished is None else finished.plan).event.name)
+        return Answer(ticket, Outcome(None, self._draw(st.sampled_from([NOT_THERE, DEFECT]))))
+
+    def _blame(self, worker: str) -> None:
+        self.deaths.update(sent.what for sent in self.held(worker))
+
+
+@property_test
+@given(
+    data=st.data(),
+    windows=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=2), min_size=1, max_size=4),
+    nodes=st.sampled_from(["a", "ab", "abcd"]),
+    most=st.integers(1, 5),
+    troubles=st.integers(0, 30),
+)
+def test_every_run_ends_whatever_happens(
+    data: st.DataObject, windows: list[list[int]], nodes: str, most: int, troubles: int
+) -> None:
+    pool = UnluckyPool(data.draw, nodes, most, troubles)
+    with tempfile.TemporaryDirectory() as root:
+        plans = plans_of(Path(root), **{f"e{count}": counts for count, counts in enumerate(windows)})
+        summary = run(pool, plans)  # never does a worker have more than DEPTH windows: see MadeUpPool.compute
+    failed = {name for name, _ in summary.failed}
+    assert sorted([*summary.done, *failed]) == sorted(plans)
+    assert not summary.skipped
+    assert not summary.not_reached
+    computed = {sent.what for sent in pool.computed}
+    assert computed >= set(all_windows({name: plans[name] for name in summary.done}))
+    killed = {event for (event, _, _), deaths in pool.deaths.items() if deaths >= MOST_DEATHS}
+    assert failed <= pool.failing | killed
+    assert max(pool.deaths.values(), default=0) <= MOST_DEATHS

@@ -1,0 +1,237 @@
+"""Windows that a worker computes, in any order, on two threads, are those of one process, bit for bit."""
+
+import pickle
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import config
+from cluster import window_worker
+from cluster.window_worker import WindowWorker
+from img_io import ImageOptions
+from pipeline.feature_cache import FeatureCache
+from pipeline.stage1_job import Stage1Plan
+from pipeline.stage2_job import Stage2Plan, event_windows
+from pipeline.stage_job import PreparedJob, StagePlan, StageProgress, advance
+from pipeline.windows import compute_windows
+from sam.engine import SamEngine, ScaledImage
+from sam.features import WindowFeatures
+from sam.weights import SamIdentity
+from tests.helpers import whole
+from tests.scripts import CONTROL, FIRE
+from utils import EventError, Window, read_event
+
+pytestmark = pytest.mark.usefixtures("few_points", "small_windows", "one_thread")
+
+WINDOW = 130  # pixels a side: the events' 256 take 4 windows a stage
+DATES = 5  # of each event
+SAM = SamIdentity({"sam_model_type": "vit_demo"}, "sam_vit_demo.pth")
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STAGE2_PATCH_SIZE", "STAGE2_SMALL_PATCH_SIZE"):
+        monkeypatch.setattr(config, name, WINDOW)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images the encoder is given at once, call by call."""
+    calls: list[int] = []
+    encode = SamEngine.encode
+
+    def count(engine: SamEngine, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
+        calls.append(len(images))
+        return encode(engine, images)
+
+    monkeypatch.setattr(SamEngine, "encode", count)
+    return calls
+
+
+def stages_of(data: Path, name: str, output: Path) -> list[StagePlan]:
+    event, folder = read_event(data / name), output / name
+    stage1 = Stage1Plan(event, folder / "stage1", ImageOptions(), False, WINDOW)
+    stage2 = Stage2Plan(event, folder / "stage2", ImageOptions(), False, stage1.folder / config.CHANGE_MAP_NAME)
+    return [stage1, stage2]
+
+
+def pixels(step: StageProgress) -> np.ndarray:
+    """What the windows of a step make up."""
+    assert step.prepared is not None
+    return whole(step.prepared.job.store())
+
+
+def in_one_process(engine: SamEngine, stages: Sequence[StagePlan]) -> list[np.ndarray]:
+    """The windows of both stages of an event, as a run without a cluster computes them."""
+    maps = []
+    step = advance(None, stages, SAM)
+    with FeatureCache(stages[0].folder, event_windows((256, 256))) as cache:
+        while step.prepared is not None:
+            work, store = step.prepared.work(engine, cache), step.prepared.job.store()
+            compute_windows(work, step.missing, store, lambda: None)
+            maps.append(pixels(step))
+            step = advance(step.prepared, step.rest, SAM)
+    return maps
+
+
+class Caller:
+    """Sends windows to a worker as a cluster does: with a key for each stage, and what was pickled behind it."""
+
+    def __init__(self, engine: SamEngine, threads: int = 2) -> None:
+        self.worker = WindowWorker(engine)
+        self.fetched: list[int] = []  # keys
+        self._threads = threads
+        self._random = random.Random(0)
+
+    def compute(self, key: int, prepared: PreparedJob, windows: Sequence[Window], keep_features: bool = True) -> None:
+        """Compute windows in any order."""
+        sent = pickle.dumps(prepared)
+
+        def fetch() -> PreparedJob:
+            self.fetched.append(key)
+            return pickle.loads(sent)
+
+        def compute(window: Window) -> None:
+            self.worker.compute(key, fetch, window, keep_features)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(compute, self._random.sample(windows, len(windows))))
+
+    def step(self, key: int, step: StageProgress, keep_features: bool = True) -> tuple[np.ndarray, StageProgress]:
+        """Compute all windows of a step; returns what they make up, and the next step."""
+        assert step.prepared is not None
+        self.compute(key, step.prepared, step.missing, keep_features)
+        return pixels(step), pickle.loads(pickle.dumps(advance(step.prepared, step.rest, SAM)))
+
+
+@pytest.fixture
+def expected(demo_engine: SamEngine, small_events: Path, tmp_path: Path) -> list[np.ndarray]:
+    """Both stages' windows of FIRE."""
+    return in_one_process(demo_engine, stages_of(small_events, FIRE, tmp_path / "one process"))
+
+
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_a_worker_gives_what_one_process_gives(
+    demo_engine: SamEngine,
+    small_events: Path,
+    tmp_path: Path,
+    expected: list[np.ndarray],
+    encoded: list[int],
+    keep_features: bool,
+) -> None:
+    caller = Caller(demo_engine)
+    stages = stages_of(small_events, FIRE, tmp_path)
+    first, step = caller.step(1, advance(None, stages, SAM), keep_features)
+    assert encoded == 4 * [2]
+    encoded.clear()
+    second, step = caller.step(2, step, keep_features)
+    assert sorted(encoded) == (4 * [DATES - 2] if keep_features else 4 * [2] + 4 * [DATES - 2])
+    assert step == StageProgress([None])
+    np.testing.assert_array_equal(first, expected[0], strict=True)
+    np.testing.assert_array_equal(second, expected[1], strict=True)
+    assert caller.fetched == [1, 2]
+    assert (expected[1] > 0).any()
+    for stage in stages:
+        assert not list(stage.folder.glob(".*"))
+
+
+def test_two_workers_share_an_event(
+    demo_engine: SamEngine, small_events: Path, tmp_path: Path, expected: list[np.ndarray], encoded: list[int]
+) -> None:
+    callers = [Caller(demo_engine), Caller(demo_engine)]
+    step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
+    for key, of_stage in enumerate(expected):
+        encoded.clear()
+        assert step.prepared is not None
+        for number, caller in enumerate(callers):
+            # In stage 2 each has a window whose features it keeps, and one whose features the other keeps.
+            windows = [step.missing[number], step.missing[2 + (number + key) % 2]]
+            caller.compute(key, step.prepared, windows)
+        np.testing.assert_array_equal(pixels(step), of_stage, strict=True)
+        step = advance(step.prepared, step.rest, SAM)
+    assert sorted(encoded) == 2 * [2] + 4 * [DATES - 2]
+
+
+def test_features_that_were_dropped_are_computed_again(
+    demo_engine: SamEngine,
+    small_events: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected: list[np.ndarray],
+    encoded: list[int],
+) -> None:
+    monkeypatch.setattr(window_worker, "EVENTS_CACHED", 1)
+    caller = Caller(demo_engine)
+    _, step = caller.step(1, advance(None, stages_of(small_events, FIRE, tmp_path), SAM))
+    other = advance(None, stages_of(small_events, CONTROL, tmp_path), SAM)
+    assert other.prepared is not None
+    caller.compute(2, other.prepared, other.missing[:1])
+    encoded.clear()
+    second, _ = caller.step(3, step)
+    assert sorted(encoded) == 4 * [2] + 4 * [DATES - 2]
+    np.testing.assert_array_equal(second, expected[1], strict=True)
+
+
+def test_a_stage_that_was_closed_is_opened_again(
+    demo_engine: SamEngine,
+    small_events: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected: list[np.ndarray],
+) -> None:
+    monkeypatch.setattr(window_worker, "STAGES_OPEN", 1)
+    caller = Caller(demo_engine)
+    steps = [advance(None, stages_of(small_events, name, tmp_path), SAM) for name in (FIRE, CONTROL)]
+    for number in range(4):
+        for key, step in enumerate(steps):
+            assert step.prepared is not None
+            caller.compute(key, step.prepared, step.missing[number : number + 1])
+    assert caller.fetched == 4 * [0, 1]
+    np.testing.assert_array_equal(pixels(steps[0]), expected[0], strict=True)
+
+
+def test_what_could_not_be_fetched_is_asked_for_again(
+    demo_engine: SamEngine, small_events: Path, tmp_path: Path
+) -> None:
+    def fail() -> PreparedJob:
+        raise OSError("a machine is gone")
+
+    caller = Caller(demo_engine)
+    step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
+    assert step.prepared is not None
+    with pytest.raises(OSError, match="a machine is gone"):
+        caller.worker.compute(1, fail, step.missing[0], True)
+    caller.compute(1, step.prepared, step.missing[:1])
+    assert step.prepared.job.store().finished() == {step.missing[0]}
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_an_image_that_has_changed_is_named(
+    demo_engine: SamEngine, data_root: Path, tmp_path: Path, encoded: list[int], stage: int
+) -> None:
+    caller = Caller(demo_engine)
+    step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
+    for key in range(stage):
+        _, step = caller.step(key, step)
+    assert step.prepared is not None
+    encoded.clear()
+    changed = step.prepared.job.images.historical[0 if stage else -1].path
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    with pytest.raises(EventError, match="has changed since the run began, or is another file") as raised:
+        caller.compute(stage, step.prepared, step.missing[:1])
+    assert str(raised.value).startswith(f"{changed}: ")
+    assert not encoded
+    assert not step.prepared.job.store().finished()
+
+
+def test_an_image_that_a_machine_does_not_see_is_named(demo_engine: SamEngine, data_root: Path, tmp_path: Path) -> None:
+    step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
+    assert step.prepared is not None
+    missing = step.prepared.job.images.monitor.path
+    missing.unlink()
+    with pytest.raises(FileNotFoundError, match=missing.name):
+        Caller(demo_engine).compute(1, step.prepared, step.missing[:1])

@@ -1,0 +1,203 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from osgeo import gdal, ogr, osr
+
+from eval_metrics import BinaryMap
+from evaluation.polygons import LAYER, PlacedRegion, Regions, find_regions, regions_are_whole, write_regions
+from rasters.geotiff import Georeference
+from rasters.raster import MemoryRaster
+from tests.helpers import property_test, whole
+from tests.tiffs import NOWHERE, TRANSFORM, crs
+from utils import EventError
+
+SMALL = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]], bool)  # two regions, one over a corner
+ROWS, COLUMNS = np.array([0, 0, 1, 2, 2, 3]), np.array([0, 1, 1, 1, 2, 2, 3, 3])
+BINARY = BinaryMap(SMALL, ROWS, COLUMNS)  # 6 x 8 pixels
+SCORES = np.where(np.arange(6)[:, None] < 4, np.float32(0.25), np.float32(0.75)) + np.zeros((6, 8), np.float32)
+UTM = Georeference(crs(32632), TRANSFORM)
+
+
+def regions(
+    georeference: Georeference = UTM, binary: BinaryMap = BINARY, scores: np.ndarray = SCORES
+) -> list[PlacedRegion]:
+    return find_regions(binary, MemoryRaster(scores), georeference).regions
+
+
+def found(georeference: Georeference = UTM) -> Regions:
+    return find_regions(BINARY, MemoryRaster(SCORES), georeference)
+
+
+def test_regions_have_the_numbers_of_their_pixels() -> None:
+    scores = SCORES.copy()
+    scores[0, 0], scores[0, 1] = 0.5, np.nan
+    lower, upper = regions(scores=scores)
+    assert lower.region[:3] == (0.75, 0.75, 7)
+    # 2 x 4 pixels in the upper rows of which one holds no data, and 1 x 2 in the third.
+    assert upper.region[:3] == (pytest.approx((8 * 0.25 + 0.5) / 9), 0.5, 9)
+
+
+def test_outlines_follow_the_pixels_edges() -> None:
+    lower, upper = regions()
+    assert lower.outline.GetEnvelope() == (500_000.5, 500_004, 4_200_000 - 3, 4_200_000 - 2.5)
+    assert lower.centroid == (500_002.25, 4_200_000 - 2.75)
+    assert upper.outline.GetGeometryCount() == 2  # they touch at a corner
+    assert upper.outline.GetArea() == 10 * 0.25
+    assert [region.outline.IsValid() for region in (lower, upper)] == [True, True]
+
+
+def test_a_map_without_regions_has_none() -> None:
+    assert regions(binary=BinaryMap(np.zeros_like(SMALL), ROWS, COLUMNS)) == []
+
+
+def test_without_a_place_pixels_count_and_y_points_upwards() -> None:
+    lower, _ = regions(NOWHERE)
+    assert lower.outline.GetEnvelope() == (1, 8, -6, -5)
+    assert lower.area_m2 is None
+
+
+def test_ground_control_points_give_the_place() -> None:
+    points = tuple(gdal.GCP(500_000 + 0.5 * x, 4_200_000 - 0.5 * y, 0, x, y) for x in (0, 8) for y in (0, 6))
+    lower, _ = regions(Georeference(gcps=points, gcp_spatial_reference=crs(32632)))
+    assert lower.outline.GetEnvelope() == pytest.approx((500_000.5, 500_004, 4_199_997, 4_199_997.5), abs=1e-6)
+    assert lower.area_m2 == pytest.approx(7 * 0.25, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_control_points_give_no_place(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    points = tuple(gdal.GCP(500_000 + x, 4_200_000, 0, x, 0) for x in range(count))
+    without = find_regions(BINARY, MemoryRaster(SCORES), Georeference(gcps=points, gcp_spatial_reference=crs(32632)))
+    assert without.crs is None
+    assert without.regions[0].outline.GetEnvelope() == (1, 8, -6, -5)
+    assert without.regions[0].area_m2 is None
+
+
+def ellipsoid_area(south: float, north: float, degrees_east: float) -> float:
+    """Of a part of WGS 84 between two parallels, in square metres: the closed form of the zone's integral."""
+    a, f = 6_378_137.0, 1 / 298.257223563
+    e = math.sqrt(f * (2 - f))
+
+    def zone(latitude: float) -> float:
+        s = math.sin(math.radians(latitude))
+        return s / (2 * (1 - (e * s) ** 2)) + math.log((1 + e * s) / (1 - e * s)) / (4 * e)
+
+    return a**2 * (1 - e**2) * math.radians(degrees_east) * (zone(north) - zone(south))
+
+
+@pytest.mark.parametrize("latitude", [0.0, 47.0, -60.0])
+def test_areas_in_degrees_are_those_on_the_ellipsoid(latitude: float) -> None:
+    step = 1 / 3600
+    lower, _ = regions(Georeference(crs(4326), (10, step, 0, latitude, 0, -step)))
+    assert lower.area_m2 == pytest.approx(ellipsoid_area(latitude - 6 * step, latitude - 5 * step, 7 * step), rel=1e-6)
+    assert lower.centroid == pytest.approx((10 + 4.5 * step, latitude - 5.5 * step))
+
+
+def test_areas_in_web_mercator_are_not_those_of_its_metres() -> None:
+    north = 8_399_737.89  # 60 degrees
+    lower, _ = regions(Georeference(crs(3857), (1e6, 10, 0, north, 0, -10)))
+    assert lower.outline.GetArea() == pytest.approx(700)
+    assert lower.area_m2 == pytest.approx(700 / 4, rel=0.01)  # the square of cos 60; the ellipsoid adds a little
+
+
+def test_areas_in_utm_are_nearly_those_of_its_metres() -> None:
+    lower, _ = regions()
+    assert lower.area_m2 == pytest.approx(7 * 0.25 / 0.9996**2, rel=1e-5)  # the scale on the central meridian
+
+
+def test_areas_in_a_local_crs_are_those_of_its_units() -> None:
+    local = osr.SpatialReference()
+    local.ImportFromWkt('LOCAL_CS["quarry grid",UNIT["foot",0.3048]]')
+    lower, _ = regions(Georeference(local, TRANSFORM))
+    assert lower.area_m2 == pytest.approx(7 * 0.25 * 0.3048**2)
+
+
+@property_test
+@given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))), st.integers(0, 1000))
+def test_outlines_are_valid_and_cover_exactly_the_pixels_that_are_set(small: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, columns = (np.sort(np.append(np.arange(length), rng.integers(0, length, 5))) for length in small.shape)
+    binary = BinaryMap(small, rows, columns)
+    placed = regions(NOWHERE, binary, np.ones(binary.shape, np.float32))
+    burnt = gdal.GetDriverByName("MEM").Create("", len(columns), len(rows), 1, gdal.GDT_Int32)
+    burnt.SetGeoTransform((0, 1, 0, 0, 0, -1))
+    source = ogr.GetDriverByName("Memory").CreateDataSource("")
+    layer = source.CreateLayer("", None, ogr.wkbMultiPolygon)
+    layer.CreateField(ogr.FieldDefn("number", ogr.OFTInteger))
+    for number, region in enumerate(placed, 1):
+        assert region.outline.IsValid()
+        assert region.outline.GetArea() == region.region.pixels
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetGeometry(region.outline)
+        feature.SetField(0, number)
+        layer.CreateFeature(feature)
+    gdal.RasterizeLayer(burnt, [1], layer, options=["ATTRIBUTE=number"])
+    np.testing.assert_array_equal(burnt.ReadAsArray() > 0, whole(binary))
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+def test_a_geopackage_holds_the_regions(tmp_path: Path) -> None:
+    path = tmp_path / "event" / "sam.features.gpkg"
+    write_regions(path, found(), {"event": "4_火灾", "category": "4 fire"})
+    dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
+    assert dataset.GetLayerCount() == 1
+    layer = dataset.GetLayer(LAYER)
+    assert layer.GetSpatialRef().IsSame(crs(32632))
+    first, second = (feature.ExportToJson(as_object=True) for feature in layer)
+    assert first["geometry"]["type"] == second["geometry"]["type"] == "MultiPolygon"
+    assert first["properties"] == {
+        "region": 1,
+        "mean_score": 0.75,
+        "max_score": 0.75,
+        "area_m2": pytest.approx(1.7514, abs=1e-4),
+        "area_pixels": 7,
+        "centroid_x": 500_002.25,
+        "centroid_y": 4_199_997.25,
+        "event": "4_火灾",
+        "category": "4 fire",
+    }
+    assert second["properties"]["area_pixels"] == 10
+    assert list(path.parent.iterdir()) == [path]
+    assert regions_are_whole(path)
+
+
+def test_no_regions_and_no_crs_are_a_layer_all_the_same(tmp_path: Path) -> None:
+    write_regions(tmp_path / "sam.features.gpkg", Regions([], None), {})
+    dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
+    assert dataset.GetLayer(LAYER).GetFeatureCount() == 0
+    write_regions(tmp_path / "sam.features.gpkg", found(NOWHERE), {})
+    dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
+    assert dataset.GetLayer(LAYER).GetSpatialRef().IsLocal()
+    first, _ = dataset.GetLayer(LAYER)
+    assert first.GetField("area_m2") is None
+
+
+def test_a_crs_that_has_no_old_form_is_kept(tmp_path: Path) -> None:
+    rotated_pole = osr.SpatialReference()
+    rotated_pole.SetFromUserInput("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18")
+    write_regions(tmp_path / "sam.features.gpkg", found(Georeference(rotated_pole, TRANSFORM)), {})
+    dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
+    assert dataset.GetLayer(LAYER).GetFeatureCount() == 2
+    assert dataset.GetLayer(LAYER).GetSpatialRef().IsSame(rotated_pole)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.8])
+def test_a_cut_off_geopackage_is_not_whole(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "sam.features.gpkg"
+    assert not regions_are_whole(path)
+    write_regions(path, Regions(regions() * 500, UTM.spatial_reference), {})
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert not regions_are_whole(path)
+
+
+def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
+    path = small_disk / "sam.features.gpkg"
+    write_regions(path, found(), {})
+    with pytest.raises(EventError, match="No space left"):
+        write_regions(path, Regions(regions() * 5000, UTM.spatial_reference), {})
+    assert list(small_disk.iterdir()) == [path]
+    assert regions_are_whole(path)

@@ -1,0 +1,103 @@
+"""run_eval.py --plots and --output-json, as a user calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import config
+from report.plots import FILE_NAMES
+from tests.report.test_figures import png_size
+from tests.scripts import CONTROL, FIRE, run_process
+
+
+@pytest.fixture
+def without_matplotlib(tmp_path: Path) -> dict[str, str]:
+    """Environment variables with which `import matplotlib` fails as if it were not installed."""
+    folder = tmp_path / "blocked"
+    folder.mkdir()
+    (folder / "matplotlib.py").write_text("raise ImportError('blocked')\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_plots_and_json_beside_the_table(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    plots, report, table = tmp_path / "new" / "plots", tmp_path / "report.json", tmp_path / "table.csv"
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2")
+    flags = ("--plots", plots, "--output-json", report, "--output-csv", table, "--stage2-threshold", 0.1)
+    done = run_process("run_eval.py", *roots, *flags, ANOMALYCD_EVAL_CLOSING_RADIUS="2")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in plots.iterdir()} == set(FILE_NAMES)
+    for path in plots.iterdir():
+        assert png_size(path)[2] == pytest.approx(300, abs=0.1)
+        assert path.name in done.stderr
+    content = json.loads(report.read_text(encoding="utf-8"))
+    assert content["program"]["ANOMALYCD_VERSION"] == config.VERSION
+    settings = content["settings"]
+    assert settings["stage2_threshold"] == 0.1
+    assert settings["quantile_threshold"] == config.EVAL_QUANTILE_THRESH
+    assert settings["eval_closing_radius"] == 2
+    assert settings["data_root"] == str(small_events)
+    assert content["config_overrides"] == {"EVAL_CLOSING_RADIUS": "2"}
+    assert [event["event_name"] for event in content["events"]] == [FIRE]
+    assert [one["event_name"] for one in content["skipped"]] == [CONTROL]
+    assert content["failed"] == []
+    (fire,) = content["averages_by_category"]
+    assert (fire["category"], fire["name"], fire["events"]) == (4, "fire", 1)
+    row = table.read_text(encoding="utf-8").splitlines()[1].split(",")
+    event = content["events"][0]
+    written = [event[stage][score] for stage in ("stage1", "stage2") for score in ("recall", "precision", "f1")]
+    assert [f"{score:.6f}" for score in written] == row[1:]
+    assert content["average"]["stage2"] == fire["stage2"]
+    assert FIRE in report.read_text(encoding="utf-8")  # names stay readable
+
+
+def test_nothing_but_the_table_is_written_unasked(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2")
+    assert run_process("run_eval.py", *roots, "--output-csv", table).returncode == 0
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_plots_of_no_event_are_none(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--max-events", 1)
+    flags = ("--output-csv", tmp_path / "table.csv", "--output-json", tmp_path / "report.json")
+    done = run_process("run_eval.py", *roots, *flags, "--plots", tmp_path / "plots")
+    assert done.returncode == 0, done.stderr
+    assert "no event was evaluated: no plots are drawn" in done.stderr
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (content["events"], content["average"]) == ([], None)
+
+
+def test_plots_need_matplotlib_and_say_so_before_the_work(
+    finished: Path, small_events: Path, tmp_path: Path, without_matplotlib: dict[str, str]
+) -> None:
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
+    done = run_process("run_eval.py", *roots, "--plots", tmp_path / "plots", **without_matplotlib)
+    assert done.returncode == 2
+    assert done.stderr == "error: figures need matplotlib: pip install -r requirements-report.txt\n"
+    assert not (tmp_path / "table.csv").exists()
+    done = run_process("run_eval.py", *roots, "--output-json", tmp_path / "report.json", **without_matplotlib)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--plots", "--output-json"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    finished: Path, small_events: Path, tmp_path: Path, flag: str
+) -> None:
+    (tmp_path / "file").touch()
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
+    done = run_process("run_eval.py", *roots, flag, tmp_path / "file" / "inside")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: [Errno ")
+    assert str(tmp_path / "file") in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_one_line(finished: Path, small_events: Path, small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "filler").write_bytes(bytes(1020 << 10))
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
+    done = run_process("run_eval.py", *roots, "--plots", small_disk)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: [Errno 28] No space left on device: ")
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]

@@ -1,0 +1,141 @@
+"""`--dry-run` and the memory that it estimates."""
+
+from pathlib import Path
+
+import pytest
+
+import config
+import run
+import run_stage2
+from sam.engine import Execution
+from sam.memory import LIBRARY_BYTES, WINDOW_BYTES, WINDOWS_AT_ONCE, Memory, estimate_memory
+from tests.scripts import CONTROL, DEMO_SAM, FIRE
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], data: Path, root: Path, *flags: str) -> tuple[int, list[str]]:
+    roots = ("--data-root", data, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
+    code = run.main([*map(str, roots), *DEMO_SAM, *flags, "--dry-run"])
+    return code, [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+
+def test_a_plan_names_events_windows_and_memory(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 64)
+    code, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130")
+    assert code == 0
+    assert lines[:3] == [
+        f"{CONTROL} 256 x 256 4 windows; 16 windows",
+        f"{FIRE} 256 x 256 4 windows; 16 windows",
+        "both stages: 40 windows to compute in 2 events, 0 skipped, 0 would fail",
+    ]
+    assert lines[3] == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only)"
+    assert lines[4].endswith("GiB of memory")
+    assert lines[5].startswith("windows wait in up to 0.0 GiB of disk")
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_that_of_the_largest_window_of_a_stage(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def estimate(model_type: str, device_type: str, execution: Execution, largest_window: int) -> Memory:
+        asked.append(largest_window)
+        return Memory(0, 0)
+
+    monkeypatch.setattr("pipeline.dry_run.estimate_memory", estimate)
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 64)
+    for size in ("130", "60"):
+        dry_run(capsys, small_events, tmp_path, "--patch-size", size)
+    assert asked == [130 * 130, 64 * 64]
+
+
+def test_a_plan_says_what_would_be_skipped_and_changes_nothing(
+    small_events: Path, finished: Path, few_points: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(finished)
+    code, lines = dry_run(capsys, small_events, finished, "--skip-existing-stage2")
+    assert code == 0
+    assert lines[0] == f"{CONTROL} 256 x 256 skipped: its change map exists; skipped: its anomaly map exists"
+    assert lines[-1] == "both stages: 0 windows to compute in 0 events, 2 skipped, 0 would fail"
+    _, lines = dry_run(capsys, small_events, finished)  # stage 2 is computed again by default
+    assert lines[0] == f"{CONTROL} 256 x 256 skipped: its change map exists; 1 window"
+    _, lines = dry_run(capsys, small_events, finished, "--no-skip-existing-stage1", "--skip-existing-stage2")
+    assert lines[0] == f"{CONTROL} 256 x 256 1 window; 1 window"
+    assert files(finished) == before
+
+
+def test_a_plan_counts_the_windows_that_are_there(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.window_store import WindowStore
+
+    written: list[object] = []
+
+    def write_two(store: WindowStore, window: object, values: object) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(window)
+        original(store, window, values)  # type: ignore[arg-type]
+
+    original = WindowStore.write
+    monkeypatch.setattr(WindowStore, "write", write_two)
+    monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 2)
+    roots = ("--data-root", small_events, "--stage1-root", tmp_path / "stage1", "--stage2-root", tmp_path / "stage2")
+    with pytest.raises(KeyboardInterrupt):
+        run.main([*map(str, roots), *DEMO_SAM, "--patch-size", "130"])
+    _, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130")
+    assert lines[0] == f"{CONTROL} 256 x 256 2 windows, 2 more are there already; 1 window"
+
+
+def test_a_plan_names_events_that_would_fail(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((data_root / FIRE).glob("normal_*.tif"))
+    image.write_bytes(b"no image")
+    (data_root / "1_empty").mkdir()
+    code, lines = dry_run(capsys, data_root, tmp_path)
+    assert code == 1
+    assert lines[1].startswith(f"{FIRE} would fail: {image}: cannot be opened")
+    assert lines[2].startswith("1_empty skipped: 0 images")
+    assert lines[3] == "both stages: 2 windows to compute in 1 events, 1 skipped, 1 would fail"
+
+
+def test_stage_2_alone_needs_its_change_map(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = ("--data-root", small_events, "--stage1-root", tmp_path, "--output-root", tmp_path)
+    assert run_stage2.main([*map(str, roots), *DEMO_SAM, "--dry-run"]) == 1
+    assert "no stage 1 output for this event; run stage 1 first" in capsys.readouterr().out
+
+
+def test_weights_are_not_downloaded_for_a_plan(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr("sam.weights.download", lambda *_: pytest.fail("downloaded"))
+    flags = ("--sam-model-type", "vit_h", "--ray")
+    arguments = ("--data-root", small_events, "--stage1-root", tmp_path, "--stage2-root", tmp_path, *flags)
+    assert run.main([*map(str, arguments), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "sam_vit_h_4b8939.pth (official, to be downloaded)" in shown
+    assert "of its GPU's" in shown  # which the workers of a cluster are taken to have
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_added_up() -> None:
+    small = estimate_memory("vit_demo", "cpu", Execution(points_per_batch=1, encode_batch=1), 1)
+    large = estimate_memory("vit_demo", "cpu", Execution(points_per_batch=1, encode_batch=1), 1 + 1000)
+    assert large.host_bytes - small.host_bytes == 1000 * WINDOW_BYTES * WINDOWS_AT_ONCE
+    assert small.device_bytes == 0
+    weights = config.DEMO_CHECKPOINT.stat().st_size
+    masks = 32 * 32 * 3 * 128 * 128 * 4  # points, masks a point, bytes of each at low resolution
+    assert small.host_bytes > LIBRARY_BYTES + weights + masks
+    assert estimate_memory("vit_b", "cuda", Execution(), 2048**2) > Memory(LIBRARY_BYTES, 2 << 30)
+    of_type = [estimate_memory(name, "cuda", Execution(), 1).device_bytes for name in ("vit_b", "vit_l", "vit_h")]
+    assert of_type == sorted(of_type)

@@ -1,0 +1,69 @@
+"""Lengths on the ground, and of scale bars."""
+
+import math
+
+import pytest
+from osgeo import gdal, osr
+
+from rasters.geotiff import Georeference
+from rasters.ground import bar_length, length_text, pixel_metres
+from tests.tiffs import crs
+
+SHAPE = (1000, 1000)
+
+
+def test_utm_pixels_are_metres_but_for_the_scale_of_the_projection() -> None:
+    width = pixel_metres(Georeference(crs(32633), (500_000.0, 0.5, 0, 4_649_776.0, 0, -0.5)), SHAPE)
+    assert width == pytest.approx(0.5 / 0.9996, rel=1e-5)  # on the central meridian
+
+
+def test_web_mercator_metres_are_stretched() -> None:
+    north = 6_378_137 * math.log(math.tan(math.pi / 4 + math.radians(60) / 2))
+    width = pixel_metres(Georeference(crs(3857), (0.0, 10.0, 0, north, 0, -10.0)), SHAPE)
+    assert width == pytest.approx(10 * math.cos(math.radians(60)), rel=5e-3)
+
+
+def test_degrees_are_brought_to_metres() -> None:
+    degree = 1e-5
+    on_the_equator = Georeference(crs(4326), (10.0, degree, 0, degree * 500, 0, -degree))
+    assert pixel_metres(on_the_equator, SHAPE) == pytest.approx(1.113195, rel=1e-5)  # 2 pi a / 360 e5
+    northern = Georeference(crs(4326), (10.0, degree, 0, 60.0, 0, -degree))
+    assert pixel_metres(northern, SHAPE) == pytest.approx(0.5580, rel=1e-3)
+
+
+def test_feet_and_rotated_images_are_understood() -> None:
+    feet = crs(2263)  # New York, US survey feet
+    width = pixel_metres(Georeference(feet, (1_000_000.0, 1.0, 0, 200_000.0, 0, -1.0)), SHAPE)
+    assert width == pytest.approx(1200 / 3937, rel=1e-4)
+    rotated = Georeference(crs(32633), (500_000.0, 0.3, 0.4, 4_649_776.0, 0.4, -0.3))
+    assert pixel_metres(rotated, SHAPE) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_ground_control_points_give_a_length() -> None:
+    corners = [(x, y) for x in (0, 1000) for y in (0, 1000)]
+    points = tuple(gdal.GCP(500_000 + 2 * x, 4_649_776 - 2 * y, 0, x, y) for x, y in corners)
+    georeference = Georeference(gcps=points, gcp_spatial_reference=crs(32633))
+    assert pixel_metres(georeference, SHAPE) == pytest.approx(2 / 0.9996, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "nowhere",
+    [
+        Georeference(),
+        Georeference(crs(32633)),
+        Georeference(None, (500_000.0, 0.5, 0, 4_649_776.0, 0, -0.5)),
+        Georeference(osr.SpatialReference('LOCAL_CS["site",UNIT["metre",1]]'), (0.0, 1, 0, 0, 0, -1)),
+        Georeference(crs(4326), (10.0, 1.0, 0, 4_649_776.0, 0, -1.0)),  # no such latitude
+    ],
+)
+def test_images_that_lie_nowhere_have_no_length(nowhere: Georeference) -> None:
+    assert pixel_metres(nowhere, SHAPE) is None
+
+
+@pytest.mark.parametrize(
+    ("space", "length", "text"),
+    [(153.6, 100, "100 m"), (200, 200, "200 m"), (1999, 1000, "1 km"), (7000, 5000, "5 km"), (0.7, 0.5, "0.5 m")],
+)
+def test_scale_bars_have_round_lengths(space: float, length: float, text: str) -> None:
+    assert bar_length(space) == pytest.approx(length)
+    assert length_text(bar_length(space)) == text

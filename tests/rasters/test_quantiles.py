@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rasters.quantiles import exact_quantile
+from tests.helpers import property_test
+
+elements = (
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+    st.floats(0, 1, width=32),
+    st.sampled_from([-0.0, 0.0, 0.25, 0.5, -1.5, 1e-30, -1e-30]),
+)
+parts = st.one_of([arrays(np.float32, st.integers(1, 40), elements=values) for values in elements])
+quantiles = st.sampled_from([0.0, 1.0, 0.7, 0.945, 0.9]) | st.floats(0, 1)
+
+
+def assert_equals_numpy(parts: list[np.ndarray], quantile: float) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # differences of huge values
+        found = exact_quantile(lambda: iter(parts), quantile)
+        expected = np.quantile(np.concatenate([part.ravel() for part in parts]), quantile)
+    assert found.dtype == expected.dtype == np.float32
+    assert found.tobytes() == (expected + np.float32(0)).tobytes()  # whether 0 is -0 depends on NumPy's partition
+
+
+@property_test
+@given(st.lists(parts, min_size=1, max_size=4), quantiles)
+def test_it_equals_that_of_numpy(parts: list[np.ndarray], quantile: float) -> None:
+    assert_equals_numpy(parts, quantile)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 65_536, 1_000_003])
+@pytest.mark.parametrize("quantile", [0.0, 0.3, 0.5, 0.7, 0.9, 0.945, 1.0])
+def test_it_equals_that_of_numpy_for_scores_and_for_ties(count: int, quantile: float) -> None:
+    rng = np.random.default_rng(count)
+    values = rng.random(count, dtype=np.float32) - np.float32(0.2)
+    assert_equals_numpy(np.array_split(values, min(count, 3)), quantile)
+    assert_equals_numpy([rng.choice(values[:5], count)], quantile)
+    assert_equals_numpy([np.maximum(values, 0)], quantile)
+
+
+@pytest.mark.parametrize("count", [(1 << 24) + 300_001, (1 << 24) + 300_002])
+@pytest.mark.parametrize("quantile", [0.7, 0.945, 1.0])
+def test_it_equals_that_of_numpy_where_float32_cannot_count_the_values(count: int, quantile: float) -> None:
+    # Before NumPy 2.4 the index into the sorted values is a float32: only even ones from 2 ** 24 on.
+    assert_equals_numpy([np.arange(count, 0, -1, dtype=np.float32) // 3], quantile)
+
+
+@pytest.mark.parametrize("value", [0, -1.5, np.inf, -np.inf])
+def test_infinite_values_are_as_in_numpy(value: float) -> None:
+    assert_equals_numpy([np.array([value, np.inf, -np.inf, 1, 2], np.float32)], 0.5)
+    assert_equals_numpy([np.array([value, np.inf, -np.inf, 1, 2], np.float32)], 0.9)
+
+
+def test_one_nan_makes_it_nan() -> None:
+    assert_equals_numpy([np.arange(5, dtype=np.float32), np.array([[0, np.nan]], np.float32)], 0.3)
+
+
+def test_bands_of_any_shape_are_read_twice_and_left_alone() -> None:
+    band = np.array([[3, 1], [2, 0]], np.float32)
+    band.flags.writeable = False
+    calls = []
+
+    def bands() -> list[np.ndarray]:
+        calls.append(1)
+        return [band[:, ::-1], band.T]
+
+    assert exact_quantile(bands, 0.5) == 1.5
+    assert len(calls) == 2

@@ -1,0 +1,340 @@
+"""The report in a browser: Debian's Chromium, headless, from the folder itself."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import config
+from report.event_report import slug
+from tests.report.test_report import page_data, write_report
+from tests.scripts import CONTROL, FIRE
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver") or next(
+    (path for path in ("/usr/lib/chromium/chromedriver", "/usr/bin/chromedriver") if Path(path).exists()), None
+)
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium with its driver; apt-get install chromium chromium-driver"
+)
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is in requirements-dev.txt")
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1400,1000",
+]
+HOSTILE = '4_<script>document.title="broken"<'
+PARTIAL = "5_half"
+BROKEN = "6_broken"
+LOAD_LIMIT = 15_000_000  # bytes of a page with all that it shows
+
+
+@pytest.fixture(scope="module")
+def report(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a labelled event, a normal control, a hostile name, half a result and a broken event."""
+    root = tmp_path_factory.mktemp("browser")
+    shutil.copytree(small_events, root / "data")
+    for stage in ("stage1", "stage2"):
+        shutil.copytree(finished / stage, root / stage)
+        shutil.copytree(finished / stage / FIRE, root / stage / HOSTILE)
+    for name in (HOSTILE, PARTIAL):
+        shutil.copytree(small_events / FIRE, root / "data" / name)
+    shutil.copytree(finished / "stage1" / FIRE, root / "stage1" / PARTIAL)
+    (root / "data" / BROKEN).mkdir()
+    assert write_report(root / "data", root, root / "report") == 0
+    return root / "report"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any, report: Path) -> Iterator[Any]:
+    """The browser, whose console must stay empty and whose requests must stay in the report's folder."""
+    chromium.get("about:blank")
+    for kind in ("browser", "performance"):
+        chromium.get_log(kind)
+    yield chromium
+    assert chromium.get_log("browser") == []
+    asked = requests(chromium)
+    assert asked
+    inside = report.absolute().as_uri() + "/"
+    assert [address for address in asked if not address.startswith((inside, "data:", "blob:"))] == []
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def requests(browser: Any) -> list[str]:
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent" and message["params"].get("documentURL") != "about:blank"
+    ]
+
+
+def wait_for(browser: Any, condition: str) -> Any:
+    """What a JavaScript expression gives as soon as it is true."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if found := browser.execute_script(f"return {condition}"):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(condition)
+
+
+def open_event_page(browser: Any, report: Path, name: str = FIRE) -> dict[str, Any]:
+    page = report / "events" / f"{slug(name)}.html"
+    browser.get(page.as_uri())
+    wait_for(browser, "document.body.dataset.ready && Array.from(document.images).every(one => one.complete)")
+    return page_data(page)
+
+
+def open_overview(browser: Any, report: Path) -> None:
+    browser.get((report / "index.html").as_uri())
+    wait_for(browser, "document.readyState === 'complete'")
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def text_of(browser: Any, selector: str) -> str:
+    return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+
+
+def move_slider(browser: Any, selector: str, value: float) -> None:
+    browser.execute_script(
+        "const one = document.querySelector(arguments[0]); one.value = arguments[1];"
+        "one.dispatchEvent(new Event('input', {bubbles: true}));",
+        selector,
+        value,
+    )
+
+
+def painted(browser: Any, layer: str) -> int:
+    """How many pixels of an overlay are not transparent."""
+    return browser.execute_script(
+        "const one = document.getElementById('layer-' + arguments[0]);"
+        "const copy = new OffscreenCanvas(one.width, one.height).getContext('2d', {willReadFrequently: true});"
+        "copy.drawImage(one, 0, 0);"
+        "const pixels = copy.getImageData(0, 0, one.width, one.height).data;"
+        "return pixels.filter((value, i) => i % 4 === 3 && value > 0).length",
+        layer,
+    )
+
+
+def event_names(browser: Any) -> list[str]:
+    return browser.execute_script(
+        "return Array.from(document.querySelectorAll('#events tbody tr')).filter(row => !row.hidden)"
+        ".map(row => row.cells[1].dataset.sort)"
+    )
+
+
+def test_the_overview_sorts_and_filters(browser: Any, report: Path) -> None:
+    open_overview(browser, report)
+    names = event_names(browser)
+    assert names == sorted([FIRE, CONTROL, HOSTILE, PARTIAL, BROKEN])
+    heading = browser.find_elements("css selector", "#events th[scope=col]")[-1]
+    button = heading.find_element("css selector", "button")
+    button.click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    scored = event_names(browser)
+    assert set(scored[:2]) == {FIRE, HOSTILE}  # those without a score come last
+    button.send_keys("\ue007")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert set(event_names(browser)[:2]) == {FIRE, HOSTILE}
+    find(browser, ".chip[data-filter='4']").click()
+    assert set(event_names(browser)) == {FIRE, HOSTILE}
+    assert text_of(browser, "#shown") == "2 of 5 shown"
+    assert browser.execute_script("return document.querySelectorAll('.map .dim').length") == 2
+    find(browser, ".chip[data-filter='4']").click()
+    assert len(event_names(browser)) == 5
+    find(browser, f"a[href='events/{slug(FIRE)}.html']").click()
+    wait_for(browser, "document.body.dataset.ready")
+    assert text_of(browser, "h1").startswith(FIRE)
+
+
+def test_the_swipe_moves_by_slider_pointer_and_keys(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    clip = "return getComputedStyle(document.getElementById('right-photo')).clipPath"
+    assert browser.execute_script(clip) == "inset(0px 0px 0px 50%)"
+    move_slider(browser, "#swipe", 25)
+    assert browser.execute_script(clip) == "inset(0px 0px 0px 25%)"
+    find(browser, "#swipe").send_keys("\ue014")  # the right arrow
+    assert browser.execute_script(clip) == "inset(0px 0px 0px 25.5%)"
+    assert slug(FIRE) in browser.current_url  # the arrow was the slider's
+    width = browser.execute_script("return document.getElementById('stage').clientWidth")
+    handle = find(browser, "#handle i")
+    webdriver.ActionChains(browser).drag_and_drop_by_offset(handle, round(width / 4), 0).perform()
+    assert float(find(browser, "#swipe").get_attribute("value")) == pytest.approx(50.5, abs=1)
+
+
+def test_any_two_dates_are_compared(browser: Any, report: Path) -> None:
+    data = open_event_page(browser, report)
+    for side, index in (("left", 0), ("right", 2)):
+        find(browser, f"#strip li[data-photo='{index}'] [data-side={side}]").click()
+        assert find(browser, f"#{side}-photo").get_attribute("src").endswith(data["photos"][index]["file"])
+        assert find(browser, f"#{side}").get_attribute("value") == str(index)
+        assert text_of(browser, f"#{side}-tag") == data["photos"][index]["title"]
+    wait_for(browser, "Array.from(document.images).every(one => one.complete && one.naturalWidth)")
+
+
+def test_the_threshold_moves_scores_and_overlays(browser: Any, report: Path) -> None:
+    data = open_event_page(browser, report)
+    curve, layers = data["curve"], {}
+    find(browser, "[data-layer=binary]").click()
+    for step in (curve["default"], 0, 60, len(curve["thresholds"]) - 1):
+        move_slider(browser, "#threshold", step)
+        wait_for(browser, f"document.getElementById('threshold-value').textContent === '{step / 100:.2f}'")
+        shown = [text_of(browser, f"#{name}") for name in ("recall", "precision", "f1")]
+        assert shown == [f"{score:.3f}" for score in curve["scores"][step]]
+        layers[step] = painted(browser, "binary")
+        grid = data["grid"][0] * data["grid"][1]
+        assert layers[step] / grid == pytest.approx(curve["flagged"][step] / curve["valid"], abs=1e-9)
+    assert len(set(layers.values())) > 2
+    find(browser, "#threshold-reset").click()
+    assert text_of(browser, "#threshold-value") == "0.08"
+    assert painted(browser, "binary") == layers[curve["default"]]
+    assert painted(browser, "verdict") >= layers[curve["default"]]
+
+
+def test_overlays_have_an_opacity_and_a_legend(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    for layer in ("change", "filtered", "anomaly", "label"):
+        assert not find(browser, f"#legend-{layer}").is_displayed()
+        find(browser, f"[data-layer={layer}]").click()
+        assert find(browser, f"#legend-{layer}").is_displayed()
+        assert painted(browser, layer) > 0
+        move_slider(browser, f"[data-opacity={layer}]", 30)
+        assert find(browser, f"#layer-{layer}").value_of_css_property("opacity") == "0.3"
+        find(browser, f"[data-layer={layer}]").click()
+        assert not find(browser, f"#layer-{layer}").is_displayed()
+
+
+def test_pointing_tells_place_and_scores(browser: Any, report: Path) -> None:
+    data = open_event_page(browser, report)
+    stage = find(browser, "#stage")
+    webdriver.ActionChains(browser).move_to_element_with_offset(stage, 40, 40).perform()
+    told = text_of(browser, "#readout")
+    assert "° N" in told
+    assert "anomaly" in told
+    assert "change" in told
+    find(browser, "#frame").send_keys(webdriver.Keys.SHIFT + webdriver.Keys.ARROW_RIGHT)
+    assert text_of(browser, "#readout") != told
+    x, y = (round(share * side) for share, side in zip(data["pins"][0], data["size"], strict=True))
+    pixel = f"{{width: 1, height: 1, rows: [{y}], columns: [{x}], maps: {{}}}}"
+    browser.execute_script(f"window.parts = probe(DATA, {pixel}, 0.5, 0.5).parts")
+    assert browser.execute_script("return window.parts[0]") == f"x {x}, y {y}"
+    east, north = 500_000 + (x + 0.5) / 2, 4_649_776 - (y + 0.5) / 2
+    shown = browser.execute_script("return window.parts[2]").strip("()").split(", ")
+    assert [float(number) for number in shown] == pytest.approx([east, north], abs=0.051)
+
+
+def test_a_click_in_the_table_marks_the_region(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    row = find(browser, "#regions tbody tr")
+    row.click()
+    assert "selected" in row.get_attribute("class")
+    assert row.find_element("css selector", "button").get_attribute("aria-pressed") == "true"
+    assert painted(browser, "marked") > 0
+    assert find(browser, "#pins .selected").text == row.get_attribute("data-region")
+    find(browser, "body").send_keys(webdriver.Keys.ESCAPE)
+    assert not find(browser, "#layer-marked").is_displayed()
+    row.find_element("css selector", "button").send_keys("\ue007")
+    assert find(browser, "#layer-marked").is_displayed()
+    headings = browser.find_elements("css selector", "#regions th button")
+    headings[3].click()
+    areas = browser.execute_script(
+        "return Array.from(document.querySelectorAll('#regions tbody tr')).map(row => +row.cells[3].dataset.sort)"
+    )
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_the_image_is_zoomed(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    width = "document.getElementById('stage').clientWidth"
+    before = browser.execute_script(f"return {width}")
+    find(browser, "#zoom-in").click()
+    find(browser, "body").send_keys("+")
+    assert browser.execute_script(f"return {width}") == pytest.approx(2 * before, abs=2)
+    find(browser, "#zoom-fit").click()
+    assert browser.execute_script(f"return {width}") == before
+
+
+def test_arrows_lead_from_event_to_event(browser: Any, report: Path) -> None:
+    order = sorted([FIRE, CONTROL, HOSTILE, PARTIAL])
+    open_event_page(browser, report, order[0])
+    for name in order[1:]:
+        find(browser, "body").send_keys(webdriver.Keys.ARROW_RIGHT)
+        wait_for(browser, f"location.href.includes('{slug(name)}.html') && document.body.dataset.ready")
+        assert text_of(browser, "h1").startswith(name)
+    find(browser, "body").send_keys(webdriver.Keys.ARROW_RIGHT)  # there is no further one
+    find(browser, "body").send_keys(webdriver.Keys.ARROW_LEFT)
+    wait_for(browser, f"location.href.includes('{slug(order[-2])}.html') && document.body.dataset.ready")
+
+
+def test_a_hostile_name_does_nothing(browser: Any, report: Path) -> None:
+    open_overview(browser, report)
+    assert browser.title.startswith("AnomalyCD")
+    open_event_page(browser, report, HOSTILE)
+    assert browser.title == f"{HOSTILE} – AnomalyCD"
+    assert text_of(browser, "h1").startswith(HOSTILE)
+    assert HOSTILE in browser.execute_script("return Array.from(document.getElementById('jump').options, o => o.text)")
+
+
+def test_half_a_result_says_what_is_missing(browser: Any, report: Path) -> None:
+    open_overview(browser, report)
+    assert config.ANOMALY_MAP_NAME in text_of(browser, "#events")
+    assert "0 images without" in text_of(browser, "#events .problem")
+    open_event_page(browser, report, PARTIAL)
+    assert config.ANOMALY_MAP_NAME in text_of(browser, ".notice")
+    assert not find(browser, "[data-layer=binary]").is_enabled()
+    find(browser, "[data-layer=change]").click()
+    assert painted(browser, "change") > 0
+    open_event_page(browser, report, CONTROL)
+    assert not find(browser, "[data-layer=label]").is_enabled()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_pages_fit_a_phone_in_light_and_dark(browser: Any, report: Path, dark: bool) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    for open_page in (open_overview, open_event_page):
+        open_page(browser, report)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        lightness = sum(int(number) for number in ground.strip("rgb()").split(",")) / 3
+        assert (lightness < 60) == dark
+
+
+def test_pages_are_small(browser: Any, report: Path) -> None:
+    for page in (report / "index.html", report / "events" / f"{slug(FIRE)}.html"):
+        browser.get(page.as_uri())
+        wait_for(browser, "document.readyState === 'complete'")
+        loaded = browser.execute_script("return performance.timing.loadEventEnd - performance.timing.navigationStart")
+        print(f"{page.name}: {loaded} ms")
+        needed = [page, *(page.parent / page.stem).glob("*"), *(report / "assets").glob("*")]
+        assert sum(path.stat().st_size for path in needed if path.is_file()) < LOAD_LIMIT

@@ -1,0 +1,372 @@
+"""sam_engine.py: features and masks equal to segment_anything's own, from one encoder pass, whatever the batches."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+import config
+from demo.scenes import make_event
+from sam.engine import Execution, SamEngine, pack_bits
+from sam.features import WindowFeatures
+from sam.masks import Mask
+from sam.models import load_model
+from sam.prompt_decoder import Decoded
+from tests.helpers import property_test
+from tests.stock_masks import FEW_POINTS, SCENE, check_masks, engine_masks, stock_masks
+from tests.tiny_sam import tiny_sam
+from utils import EventError, UsageError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LARGE_SCENE = make_event(seed=3, category=4, size=1100, historical_dates=1).monitor
+SMALL_WINDOWS = {
+    "square": SCENE,
+    "wide": SCENE[:90],
+    "tall": SCENE[:, 90:],
+    "fewer pixels than cells": SCENE[:25, :31],
+    "hardly any pixels": SCENE[60:66, 60:69],
+}
+LARGE_WINDOWS = {  # the encoder's input is 512 pixels
+    "the encoder's input": LARGE_SCENE[:512, :512],
+    "twice the encoder's input": LARGE_SCENE[:1024, :1024],
+    "twice the encoder's input, wide": LARGE_SCENE[:512, :1024],
+    "a broken factor, wide": LARGE_SCENE[:700, :1100],
+    "a broken factor, tall": LARGE_SCENE[:1000, :300],
+}
+WINDOWS = SMALL_WINDOWS | LARGE_WINDOWS
+
+# All masks that there are, NaN stabilities and empty ones too; what is left is the order.
+EVERYTHING = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "min_mask_region_area": 0}
+GRID = [[0.5, 0.5], [0.2, 0.7], [0.9, 0.1]]
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "few points": {},
+    "everything": EVERYTHING,
+    "one point": {"points_per_side": 1},
+    "seven points a side": {"points_per_side": 7},
+    "any IoU": {"pred_iou_thresh": 0.0},
+    "any stability": {"stability_score_thresh": 0.0},
+    "high thresholds": {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.6},
+    "near levels": {"stability_score_offset": 0.3, "stability_score_thresh": 0.8},
+    "strict NMS": {"box_nms_thresh": 0.3},
+    "two NMS thresholds": {"box_nms_thresh": 0.9, "crop_nms_thresh": 0.2},  # the larger one holds after the clean-up
+    "no clean-up": {"min_mask_region_area": 0},
+    "wide clean-up": {"min_mask_region_area": 400},
+    "clean-up as published": {"min_mask_region_area": 10_000},
+    "as published": config.STAGE1_SAM_PARAMS | {"points_per_side": 6},
+    "a grid": {"points_per_side": None, "point_grids": [np.array(GRID)]},
+    "a grid from the environment": {"points_per_side": None, "point_grids": [GRID]},  # JSON has lists
+    "64 points a batch": {"points_per_batch": 64},
+    "run-length output": {"output_mode": "uncompressed_rle"},
+    "one crop layer": {"crop_n_layers": 1},
+    "two crop layers": {"crop_n_layers": 2, "crop_n_points_downscale_factor": 2},
+    "crops of little overlap": {"crop_n_layers": 1, "crop_nms_thresh": 0.2, "crop_overlap_ratio": 0.1},
+    "everything in crops": EVERYTHING | {"points_per_side": 3, "crop_n_layers": 1, "crop_nms_thresh": 1.0},
+}
+SOME_PARAMETERS = ("few points", "everything", "as published", "one crop layer")
+
+
+def engine_of(**execution: Any) -> SamEngine:
+    model = load_model("vit_demo", config.DEMO_CHECKPOINT)
+    return SamEngine(model, torch.device("cpu"), Execution(**execution))
+
+
+# --- Encoding --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("window", WINDOWS)
+def test_encoding_is_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str) -> None:
+    image = WINDOWS[window]
+    predictor = SamPredictor(demo_model)
+    predictor.set_image(image)
+    (features,) = demo_engine.encode([demo_engine.scale(image)])
+    assert features.embedding.shape == predictor.features.shape
+    assert features.embedding.dtype == torch.float32
+    assert (features.embedding - predictor.features).abs().max() < 1e-4
+    assert features.input_size == predictor.input_size
+    assert features.window_size == image.shape[:2]
+    assert not features.embedding.requires_grad
+
+
+@pytest.mark.parametrize("encode_batch", [1, 2, 3])
+def test_images_encoded_together_equal_images_encoded_alone(demo_engine: SamEngine, encode_batch: int) -> None:
+    scaled = [demo_engine.scale(image) for image in (SCENE[:90], SCENE[70:], SCENE[20:110])]
+    together = engine_of(encode_batch=encode_batch).encode(scaled)
+    assert len(together) == 3
+    for image, features in zip(scaled, together, strict=True):
+        (alone,) = demo_engine.encode([image])
+        assert features.embedding.shape == (1, *alone.embedding.shape[1:])
+        assert (features.embedding - alone.embedding).abs().max() < 1e-5
+        assert features.window_size == (90, 160)
+
+
+def test_no_images_are_no_features(demo_engine: SamEngine) -> None:
+    assert demo_engine.encode([]) == []
+
+
+def encoder_batches(engine: SamEngine, image: np.ndarray, parameters: dict[str, Any]) -> list[int]:
+    """How many images each pass of the encoder had, from the image to its masks."""
+    batches: list[int] = []
+    counting = engine._model.image_encoder.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
+    try:
+        engine_masks(engine, image, parameters)
+    finally:
+        counting.remove()
+    return batches
+
+
+@pytest.mark.parametrize(("crop_n_layers", "images"), [(0, 1), (1, 5), (2, 21)])  # layers add 4 and 16 crops
+def test_a_window_and_its_crops_are_encoded_once(demo_engine: SamEngine, crop_n_layers: int, images: int) -> None:
+    parameters = FEW_POINTS | {"crop_n_layers": crop_n_layers, "points_per_side": 1}
+    assert sum(encoder_batches(demo_engine, SCENE, parameters)) == images
+
+
+# --- Masks -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("window", "parameters"),
+    [("square", parameters) for parameters in PARAMETERS]
+    + [(window, parameters) for window in list(SMALL_WINDOWS)[1:] for parameters in SOME_PARAMETERS]
+    + [(window, parameters) for window in LARGE_WINDOWS for parameters in ("few points", "any stability")]
+    + [("a broken factor, wide", "clean-up as published"), ("twice the encoder's input", "clean-up as published")],
+)
+def test_masks_are_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str, parameters: str) -> None:
+    image, settings = WINDOWS[window], FEW_POINTS | PARAMETERS[parameters]
+    check_masks(engine_masks(demo_engine, image, settings), stock_masks(demo_model, image, settings))
+
+
+@pytest.mark.parametrize("window", ["square", "hardly any pixels"])
+@pytest.mark.parametrize("min_mask_region_area", [0, 10_000])
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_empty_masks_are_sams_own(
+    demo_engine: SamEngine,
+    demo_model: Sam,
+    monkeypatch: pytest.MonkeyPatch,
+    window: str,
+    min_mask_region_area: int,
+    crop_n_layers: int,
+) -> None:
+    # Where no stability is asked for, masks without a pixel stay, whose stability is 0 / 0; also in crops.
+    for model in (demo_engine._model, demo_model):
+        monkeypatch.setattr(model, "mask_threshold", 9.0)
+    settings = EVERYTHING | {"min_mask_region_area": min_mask_region_area, "crop_n_layers": crop_n_layers}
+    settings |= {"points_per_side": 2, "crop_nms_thresh": 1.0}
+    found = engine_masks(demo_engine, WINDOWS[window], settings)
+    if min_mask_region_area < 10_000:
+        assert sum(mask.area == 0 for mask in found) > 1
+    check_masks(found, stock_masks(demo_model, WINDOWS[window], settings))
+
+
+def test_empty_masks_far_inside_a_window_are_no_error(
+    demo_engine: SamEngine, demo_model: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Crops of the second layer begin further from the window's edge than they are high.
+    for model in (demo_engine._model, demo_model):
+        monkeypatch.setattr(model, "mask_threshold", 9.0)
+    settings = EVERYTHING | {"points_per_side": 1, "crop_n_layers": 2, "crop_nms_thresh": 1.0}
+    window = SCENE[:24, :24]
+    check_masks(engine_masks(demo_engine, window, settings), stock_masks(demo_model, window, settings))
+
+
+def test_masks_are_found_at_all(demo_engine: SamEngine) -> None:
+    # Else the tests above would compare nothing.
+    for window in ("square", "wide", "tall", "fewer pixels than cells"):
+        assert len(engine_masks(demo_engine, WINDOWS[window], FEW_POINTS)) > 5
+
+
+def test_an_output_mode_that_needs_another_package_is_of_no_account(demo_engine: SamEngine) -> None:
+    check_same(
+        engine_masks(demo_engine, SCENE, FEW_POINTS | {"output_mode": "coco_rle"}),
+        engine_masks(demo_engine, SCENE, FEW_POINTS),
+    )
+
+
+def test_features_may_be_kept_for_several_searches(demo_engine: SamEngine, demo_model: Sam) -> None:
+    (features,) = demo_engine.encode([demo_engine.scale(SCENE)])
+    for parameters in ({"points_per_side": 2}, {"points_per_side": 4}):
+        masks = demo_engine.generate_masks(SCENE, features, FEW_POINTS | parameters).collect()
+        check_masks(masks, stock_masks(demo_model, SCENE, FEW_POINTS | parameters))
+
+
+@pytest.mark.parametrize("grey", [0, 128])
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_a_window_may_have_no_masks(demo_engine: SamEngine, grey: int, crop_n_layers: int) -> None:
+    window = np.full((64, 48, 3), grey, np.uint8)
+    nothing_is_that_sure = {"points_per_side": 2, "pred_iou_thresh": 2.0, "crop_n_layers": crop_n_layers}
+    assert engine_masks(demo_engine, window, config.STAGE1_SAM_PARAMS | nothing_is_that_sure) == []
+
+
+def test_a_constant_window_is_no_error(demo_engine: SamEngine) -> None:
+    window = np.full((64, 64, 3), 128, np.uint8)
+    assert all(mask.full((64, 64)).any() for mask in engine_masks(demo_engine, window, FEW_POINTS))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"point_per_side": 4},
+        {"points_per_side": None},
+        {"points_per_side": "4"},
+        {"points_per_side": 0},
+        {"points_per_side": -1},
+        {"points_per_side": 4, "point_grids": [GRID]},
+        {"points_per_side": None, "point_grids": [GRID], "crop_n_layers": 1},  # no grid for the crops
+        {"crop_n_layers": 1, "crop_n_points_downscale_factor": 64},  # no point a side
+    ],
+)
+def test_mask_parameters_that_sam_does_not_take(demo_engine: SamEngine, parameters: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="SAM does not take these mask parameters"):
+        engine_masks(demo_engine, SCENE[:32, :32], parameters)
+
+
+# --- What must not change the masks ----------------------------------------------------------------------------------
+def check_same(found: list[Mask], expected: list[Mask]) -> None:
+    """Bit for bit."""
+    assert [mask.box for mask in found] == [mask.box for mask in expected]
+    for mask, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mask.pixels, other.pixels)
+
+
+@pytest.fixture(scope="module")
+def usual_masks(demo_engine: SamEngine, one_thread: None) -> list[Mask]:
+    return engine_masks(demo_engine, SCENE, FEW_POINTS | {"points_per_side": 9})
+
+
+def full_masks(masks: list[Mask]) -> list[np.ndarray]:
+    return [mask.full(SCENE.shape[:2]) for mask in masks]
+
+
+def test_the_same_settings_give_the_same_bits(demo_engine: SamEngine, usual_masks: list[Mask]) -> None:
+    check_same(engine_masks(demo_engine, SCENE, FEW_POINTS | {"points_per_side": 9}), usual_masks)
+    check_same(engine_masks(engine_of(), SCENE, FEW_POINTS | {"points_per_side": 9}), usual_masks)
+
+
+@pytest.mark.parametrize("points_per_batch", [1, 7, 64, 256])
+def test_batches_of_points_change_no_mask(usual_masks: list[Mask], points_per_batch: int) -> None:
+    engine = engine_of(points_per_batch=points_per_batch)
+    check_masks(engine_masks(engine, SCENE, FEW_POINTS | {"points_per_side": 9}), full_masks(usual_masks))
+
+
+def test_threads_change_no_mask(demo_engine: SamEngine, usual_masks: list[Mask], one_thread: None) -> None:
+    torch.set_num_threads(2)
+    try:
+        found = engine_masks(demo_engine, SCENE, FEW_POINTS | {"points_per_side": 9})
+    finally:
+        torch.set_num_threads(1)
+    check_masks(found, full_masks(usual_masks))
+
+
+def test_windows_may_wait_for_their_clean_up(demo_engine: SamEngine) -> None:
+    parameters = FEW_POINTS | {"min_mask_region_area": 100}
+    images = [WINDOWS[name] for name in ("square", "wide", "tall")]
+    encoded: list[WindowFeatures] = [demo_engine.encode([demo_engine.scale(image)])[0] for image in images]
+    pending = [
+        demo_engine.generate_masks(image, features, parameters) for image, features in zip(images, encoded, strict=True)
+    ]
+    for image, waiting in zip(images[::-1], pending[::-1], strict=True):
+        check_same(waiting.collect(), engine_masks(demo_engine, image, parameters))
+        check_same(waiting.collect(), waiting.collect())
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+def test_memory_that_runs_out_while_decoding_changes_no_mask(
+    monkeypatch: pytest.MonkeyPatch, usual_masks: list[Mask], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_of(points_per_batch=64)
+    decode, sizes = engine.decoder.decode, []
+
+    def decode_few(image: Any, points: Tensor, threshold: float) -> Decoded:
+        sizes.append(len(points))
+        if len(points) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(image, points, threshold)
+
+    monkeypatch.setattr(engine.decoder, "decode", decode_few)
+    found = engine_masks(engine, SCENE, FEW_POINTS | {"points_per_side": 9})
+    assert sizes == [64, 32, 16, 16, 16, 16, 16, 1]
+    check_masks(found, full_masks(usual_masks))
+    (warning,) = caplog.messages
+    assert "--points-per-batch 64" in warning
+
+
+def test_memory_that_runs_out_while_encoding_changes_no_feature(
+    monkeypatch: pytest.MonkeyPatch, demo_engine: SamEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_of(encode_batch=4)
+    encode = engine._encoder
+
+    def encode_few(pixels: Tensor) -> Tensor:
+        if len(pixels) > 1:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory")
+        return encode(pixels)
+
+    monkeypatch.setattr(engine, "_encoder", encode_few)
+    scaled = [engine.scale(SCENE[top : top + 60]) for top in (0, 40, 80, 100)]
+    for features, image in zip(engine.encode(scaled), scaled, strict=True):
+        assert (features.embedding - demo_engine.encode([image])[0].embedding).abs().max() < 1e-5
+    (warning,) = caplog.messages
+    assert "--encode-batch 4" in warning
+
+
+def test_a_device_too_small_for_a_point_is_an_event_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(points_per_batch=4)
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.decoder, "decode", no_memory)
+    with pytest.raises(EventError, match="out of device memory with a batch of one"):
+        engine_masks(engine, SCENE, FEW_POINTS)
+
+
+@property_test
+@given(arrays(bool, st.integers(0, 70)))
+def test_masks_are_packed_as_numpy_unpacks_them(truth: np.ndarray) -> None:
+    packed = pack_bits(torch.from_numpy(truth)).numpy()
+    assert packed.dtype == np.uint8
+    np.testing.assert_array_equal(packed, np.packbits(truth))
+    np.testing.assert_array_equal(np.unpackbits(packed, count=len(truth)).view(bool), truth)
+
+
+# --- Precision and compilation ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, precision: str) -> None:
+    engine = engine_of(precision=precision)
+    (features,), (expected,) = (some.encode([some.scale(SCENE)]) for some in (engine, demo_engine))
+    assert features.embedding.dtype == torch.float32
+    assert not torch.equal(features.embedding, expected.embedding)  # it is taken at all
+    cells = torch.nn.functional.cosine_similarity(features.embedding, expected.embedding, dim=1)
+    assert cells.min() > 0.99
+    masks = engine.generate_masks(SCENE, features, FEW_POINTS).collect()
+    assert len(masks) > 5
+    assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
+
+
+def test_the_encoder_alone_is_compiled_and_only_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+
+    def compile_nothing(module: torch.nn.Module) -> torch.nn.Module:
+        compiled.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    engine_of()
+    assert not compiled
+    engine = engine_of(compile=True)
+    assert compiled == [engine._model.image_encoder]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_encoder_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain, compiled = (
+        SamEngine(tiny_sam(), torch.device("cpu"), Execution(compile=compile_it)) for compile_it in (False, True)
+    )
+    (expected,), (found,) = (engine.encode([engine.scale(SCENE)]) for engine in (plain, compiled))
+    torch.testing.assert_close(found.embedding, expected.embedding, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,141 @@
+"""engine_options.py: the flags about SAM, and the engine that they ask for."""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from segment_anything.modeling import Sam
+
+import config
+from sam import settings as engine_options
+from sam.engine import Execution, SamEngine
+from sam.flags import add_sam_arguments
+from sam.settings import load_engine
+from tests.scripts import DEMO_SAM
+from utils import UsageError
+
+
+def parse(*flags: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_sam_arguments(parser)
+    return parser.parse_args(flags)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """What argparse refuses the flags with."""
+    with pytest.raises(SystemExit) as refused:
+        parse(*flags)
+    assert refused.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+# --- Flags -----------------------------------------------------------------------------------------------------------
+def test_defaults_leave_the_numbers_as_published() -> None:
+    args = parse()
+    assert args.precision == "fp32"
+    assert args.compile is False
+    # From the device: neither the weights' file nor a batch is chosen here.
+    assert (args.device, args.sam_checkpoint, args.points_per_batch, args.encode_batch) == (None, None, None, None)
+    assert args.sam_model_type == config.SAM_MODEL_TYPE
+
+
+def test_flags_are_read() -> None:
+    args = parse("--precision=bf16", "--points-per-batch=7", "--encode-batch=2", "--compile", "--sam-checkpoint=a.pth")
+    assert args.precision == "bf16"
+    assert args.points_per_batch == 7
+    assert args.encode_batch == 2
+    assert args.compile is True
+    assert args.sam_checkpoint == Path("a.pth")
+
+
+@pytest.mark.parametrize("flag", ["--points-per-batch", "--encode-batch"])
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many", ""])
+def test_batches_are_positive(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
+    assert f"argument {flag}: " in refusal(capsys, f"{flag}={value}")
+
+
+def test_unknown_precisions_and_model_types_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "argument --precision: invalid choice: 'fp64'" in refusal(capsys, "--precision", "fp64")
+    assert "argument --sam-model-type: invalid choice: 'vit_x'" in refusal(capsys, "--sam-model-type", "vit_x")
+
+
+def test_help_says_which_flags_change_the_maps_or_need_more() -> None:
+    parser = argparse.ArgumentParser()
+    add_sam_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    assert "bf16 and fp16 are faster on a GPU and change the maps, see docs/benchmarks.md (default: fp32)" in text
+    assert "needs a C++ compiler (default: as it is)" in text
+
+
+# --- Engines ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
+    """How engines were asked to compute, none of which is made."""
+    executions: list[Execution | None] = []
+
+    class Recorder(SamEngine):
+        def __init__(
+            self,
+            _: Sam,
+            __: torch.device,
+            execution: Execution | None = None,
+        ) -> None:
+            executions.append(execution)
+
+    monkeypatch.setattr(engine_options, "SamEngine", Recorder)
+    return executions
+
+
+def test_an_engine_says_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
+    engine, sam = load_engine(parse(*DEMO_SAM))
+    (line,) = caplog.messages
+    assert line == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only) on cpu"
+    assert engine.device == torch.device("cpu")
+    assert sam.checkpoint == config.DEMO_CHECKPOINT.name
+    assert sam.provenance == {
+        "sam_model_type": "vit_demo",
+        "sam_checkpoint_sha256": hashlib.sha256(config.DEMO_CHECKPOINT.read_bytes()).hexdigest(),
+        "precision": "fp32",
+    }
+    json.dumps(sam.provenance)  # goes into the maps' metadata
+
+
+@pytest.mark.parametrize(
+    ("flags", "execution"),
+    [
+        ([], Execution("fp32", None, None, False)),
+        (["--precision", "bf16", "--compile"], Execution("bf16", None, None, True)),
+        (["--precision=fp16", "--points-per-batch=7"], Execution("fp16", 7, None, False)),
+        (["--encode-batch", "3"], Execution("fp32", None, 3, False)),
+    ],
+)
+def test_an_engine_computes_as_the_flags_say(
+    asked: list[Execution | None], flags: Sequence[str], execution: Execution
+) -> None:
+    _, sam = load_engine(parse(*DEMO_SAM, *flags))
+    assert asked == [execution]
+    assert sam.provenance["precision"] == execution.precision
+
+
+def test_convolutions_of_an_engine_keep_their_precision(monkeypatch: pytest.MonkeyPatch, asked: list[object]) -> None:
+    # torch's default rounds them to 10 bits on recent GPUs, fp32 or not.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_engine(parse(*DEMO_SAM))
+    assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.backends.cuda.matmul.allow_tf32 is False
+
+
+def test_an_unknown_model_type_from_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # argparse checks no default.
+    monkeypatch.setattr(config, "SAM_MODEL_TYPE", "vit_x")
+    with pytest.raises(UsageError, match="vit_x: no such SAM model type; choose one of vit_b, vit_l, vit_h, vit_demo"):
+        load_engine(parse("--device", "cpu"))
+
+
+def test_a_device_that_is_not_there_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--device cuda:1000: not there"):
+        load_engine(parse("--device", "cuda:1000", "--sam-checkpoint", str(tmp_path / "none.pth")))

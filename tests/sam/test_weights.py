@@ -1,0 +1,194 @@
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import config
+from sam import weights as sam_weights
+from sam.weights import OFFICIAL_FILES, OfficialFile, default_checkpoint, locate_weights, sha256
+from utils import UsageError
+
+CONTENT = bytes(range(256)) * 20_000  # more than one chunk
+NAME = "sam_vit_b_01ec64.pth"
+
+
+class Server(ThreadingHTTPServer):
+    """Sends `body` for every request, and keeps the paths asked for."""
+
+    body = CONTENT
+    asked: list[str]
+    status = 200
+    chunked = False
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.protocol_version = "HTTP/1.1"
+        self.close_connection = True
+        self.send_response(self.server.status)
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n" % len(CONTENT))
+        else:
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output free of requests."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A local server in the place of the official one, whose vit_b file is CONTENT."""
+    with Server(("127.0.0.1", 0), Handler) as running:
+        running.asked = []
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setattr(sam_weights, "BASE_URL", f"http://127.0.0.1:{running.server_port}/models/")
+        official = OfficialFile(NAME, hashlib.sha256(CONTENT).hexdigest())
+        monkeypatch.setitem(sam_weights.OFFICIAL_FILES, "vit_b", official)
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def weights_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder that official weights belong in, not yet made."""
+    folder = tmp_path / "weights"
+    monkeypatch.setattr(config, "WEIGHTS_DIR", folder)
+    monkeypatch.setattr(config, "SAM_CHECKPOINT", folder / NAME)
+    return folder
+
+
+def refusal(checkpoint: Path | None = None) -> str:
+    """The one line that says why there are no vit_b weights."""
+    with pytest.raises(UsageError) as refused:
+        locate_weights("vit_b", checkpoint)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_official_weights_are_downloaded_once(server: Server, weights_dir: Path) -> None:
+    for _ in range(2):
+        weights = locate_weights("vit_b", None)
+        assert weights == (weights_dir / NAME, hashlib.sha256(CONTENT).hexdigest(), "official")
+    assert weights.path.read_bytes() == CONTENT
+    assert server.asked == [f"/models/{NAME}"]
+    assert list(weights_dir.iterdir()) == [weights_dir / NAME]
+
+
+def test_the_default_place_may_be_named(server: Server, weights_dir: Path) -> None:
+    assert locate_weights("vit_b", weights_dir / NAME).origin == "official"
+    assert server.asked
+
+
+def test_a_wrong_checksum_leaves_nothing(server: Server, weights_dir: Path) -> None:
+    server.body = CONTENT[::-1]
+    assert "wrong SHA-256" in refusal()
+    assert not list(weights_dir.iterdir())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_transfer_that_is_cut_off_leaves_nothing(server: Server, weights_dir: Path, chunked: bool) -> None:
+    server.body = CONTENT[:-1000]
+    server.chunked = chunked
+    assert sam_weights.BASE_URL in refusal()
+    assert not list(weights_dir.iterdir())
+
+
+def test_an_answer_that_is_no_file_leaves_nothing(server: Server, weights_dir: Path) -> None:
+    server.status = 404
+    server.body = b""
+    assert "(Not Found)" in refusal()
+    assert not list(weights_dir.iterdir())
+
+
+def test_without_a_connection_the_user_learns_what_to_fetch_and_where_to_put_it(
+    monkeypatch: pytest.MonkeyPatch, weights_dir: Path
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # without listening: the port is ours and refuses
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        monkeypatch.setattr(sam_weights, "BASE_URL", url)
+        message = refusal()
+    assert "refused" in message
+    for part in (url + NAME, str(weights_dir / NAME), "`make demo`"):
+        assert part in message
+    assert not list(weights_dir.iterdir())
+
+
+def test_weights_that_cannot_be_stored_are_one_line(server: Server, weights_dir: Path) -> None:
+    weights_dir.touch()  # a file where the folder should be
+    assert str(weights_dir / NAME) in refusal()
+
+
+def test_a_file_that_the_user_named_is_never_downloaded(server: Server, weights_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    assert refusal(path).startswith(f"{path}: SAM weights not found")
+    assert not server.asked
+    assert not weights_dir.exists()
+
+
+def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path).startswith(f"{tmp_path}: SAM weights cannot be read")
+
+
+def test_origin_of_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"retrained")
+    checksum = hashlib.sha256(b"retrained").hexdigest()
+    assert locate_weights("vit_b", path) == (path, checksum, "NOT the official file")
+    assert locate_weights("vit_demo", path) == (path, checksum, "demo weights, for synthetic scenes only")
+
+
+def test_the_demo_weights_are_at_hand() -> None:
+    assert locate_weights("vit_demo", None).path == config.DEMO_CHECKPOINT
+
+
+def test_default_checkpoints() -> None:
+    assert default_checkpoint("vit_b") == config.SAM_CHECKPOINT
+    assert default_checkpoint("vit_l") == config.WEIGHTS_DIR / "sam_vit_l_0b3195.pth"
+    assert default_checkpoint("vit_h") == config.WEIGHTS_DIR / "sam_vit_h_4b8939.pth"
+    assert default_checkpoint("vit_demo") == config.DEMO_CHECKPOINT
+
+
+@pytest.mark.parametrize(
+    ("overridden", "expected"),
+    [
+        ({"SAM_MODEL_TYPE": "vit_l"}, config.WEIGHTS_DIR / "sam_vit_l_0b3195.pth"),
+        ({"SAM_MODEL_TYPE": "vit_l", "SAM_CHECKPOINT": "mine.pth"}, Path("mine.pth")),
+        ({"SAM_CHECKPOINT": "mine.pth"}, Path("mine.pth")),
+    ],
+)
+def test_a_model_type_from_the_environment_brings_its_own_file(
+    monkeypatch: pytest.MonkeyPatch, overridden: dict[str, str], expected: Path
+) -> None:
+    monkeypatch.setattr(config, "OVERRIDDEN", overridden)
+    monkeypatch.setattr(config, "SAM_MODEL_TYPE", overridden.get("SAM_MODEL_TYPE", "vit_b"))
+    monkeypatch.setattr(config, "SAM_CHECKPOINT", Path(overridden.get("SAM_CHECKPOINT", NAME)))
+    assert default_checkpoint(config.SAM_MODEL_TYPE) == expected
+
+
+def test_checksum_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    # The published SHA-256 of nothing.
+    assert sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize("model_type", ["vit_b", "vit_l", "vit_h"])
+def test_official_checksums_are_sha256(model_type: str) -> None:
+    official = OFFICIAL_FILES[model_type]
+    assert len(bytes.fromhex(official.sha256)) == 32
+    assert official.name.startswith(f"sam_{model_type}_")
