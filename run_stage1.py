@@ -2,27 +2,23 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, positive_int
+from cli.flags import add_data_arguments, add_folder, positive_int
 from cli.script import keep_log, run_script
-from cluster.launch import add_run_arguments, parse_run_arguments, run_stages
-from img_io import ImageOptions
-from pipeline.stage1_job import Stage1Plan
+from cluster.flags import add_run_arguments, parse_run_arguments
 from utils import Event, list_events
+
+if TYPE_CHECKING:
+    from pipeline.stage1 import Stage1Request
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_arguments(parser)
-    parser.add_argument(
-        "--output-root",
-        type=Path,
-        default=config.STAGE1_OUTPUT_DIR,
-        help="folder for one output folder an event (default: %(default)s)",
-    )
+    add_folder(parser, "--output-root", config.STAGE1_OUTPUT_DIR, "folder for one output folder per event")
     parser.add_argument(
         "--patch-size",
         type=positive_int,
@@ -33,23 +29,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--skip-existing",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="leave events alone whose change map is there, whole and made with the same parameters (default: skip)",
+        help="skip events with a change map that is whole and made with the same parameters (default: skip)",
     )
     add_run_arguments(parser)
     return parse_run_arguments(parser, arguments)
 
 
-def plan(event: Event, args: argparse.Namespace) -> list[Stage1Plan]:
-    """What to do with an event."""
-    folder = args.output_root / event.name
-    return [Stage1Plan(event, folder, ImageOptions.of(args), args.skip_existing, args.patch_size)]
+def plan(event: Event, args: argparse.Namespace) -> "list[Stage1Request]":
+    """Return stage 1 of an event."""
+    from img_io import ImageOptions
+    from pipeline.stage1 import Stage1Request, Stage1Settings
+
+    folder, settings = args.output_root / event.name, Stage1Settings(args.patch_size)
+    return [Stage1Request(event, folder, ImageOptions.of(args), args.skip_existing, settings)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 1; returns the exit code."""
     args = parse_arguments(arguments)
     with keep_log(args.log_file):
-        return run_stages("stage 1", list_events(args.data_root, args.event), lambda event: plan(event, args), args)
+        listing = list_events(args.data_root, args.event)
+        from cluster.launch import run_stages  # loads torch and GDAL, which takes seconds
+
+        return run_stages("stage 1", listing, lambda event: plan(event, args), args)
 
 
 if __name__ == "__main__":

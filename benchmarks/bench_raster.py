@@ -20,8 +20,8 @@ from osgeo import gdal
 import config
 import run
 from benchmarks.measure import append_rows, describe_environment, measure
-from cluster.launch import run_event
 from demo.scenes import make_event
+from pipeline.local import run_event
 from sam.models import MODEL_TYPES
 from sam.settings import load_engine
 from utils import read_event
@@ -66,7 +66,7 @@ def measure_event(args: argparse.Namespace) -> None:
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
     engine, sam = load_engine(arguments)
     stages = run.plan(read_event(args.folder / "4_sparse"), arguments)
-    _, took = measure(args.device, lambda: run_event(stages, sam, engine, lambda: None))
+    _, took = measure(args.device, lambda: run_event(stages, sam, lambda: engine, lambda: None))
     print(json.dumps([sum(stage.count_windows() for stage in stages), *took]))
 
 

@@ -51,7 +51,7 @@ from cli.progress import Progress
 from cluster.dispatch import Dispatcher, Pool
 from cluster.ray_pool import connected
 from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
-from pipeline.stage_job import StageProgress, advance
+from pipeline.stage import StageProgress, advance
 from report.figures import check_format, new_figure
 from report.style import HIT, MISS, THRESHOLD
 from sam.settings import engine_settings, load_engine
@@ -169,17 +169,18 @@ def measure_costs(size: int) -> Costs:
 
         def take_step(step: StageProgress | None) -> StageProgress:
             started = time.perf_counter()
-            finished, stages = (step.prepared, step.rest) if step else (None, run.plan(event, arguments))
+            finished, stages = (step.stage, step.rest) if step else (None, run.plan(event, arguments))
             step = advance(finished, stages, sam)
             seconds.append(time.perf_counter() - started)
             return step
 
         step = take_step(None)
-        while step.prepared is not None:
-            work, store = step.prepared.work(engine, None), step.prepared.job.store()
+        while step.stage is not None:
+            stage, store = step.stage, step.stage.store()
             started = time.perf_counter()
             for window in step.missing:
-                store.write(window, work.compute(window, work.read(window))())
+                item = stage.read(window, engine, None)
+                store.write(window, stage.compute(window, item, engine, None)())
             seconds.append(time.perf_counter() - started)
             windows.append(len(step.missing))
             step = take_step(step)

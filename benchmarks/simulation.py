@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import config
 from cluster.dispatch import Answer, WorkerLost, WorkerReady
@@ -16,13 +16,9 @@ from cluster.environment import environment
 from cluster.ray_pool import RayPool, Welcome
 from cluster.remote_calls import Outcome
 from cluster.resources import WorkerResources
-from img_io import EventImages, ImageOptions
-from pipeline.feature_cache import FeatureCache
-from pipeline.stage2_job import event_windows
-from pipeline.stage_job import PreparedJob, StageJob, StagePlan, StageProgress
-from pipeline.windows import WindowComputer
-from rasters.raster import Raster
-from sam.engine import SamEngine
+from img_io import ImageOptions
+from pipeline.stage import Stage, StageProgress, StageRequest
+from pipeline.stage2 import Stage2Settings
 from sam.settings import EngineSettings
 from sam.weights import SamIdentity
 from utils import Event, Listing, Window, tile
@@ -70,59 +66,21 @@ def draw_extents(events: int) -> list[Extent]:
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """What is asked of an event's images here."""
+class SimulatedStage:
+    """A stage with windows and maps that take time; as much of `Stage` as dispatchers and pools use."""
 
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class SimulatedJob(StageJob):
-    """A stage whose windows and whose map take their time."""
-
-    patch_size: int  # side of a full window
+    windows: Sequence[Window]
+    patch_size: int  # side of a full window, pixels
     full_window: float  # seconds
-    step: float  # seconds to put it together and go on
-
-    MAP_NAME: ClassVar[str] = config.CHANGE_MAP_NAME
-    SKIP_REASON: ClassVar[str] = "never"
+    step: float  # seconds to write the maps and go on
 
     def seconds(self, window: Window) -> float:
-        """What a window takes: by its share of a full one."""
+        """Return what a window takes, by its share of a full one."""
         return self.full_window * window.width * window.height / self.patch_size**2
 
-    def tile_event(self) -> list[Window]:
-        """As both stages do."""
-        return tile(*self.images.shape, self.patch_size)
-
-    def is_current(self) -> bool:
-        """It is to be computed."""
-        return False
-
-    def restore_side_files(self) -> None:
-        """Never asked."""
-
-    def prepare(self, scratch: Path) -> "SimulatedPrepared":
-        """Ready for the windows."""
-        return SimulatedPrepared(self)
-
 
 @dataclass(frozen=True)
-class SimulatedPrepared(PreparedJob):
-    """A simulated stage, ready for its windows."""
-
-    job: SimulatedJob
-
-    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowComputer:
-        """There is none."""
-        raise NotImplementedError
-
-    def assemble(self, scores: Raster) -> None:
-        """Nothing to write."""
-
-
-@dataclass(frozen=True)
-class SimulatedPlan(StagePlan):
+class SimulatedRequest(StageRequest):
     """A stage of a simulated event."""
 
     shape: tuple[int, int]
@@ -134,39 +92,37 @@ class SimulatedPlan(StagePlan):
         """The windows, in order."""
         return tile(*self.shape, self.patch_size)
 
-    def open(self, sam: SamIdentity) -> SimulatedJob:
-        """A job; there are no files."""
-        images = cast(EventImages, _Grid(self.shape))
-        size = self.patch_size, self.full_window, self.step
-        return SimulatedJob(self.event, self.folder, images, {}, sam.checkpoint, *size)
+    def open(self, sam: SamIdentity) -> Stage:
+        """Return the stage; there are no files."""
+        return cast(Stage, SimulatedStage(self.tile_event(), self.patch_size, self.full_window, self.step))
 
 
 class Simulation(NamedTuple):
     """Simulated events."""
 
-    plans: dict[str, list[StagePlan]]  # of each event, by name
+    plans: dict[str, list[StageRequest]]  # of each event, by name
     listing: Listing
     costs: Costs
 
     @classmethod
     def of(cls, extents: Sequence[Extent], costs: Costs, folder: Path) -> "Simulation":
         """Events of these extents. `folder`: for their locks."""
-        plans: dict[str, list[StagePlan]] = {}
+        plans: dict[str, list[StageRequest]] = {}
         listing = Listing()
         for number, (shape, dates) in enumerate(extents):
             event = Event(folder / f"4_event_{number}", folder, (), None)
             megapixels = shape[0] * shape[1] / 1e6
             step1, step2 = costs.stage1_megapixel * megapixels, costs.stage2_megapixel * megapixels
             rest = (event, event.folder, ImageOptions(), False, shape)
-            patch_size2 = max(event_windows(shape)[0][2:])
+            patch_size2 = max(Stage2Settings().tile(shape)[0][2:])
             plans[event.name] = [
-                SimulatedPlan(*rest, config.STAGE1_PATCH_SIZE, costs.stage1_window, step1),
-                SimulatedPlan(*rest, patch_size2, costs.stage2_date * dates, step2),
+                SimulatedRequest(*rest, config.STAGE1_PATCH_SIZE, costs.stage1_window, step1),
+                SimulatedRequest(*rest, patch_size2, costs.stage2_date * dates, step2),
             ]
             listing.events.append(event)
         return cls(plans, listing, costs)
 
-    def plan(self, event: Event) -> list[StagePlan]:
+    def plan(self, event: Event) -> list[StageRequest]:
         """The stages of an event."""
         return self.plans[event.name]
 
@@ -177,26 +133,26 @@ class Simulation(NamedTuple):
     def longest_chain(self) -> float:
         """Seconds from the opening of an event to its end, were there a worker for every window; of all the longest."""
         return self.costs.open + max(
-            sum(max(_window_seconds(plan)) + cast(SimulatedPlan, plan).step for plan in plans)
+            sum(max(_window_seconds(plan)) + cast(SimulatedRequest, plan).step for plan in plans)
             for plans in self.plans.values()
         )
 
 
-def _window_seconds(plan: StagePlan) -> list[float]:
-    job = cast(SimulatedPlan, plan).open(SamIdentity({}, ""))
-    return [job.seconds(window) for window in job.windows]
+def _window_seconds(plan: StageRequest) -> list[float]:
+    stage = cast(SimulatedStage, plan.open(SamIdentity({}, "")))
+    return [stage.seconds(window) for window in stage.windows]
 
 
 def simulated_step(
-    finished: PreparedJob | None, stages: Sequence[StagePlan], opening: float
+    finished: Stage | None, stages: Sequence[StageRequest], opening: float
 ) -> tuple[float, StageProgress]:
     """What a step takes, and what it gives: see stage_job.advance."""
-    seconds = opening if finished is None else cast(SimulatedPrepared, finished).job.step
+    seconds = opening if finished is None else cast(SimulatedStage, finished).step
     reasons: list[str | None] = [] if finished is None else [None]
     if not stages:
         return seconds, StageProgress(reasons)
-    job = stages[0].open(SamIdentity({}, ""))
-    return seconds, StageProgress(reasons, job.prepare(Path()), job.windows, stages[1:])
+    stage = stages[0].open(SamIdentity({}, ""))
+    return seconds, StageProgress(reasons, stage, stage.windows, stages[1:])
 
 
 # --- Workers behind Ray ----------------------------------------------------------------------------------------------
@@ -206,7 +162,7 @@ class Host:
     def __init__(self, opening: float) -> None:
         self._opening = opening
         self._devices: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # by worker: one window at a time
-        self._prepared: dict[int, SimulatedPrepared] = {}
+        self._prepared: dict[int, SimulatedStage] = {}
         self._welcome = Welcome(socket.gethostname(), "node", "none", environment())
 
     async def start(self, *_: object) -> Outcome:
@@ -218,10 +174,10 @@ class Host:
         if key not in self._prepared:
             self._prepared[key] = await held[0]
         async with self._devices[worker]:
-            await asyncio.sleep(self._prepared[key].job.seconds(window))
+            await asyncio.sleep(self._prepared[key].seconds(window))
         return Outcome()
 
-    async def take_step(self, finished: PreparedJob | None, stages: Sequence[StagePlan], _: SamIdentity) -> Outcome:
+    async def take_step(self, finished: Stage | None, stages: Sequence[StageRequest], _: SamIdentity) -> Outcome:
         """Wait as long as the step would take."""
         seconds, step = simulated_step(finished, stages, self._opening)
         await asyncio.sleep(seconds)
@@ -264,7 +220,7 @@ class SimulatedPool(RayPool):
     def end_worker(self, actor: Any) -> None:
         """Nothing to end: the process is other workers', too."""
 
-    def send_step(self, node: str | None, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> Any:
+    def send_step(self, node: str | None, finished: Stage | None, stages: Sequence[StageRequest]) -> Any:
         """Have a process of its own wait for all steps."""
         return self._hosts[0].take_step.remote(finished, list(stages), self._settings.identity)
 
@@ -290,13 +246,13 @@ class PaperPool:
         self._free: defaultdict[str, float] = defaultdict(float)  # when a worker will be
         self._tickets = 0
 
-    def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
+    def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
         """A worker takes its windows one by one."""
-        seconds = cast(SimulatedPrepared, prepared).job.seconds(window)
+        seconds = cast(SimulatedStage, prepared).seconds(window)
         self._free[worker] = max(self._free[worker], self.now) + seconds
         return self._answer(self._free[worker], Outcome())
 
-    def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
+    def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
         """Steps wait for nothing."""
         seconds, step = simulated_step(finished, stages, self._opening)
         return self._answer(self.now + seconds, Outcome(step))

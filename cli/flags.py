@@ -7,18 +7,13 @@ import config
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--data-root` and `--event`."""
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        default=config.DEFAULT_DATA_ROOT,
-        help="folder with one folder an event (default: %(default)s)",
-    )
+    """Add `--data-root` and `--event`."""
+    add_folder(parser, "--data-root", config.DEFAULT_DATA_ROOT, "folder with one folder per event")
     parser.add_argument("--event", help="name of the one event folder to process (default: all of them)")
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--stretch`, `--bands` and `--align-shift`."""
+    """Add `--stretch`, `--bands` and `--align-shift`."""
     parser.add_argument(
         "--stretch",
         choices=config.STRETCH_MODES,
@@ -40,6 +35,11 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         help="estimate how far each date is shifted against the reference image, and undo shifts up to so many pixels "
         "(default: 0, no estimate)",
     )
+
+
+def add_folder(parser: argparse.ArgumentParser, flag: str, default: Path, role: str) -> None:
+    """Add a flag for a folder. `role`: what the folder is, for the help text."""
+    parser.add_argument(flag, type=Path, default=default, help=f"{role} (default: %(default)s)")
 
 
 def band_numbers(text: str) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def fraction(text: str) -> float:
 
 
 def add_log_argument(parser: argparse.ArgumentParser) -> None:
-    """`--log-file`."""
+    """Add `--log-file`."""
     parser.add_argument(
         "--log-file", type=Path, help="file to append a full log to, with traces of all failures (default: none)"
     )

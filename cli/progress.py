@@ -1,4 +1,4 @@
-"""Follows a run over events: its progress bar, what becomes of each event, and the summary."""
+"""Follows a run over events: progress bar, outcome of each event, summary."""
 
 import sys
 import time
@@ -9,12 +9,12 @@ from functools import partial
 
 from tqdm import tqdm
 
-from utils import LOG, Event, EventBusyError, Listing, describe_error
+from utils import LOG, Event, EventBusyError, Listing, UsageError, describe_error
 
 
 @dataclass
 class Summary:
-    """What became of every event of a run."""
+    """The outcome of every event of a run."""
 
     stage: str
     done: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Summary:
         return 1 if self.failed else 0
 
     def log(self, seconds: float) -> None:
-        """Write the summary, one line an event that is not done."""
+        """Log the summary, with one line per event that is not done."""
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
         if self.not_reached:
             counts += f", {len(self.not_reached)} not finished"
@@ -41,7 +41,7 @@ class Summary:
 
 
 class Progress:
-    """Follows a run over events, which may be worked on at once: its progress bar, and what becomes of each event."""
+    """The progress bar of a run and the outcomes of its events, several of which may be under way at once."""
 
     def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
         self.summary = Summary(
@@ -49,7 +49,7 @@ class Progress:
         )
         self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
         self._started: dict[str, float] = {}
-        # In a log file a bar is one line an update: seldom is enough there.
+        # In a log file each update of the bar is a line of its own, so updates are rare.
         interval = 0.1 if sys.stderr.isatty() else 30
         self._bar = tqdm(total=sum(self._windows_left.values()), desc=stage, unit=unit, mininterval=interval)
 
@@ -58,20 +58,20 @@ class Progress:
         self._bar.close()
 
     def windows_left(self, event: Event) -> int:
-        """How many windows of an event have not been counted yet."""
+        """Return the number of windows of an event that are not done."""
         return self._windows_left[event.name]
 
     def begin(self, event: Event) -> None:
-        """Note that an event is begun."""
+        """Start the clock of an event."""
         self._started[event.name] = time.monotonic()
 
-    def window_done(self, event: Event) -> None:
-        """Count a window of an event."""
-        self._windows_left[event.name] -= 1
-        self._bar.update()
+    def window_done(self, event: Event, count: int = 1) -> None:
+        """Count `count` windows of an event as done."""
+        self._windows_left[event.name] -= count
+        self._bar.update(count)
 
     def done(self, event: Event, reason: str | None) -> None:
-        """Note that an event is finished, or the reason why it was skipped."""
+        """Record that an event is finished, or the reason why it was skipped."""
         self._end(event)
         seconds = time.monotonic() - self._started[event.name]
         if reason is None:
@@ -82,7 +82,7 @@ class Progress:
             LOG.debug("%s: %s skipped: %s", event.name, self.summary.stage, reason)
 
     def failed(self, event: Event, error: Exception) -> None:
-        """Say at once that an event failed, and why."""
+        """Record that an event failed, and log the reason."""
         self._end(event)
         self.summary.failed.append((event.name, describe_error(error)))
         LOG.error("%s: %s failed: %s", event.name, self.summary.stage, describe_error(error))
@@ -97,9 +97,9 @@ class Progress:
 def follow_run(
     stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str = "window"
 ) -> Iterator[Progress]:
-    """Show the progress of a run over the events of a listing, and its summary in the end, however it ends.
+    """Show the progress of a run over the events of a listing, and log its summary at the end, also after an error.
 
-    `count_windows`: how many of its `unit` an event has.
+    `count_windows`: returns the number of windows of an event; `unit` is their name in the bar.
     """
     started = time.monotonic()
     progress = Progress(stage, listing, count_windows, unit)
@@ -114,19 +114,22 @@ def run_events(
     stage: str,
     listing: Listing,
     count_windows: Callable[[Event], int],
-    process: Callable[[Event, Callable[[], object]], str | None],
+    process: Callable[[Event, Callable[..., object]], str | None],
     unit: str = "window",
 ) -> Summary:
     """Process every event under one progress bar; an event that fails does not stop the others.
 
-    `process(event, window_done)` returns None, or the reason why the event was skipped; it raises an error when the
-    event failed, and calls `window_done` after each of the `count_windows(event)` windows. `unit` names them.
+    `process(event, window_done)` returns None, or the reason why the event was skipped, and raises an error where the
+    event failed. It calls `window_done()` after each of the `count_windows(event)` windows, or `window_done(n)` for n.
+    Raises UsageError where `process` does.
     """
     with follow_run(stage, listing, count_windows, unit) as progress:
         for event in listing.events:
             progress.begin(event)
             try:
                 progress.done(event, process(event, partial(progress.window_done, event)))
+            except UsageError:
+                raise  # nothing can be run as asked
             except EventBusyError as error:
                 progress.done(event, str(error))
             except Exception as error:
@@ -138,4 +141,4 @@ def _count_or_zero(count_windows: Callable[[Event], int], event: Event) -> int:
     try:
         return count_windows(event)
     except Exception:
-        return 0  # the event itself will fail with this error, in its turn
+        return 0  # processing the event will raise the same error

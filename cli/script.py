@@ -18,16 +18,16 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """The user or the system asked the run to end: Ctrl-C or SIGTERM."""
+    """Ctrl-C or SIGTERM."""
 
     def __init__(self, number: int) -> None:
-        """`number`: the signal's."""
+        """`number`: of the signal."""
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
 
 
 class _TerminalHandler(logging.Handler):
-    """Shows one line a message on stderr, above the progress bar where there is one; traces belong to the log file."""
+    """Writes one line per message to stderr, above the progress bar; tracebacks go to the log file only."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
@@ -36,7 +36,7 @@ class _TerminalHandler(logging.Handler):
 
 @contextmanager
 def keep_log(path: Path | None) -> Iterator[None]:
-    """Append everything that is logged to a file, if one is named. Raises UsageError where it cannot be opened."""
+    """Append the full log to a file, if one is given. Raises UsageError where it cannot be opened."""
     if path is None:
         yield
         return
@@ -59,7 +59,7 @@ def keep_log(path: Path | None) -> Iterator[None]:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script's `main` with its log on stderr, and exit: 2 for usage errors, 130 or 143 when interrupted."""
+    """Run a script's `main` with its log on stderr, and exit: 2 after usage errors, 130 or 143 after a signal."""
     LOG.addHandler(_TerminalHandler(logging.INFO))
     LOG.setLevel(logging.DEBUG)
     for number in INTERRUPTS:
@@ -71,7 +71,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     except UsageError as error:
         LOG.error("%s", error)
         sys.exit(2)
-    except Exception as error:  # outside of any event: a table that cannot be written, or a defect
+    except Exception as error:  # outside of the events: a table that cannot be written, or a defect
         LOG.error("%s", describe_error(error))
         sys.exit(1)
     except Interrupted as error:
@@ -81,15 +81,15 @@ def run_script(main: Callable[[], int]) -> NoReturn:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     for known in INTERRUPTS:
-        signal.signal(known, signal.SIG_IGN)  # the run is ending: files are closed, the summary is printed
+        signal.signal(known, signal.SIG_IGN)  # closing files and the summary must not be interrupted
     raise Interrupted(number)
 
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Let signals wait until the function that this gives is called, which then raises Interrupted.
+    """Defer SIGINT and SIGTERM: yields a function that raises Interrupted if one has arrived.
 
-    For a library that cannot bear an exception while it waits.
+    Needed around libraries that fail when a signal handler raises inside them.
     """
     arrived: list[int] = []
     before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in INTERRUPTS}

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from cli.progress import Progress
 from cluster.remote_calls import Failure, Outcome, relay
-from pipeline.stage_job import PreparedJob, StagePlan, StageProgress, event_locks, join_reasons
+from pipeline.stage import Stage, StageProgress, StageRequest, event_locks, join_reasons
 from utils import Event, EventBusyError, Listing, Window
 
 MOST_DEATHS = 3  # of workers that had the same window: then it is taken to kill them
@@ -42,11 +42,11 @@ class Answer(NamedTuple):
 class Pool(Protocol):
     """Workers in other processes, and other processes that take the steps between windows."""
 
-    def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
+    def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
         """Send a window to a worker: see window_worker. Returns the ticket of its answer."""
 
-    def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
-        """Have an event's next step taken: see pipeline.stage_job. Its answer is a StageProgress."""
+    def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
+        """Have an event's next step taken: see pipeline.stage. Its answer is a StageProgress."""
 
     def forget(self, key: int) -> None:
         """No window of these prepared stages comes any more."""
@@ -163,7 +163,7 @@ class WindowQueue:
 class _Event:
     event: Event
     rank: int
-    stages: Sequence[StagePlan]
+    stages: Sequence[StageRequest]
     locks: ExitStack = field(default_factory=ExitStack)
     reasons: list[str | None] = field(default_factory=list)
     step: StageProgress | None = None  # None while one is being taken
@@ -189,7 +189,7 @@ class Dispatcher:
     """Takes the events of a listing through their stages, on the workers of a pool."""
 
     def __init__(
-        self, pool: Pool, listing: Listing, plan: Callable[[Event], Sequence[StagePlan]], progress: Progress
+        self, pool: Pool, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], progress: Progress
     ) -> None:
         self._pool = pool
         self._plan = plan
@@ -244,7 +244,7 @@ class Dispatcher:
         """About how many windows the first stage of an event has."""
         return self._progress.windows_left(state.event) // max(len(state.stages), 1)
 
-    def _take_step(self, state: _Event, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> None:
+    def _take_step(self, state: _Event, finished: Stage | None, stages: Sequence[StageRequest]) -> None:
         state.step = None
         self._steps[self._pool.advance(finished, stages)] = state
 
@@ -265,9 +265,9 @@ class Dispatcher:
     def _send(self, unit: QueuedWindow, worker: _Worker) -> None:
         state = self._active[unit.rank]
         assert state.step is not None
-        assert state.step.prepared is not None
+        assert state.step.stage is not None
         keep_features = len(state.stages) > 1
-        ticket = self._pool.compute(worker.name, state.key, state.step.prepared, unit.window, keep_features)
+        ticket = self._pool.compute(worker.name, state.key, state.step.stage, unit.window, keep_features)
         worker.units[ticket] = unit
         self._worker_of[ticket] = worker
 
@@ -289,12 +289,11 @@ class Dispatcher:
             return
         step: StageProgress = outcome.value
         state.reasons += step.reasons
-        if step.prepared is None:
+        if step.stage is None:
             self._close(state)
             self._progress.done(state.event, join_reasons(state.reasons))
             return
-        for _ in range(len(step.prepared.job.windows) - len(step.missing)):
-            self._progress.window_done(state.event)
+        self._progress.window_done(state.event, step.finished)
         self._keys += 1
         state.step, state.key, state.left = step, self._keys, len(step.missing)
         self._queue.add(state.rank, step.missing, state.owners)
@@ -326,7 +325,7 @@ class Dispatcher:
         assert state.step is not None
         self._queue.drop(state.rank)
         self._pool.forget(state.key)
-        self._take_step(state, state.step.prepared, state.step.rest)
+        self._take_step(state, state.step.stage, state.step.rest)
 
     def _try_elsewhere(self, state: _Event, unit: QueuedWindow, node: str, failure: Failure) -> None:
         """Give a window to another machine, which may see the file that this one does not; there may be none."""
@@ -370,6 +369,6 @@ class Dispatcher:
         self._queue.drop(state.rank)
         # Where nothing can be tidied up, as in a folder that was removed, the other events go on all the same.
         with suppress(OSError), state.locks:
-            if state.step is not None and state.step.prepared is not None:
+            if state.step is not None and state.step.stage is not None:
                 self._pool.forget(state.key)
-                state.step.prepared.job.store().remove_if_empty()
+                state.step.stage.store().remove_if_empty()

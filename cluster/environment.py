@@ -1,23 +1,32 @@
-"""Tells what has to be the same in all processes of a cluster, so that their windows fit together."""
+"""Describes a process of a cluster: everything that has to be the same in all of them for their windows to fit."""
 
 import hashlib
 import importlib
+from pathlib import Path
 from typing import Any
 
 import config
 
-PROGRAM = ("*.py", "cli/*.py", "cluster/*.py", "evaluation/*.py", "pipeline/*.py", "rasters/*.py", "sam/*.py")
+LIBRARIES = ("numpy", "torch", "cv2", "osgeo.gdal")
+PACKAGES = ("cli", "cluster", "evaluation", "pipeline", "rasters", "sam")  # beside the root's modules
 
 
 def environment() -> dict[str, Any]:
-    """What has to be the same in all processes for the windows that they compute to fit together."""
-    versions = {name: importlib.import_module(name).__version__ for name in ("numpy", "torch", "cv2", "osgeo.gdal")}
-    program = hashlib.sha256()
-    for path in sorted(path for pattern in PROGRAM for path in config.PROJECT_ROOT.glob(pattern)):
-        program.update(path.read_bytes())
+    """Return the versions of the libraries, a checksum of the program's source, and all settings."""
+    versions = {name: importlib.import_module(name).__version__ for name in LIBRARIES}
     settings = {
         name: value
         for name, value in vars(config).items()
         if name.isupper() and isinstance(value, (str, int, float, dict)) and name != "OVERRIDDEN"
     }
-    return versions | {"AnomalyCD": program.hexdigest()} | settings
+    return versions | {"AnomalyCD": source_checksum(config.PROJECT_ROOT)} | settings
+
+
+def source_checksum(root: Path) -> str:
+    """Return the SHA-256 of all modules that have a part in the maps, with their paths."""
+    program = hashlib.sha256()
+    packages = (path for package in PACKAGES for path in (root / package).rglob("*.py"))
+    for path in sorted([*root.glob("*.py"), *packages]):
+        program.update(f"{path.relative_to(root)}\n".encode())
+        program.update(path.read_bytes())
+    return program.hexdigest()

@@ -1,8 +1,11 @@
-"""The command-line flags of a run on a Ray cluster. Imports nothing heavy."""
+"""The command-line flags of a run: images, SAM, dry run, Ray cluster, log. Imports nothing heavy."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
-from cli.flags import positive_int
+from cli.flags import add_image_arguments, add_log_argument, positive_int
+from sam.flags import add_sam_arguments
 
 
 def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,3 +46,26 @@ def gpu_share(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
     return value
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how images are read, what computes, and where."""
+    add_image_arguments(parser)
+    add_sam_arguments(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print events, windows, memory and what would be skipped, and do no more (default: compute it)",
+    )
+    add_ray_arguments(parser)
+    add_log_argument(parser)
+
+
+def parse_run_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; with `--ray`, paths become absolute, for processes in other folders."""
+    args = parser.parse_args(arguments)
+    if args.ray is not None:
+        for name, value in vars(args).items():
+            if isinstance(value, Path):
+                setattr(args, name, value.absolute())
+    return args

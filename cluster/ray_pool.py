@@ -23,7 +23,7 @@ from cluster.environment import environment
 from cluster.remote_calls import Failure, Outcome, call, call_function
 from cluster.resources import WorkerResources, named_device, wants_cpu, worker_shape
 from cluster.window_worker import WindowWorker
-from pipeline.stage_job import PreparedJob, StagePlan, advance
+from pipeline.stage import Stage, StageRequest, advance
 from sam.settings import EngineSettings, engine_settings
 from sam.weights import sha256
 from utils import LOG, Event, Listing, UsageError, Window, differing_keys, warn_once
@@ -212,7 +212,7 @@ class RayPool:
         """End an actor's process, whatever it does."""
         self._ray.kill(actor)
 
-    def send_step(self, node: str | None, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> Any:
+    def send_step(self, node: str | None, finished: Stage | None, stages: Sequence[StageRequest]) -> Any:
         """Have a step taken on a machine, or on any; returns the reference to its Outcome."""
         strategy: Any = "DEFAULT"
         if node is not None:
@@ -222,14 +222,14 @@ class RayPool:
         step = self._step.options(scheduling_strategy=strategy)
         return step.remote(advance, finished, list(stages), self._settings.identity)
 
-    def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
+    def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
         """Send a window to a worker."""
         if key not in self._prepared:
             self._prepared[key] = self._ray.put(prepared)
         call_of_worker = self._workers[worker].compute.remote(key, [self._prepared[key]], window, keep_features)
         return self._remember(call_of_worker, worker)
 
-    def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
+    def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
         """Have a step taken, on the machines that have workers by turns: the others may not see the files."""
         nodes = sorted(set(self._nodes.values()))
         node = nodes[self._tickets % len(nodes)] if nodes else None
@@ -349,7 +349,7 @@ def _short(error: Exception) -> str:
 
 # --- A run -----------------------------------------------------------------------------------------------------------
 def run_on_cluster(
-    name: str, listing: Listing, plan: Callable[[Event], Sequence[StagePlan]], args: argparse.Namespace
+    name: str, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], args: argparse.Namespace
 ) -> int:
     """Take every event through the stages that `plan` gives for it, on a cluster; returns the exit code.
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pipeline.feature_cache import FeatureCache
-from pipeline.stage2_job import event_windows
-from pipeline.stage_job import PreparedJob, StageJob
+from pipeline.stage import Stage
+from pipeline.stage2 import Stage2Settings
 from pipeline.window_store import WindowStore
-from pipeline.windows import WindowComputer
 from sam.engine import SamEngine
 from utils import Window
 
@@ -26,8 +25,9 @@ Value = TypeVar("Value")
 class _OpenStage(NamedTuple):
     """A stage of an event whose files are open here."""
 
-    work: WindowComputer
+    stage: Stage
     store: WindowStore
+    features: FeatureCache | None
 
 
 class WindowWorker:
@@ -40,35 +40,35 @@ class WindowWorker:
         self._stages: OrderedDict[int, _OpenStage] = OrderedDict()
         self._caches: OrderedDict[Path, FeatureCache] = OrderedDict()
 
-    def compute(self, key: int, fetch: Callable[[], PreparedJob], window: Window, keep_features: bool) -> None:
+    def compute(self, key: int, fetch: Callable[[], Stage], window: Window, keep_features: bool) -> None:
         """Compute a window and write it to the event's store; may be called on several threads.
 
         `key`: tells the prepared stages of a run apart. `fetch`: gives this one, where it is not open here yet.
         `keep_features`: both stages of the event are computed.
         Raises EventError where a file cannot be used, OSError where the window cannot be written.
         """
-        stage = self._open(key, fetch, keep_features)
-        item = stage.work.read(window)
+        opened = self._open(key, fetch, keep_features)
+        item = opened.stage.read(window, self._engine, opened.features)
         with self._device:
-            finish = stage.work.compute(window, item)
-        stage.store.write(window, finish())
+            finish = opened.stage.compute(window, item, self._engine, opened.features)
+        opened.store.write(window, finish())
 
-    def _open(self, key: int, fetch: Callable[[], PreparedJob], keep_features: bool) -> _OpenStage:
+    def _open(self, key: int, fetch: Callable[[], Stage], keep_features: bool) -> _OpenStage:
         with self._opening:
             if key not in self._stages:
-                prepared = fetch()
-                prepared.job.check_images()
-                cache = self._cache(prepared.job) if keep_features else None
-                self._stages[key] = _OpenStage(prepared.work(self._engine, cache), prepared.job.store())
+                stage = fetch()
+                stage.check_images()
+                features = self._cache(stage) if keep_features else None
+                self._stages[key] = _OpenStage(stage, stage.store(), features)
             return _touch(self._stages, key, STAGES_OPEN)
 
-    def _cache(self, job: StageJob) -> FeatureCache:
+    def _cache(self, stage: Stage) -> FeatureCache:
         """The event's cache. One that has been dropped is only missed: its features are computed again."""
-        if job.event.folder not in self._caches:
-            windows = event_windows(job.images.shape)
+        if stage.event.folder not in self._caches:
+            windows = Stage2Settings().tile(stage.images.shape)
             # In a temporary folder of this machine: features never go to the shared file system.
-            self._caches[job.event.folder] = FeatureCache(Path(tempfile.gettempdir()), windows, CACHE_BYTES)
-        return _touch(self._caches, job.event.folder, EVENTS_CACHED)
+            self._caches[stage.event.folder] = FeatureCache(Path(tempfile.gettempdir()), windows, CACHE_BYTES)
+        return _touch(self._caches, stage.event.folder, EVENTS_CACHED)
 
 
 def _touch(kept: OrderedDict[Key, Value], key: Key, most: int) -> Value:

@@ -1,4 +1,4 @@
-"""Prints what a run would do - events, windows, memory, what would be skipped - and does none of it."""
+"""Prints what a run would do: events, windows, memory, and what would be skipped."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from img_io import event_shape
-from pipeline.stage_job import StagePlan
+from pipeline.stage import StageRequest
 from sam.memory import estimate_memory
 from sam.settings import EngineSettings
 from sam.weights import SamIdentity
@@ -15,14 +15,14 @@ from utils import Event, Listing, describe_error
 
 
 class PlannedStage(NamedTuple):
-    """What a run would do in a stage of an event."""
+    """What a run would do in one stage of an event."""
 
     windows: int  # to compute
     finished: int = 0  # windows that an interrupted run has left
     skipped: str | None = None  # the reason
 
     def __str__(self) -> str:
-        """How it is said."""
+        """Text for the table."""
         if self.skipped is not None:
             return f"skipped: {self.skipped}"
         there = f", {self.finished} more are there already" if self.finished else ""
@@ -40,14 +40,14 @@ class PlannedEvent(NamedTuple):
     error: str | None = None
 
 
-def plan_event(event: Event, stages: Sequence[StagePlan], sam: SamIdentity) -> PlannedEvent:
+def plan_event(event: Event, stages: Sequence[StageRequest], sam: SamIdentity) -> PlannedEvent:
     """Look at an event's files without changing any."""
     try:
         height, width = event_shape(event)
         tiled = [stage.tile_event() for stage in stages]
         planned: list[PlannedStage] = []
         for stage, windows in zip(stages, tiled, strict=True):
-            # What a stage makes anew, the next one cannot have used yet.
+            # A stage that follows a computed one is computed too.
             anew = any(earlier.skipped is None for earlier in planned)
             planned.append(PlannedStage(len(windows)) if anew else _plan_stage(stage, sam))
     except Exception as error:
@@ -56,7 +56,7 @@ def plan_event(event: Event, stages: Sequence[StagePlan], sam: SamIdentity) -> P
     return PlannedEvent(event.name, f"{width} x {height}", height * width, largest, planned)
 
 
-def _plan_stage(stage: StagePlan, sam: SamIdentity) -> PlannedStage:
+def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:
     job = stage.open(sam)
     if stage.skip_existing and job.is_current():
         return PlannedStage(0, skipped=job.SKIP_REASON)
@@ -65,7 +65,7 @@ def _plan_stage(stage: StagePlan, sam: SamIdentity) -> PlannedStage:
 
 
 def print_plan(
-    name: str, listing: Listing, plan: Callable[[Event], Sequence[StagePlan]], settings: EngineSettings
+    name: str, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], settings: EngineSettings
 ) -> int:
     """Print the plan of a run as a table; returns 1 where an event would fail, else 0."""
     events = [

@@ -1,4 +1,4 @@
-"""Keeps two runs from working on one event's outputs at the same time."""
+"""Locks the outputs of an event, so that two runs never write them at the same time."""
 
 import fcntl
 import os
@@ -15,10 +15,10 @@ LOCK_NAME = ".lock"
 
 @contextmanager
 def event_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of an event's output folder, which is made.
+    """Make an event's output folder and hold its lock; an empty folder is removed again at the end.
 
-    The system releases it when its process ends, however it ends: a lock whose owner is dead is there to be taken.
-    Raises EventBusyError, which says who has it, where another process or thread does.
+    The system releases the lock when the process ends, also after kill -9. Raises EventBusyError, which names the
+    owner, where another process or thread holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
@@ -28,13 +28,13 @@ def event_lock(folder: Path) -> Iterator[None]:
         os.write(file, f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: nobody else can have taken this file
+        path.unlink(missing_ok=True)  # still locked: no other process can hold this file
         os.close(file)
         _remove_if_empty(folder)
 
 
 def _locked(path: Path) -> int:
-    """An open file at `path` whose lock is ours."""
+    """Open the file at `path`, lock it, and return its descriptor."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -46,13 +46,13 @@ def _locked(path: Path) -> int:
         except OSError:
             os.close(file)
             raise
-        # Its last owner may have removed the file between our opening and locking it.
+        # The last owner may have removed the file between our open and our lock.
         if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
             return file
         os.close(file)
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Leave no empty folder for an event that failed before it had any output."""
+    """Remove the folder of an event that has no output."""
     if not any(folder.iterdir()):
         folder.rmdir()

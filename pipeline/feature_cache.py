@@ -1,4 +1,4 @@
-"""Keeps the features that stage 1 encoded for stage 2, a few in memory, the others in a temporary file."""
+"""Keeps features that stage 1 encoded for stage 2, in memory up to a limit, then in a temporary file."""
 
 import tempfile
 from collections.abc import Iterable
@@ -14,28 +14,25 @@ MEMORY_BYTES = 256 << 20  # of an event's features held in memory: 64 windows' i
 
 
 class FeatureCache:
-    """The features of an event's images in those windows that both stages share; a context manager."""
+    """The features of an event's images in the windows that both stages have; a context manager."""
 
     def __init__(self, folder: Path, windows: Iterable[Window], memory_bytes: int = MEMORY_BYTES) -> None:
-        """`folder`: where the temporary file goes that features spill to, beyond `memory_bytes` of them.
-
-        `windows`: the only ones worth keeping.
-        """
+        """`windows`: those that both stages have. `folder`: for the temporary file, used above `memory_bytes`."""
         self._windows = frozenset(windows)
         self._kept: dict[tuple[Path, Window], tuple[WindowFeatures, int]] = {}  # without embedding; place in the file
-        # Of raw float32. It has no name, so that nothing of it can be left behind.
+        # Raw float32. The file has no name, so a killed process leaves nothing behind.
         self._file = tempfile.SpooledTemporaryFile(memory_bytes, dir=str(folder))  # noqa: SIM115
 
     def __enter__(self) -> "FeatureCache":
-        """Nothing to prepare."""
+        """Return the cache."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Forget all features."""
+        """Drop all features."""
         self._file.close()
 
     def keep(self, image: Path, window: Window, features: WindowFeatures) -> None:
-        """Keep the features of an image's window, where the other stage has the same window."""
+        """Keep the features of a window of an image, where both stages have the window."""
         if window in self._windows:
             place = self._file.seek(0, 2)
             self._file.write(features.embedding.cpu().numpy().tobytes())
@@ -43,11 +40,11 @@ class FeatureCache:
             self._kept[image, window] = (replace(features, embedding=shape), place)
 
     def has(self, image: Path, window: Window) -> bool:
-        """Whether these features are kept."""
+        """Whether the cache has these features."""
         return (image, window) in self._kept
 
     def get(self, image: Path, window: Window, device: torch.device) -> WindowFeatures:
-        """Kept features, moved to the device."""
+        """Return features of the cache, moved to the device."""
         features, place = self._kept[image, window]
         shape = features.embedding.shape
         self._file.seek(place)

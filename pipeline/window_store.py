@@ -1,4 +1,4 @@
-"""Keeps the finished windows of a map beside its output, for other processes, and for the next run to go on from."""
+"""Keeps the finished windows of a map on disk, for other processes and for the next run."""
 
 import hashlib
 import json
@@ -14,23 +14,23 @@ import numpy as np
 from rasters.raster import RawRaster
 from utils import LOG, Window, atomic_write, differing_keys, owned_parts
 
-VERSION = 2  # of what is in the folder
+VERSION = 2  # of the folder's layout
 HEADER_NAME = "made_with.json"
 
 
 class WindowStore:
-    """A float32 raster that is filled window by window, by any number of processes, and lives on until it is finished.
+    """A float32 raster that any number of processes fill window by window, in any order.
 
-    A folder with one file a window, which appears whole or not at all. No two windows share a file: machines that
-    write to one file of a network file system can undo each other's bytes. Where windows overlap, each keeps only what
-    no later one covers, so that their order is of no account. The folder's name tells what the map is made with:
-    whatever a run with other parameters has left behind, files or a process that still writes, stays out of this one.
+    It is a folder with one file per window; each file appears whole or not at all. Windows do not share a file, because
+    machines that write to one file of a network file system can undo each other's bytes. Where windows overlap, each
+    keeps only the part that no later window covers, so their order does not matter. The folder's name holds a checksum
+    of the map's parameters: windows of another run, with other parameters, never get into it.
     """
 
     def __init__(
         self, path: Path, shape: tuple[int, int], windows: Sequence[Window], made_with: dict[str, Any]
     ) -> None:
-        """`path`: begins the folder's. `windows`: all of the map, in order. `made_with`: JSON that runs must share."""
+        """`path`: start of the folder's path. `windows`: all of the map, in order. `made_with`: of the map, JSON."""
         self.shape = shape
         self._parts = owned_parts(windows)
         self._header = {"version": VERSION, "shape": list(shape), **json.loads(json.dumps(made_with))}
@@ -39,13 +39,13 @@ class WindowStore:
         self.folder = path.with_name(f"{path.name}-{checksum}")
 
     def begin(self) -> frozenset[Window]:
-        """Make the folder, or pick up what an earlier run left in it, and remove those of other parameters.
+        """Make the folder, or resume the one of an earlier run, and remove those of other parameters.
 
-        Returns the windows that are finished. Raises OSError where the folder cannot be made.
+        Returns the finished windows. Raises OSError where the folder cannot be made.
         """
         for other in self._path.parent.glob(f"{self._path.name}-*"):
             if other != self.folder:
-                _tell_difference(other, self._header)
+                _warn_of_difference(other, self._header)
                 shutil.rmtree(other, ignore_errors=True)
         atomic_write(self.folder / HEADER_NAME, json.dumps(self._header, indent=1).encode())
         finished = self.finished()
@@ -54,12 +54,12 @@ class WindowStore:
         return finished
 
     def finished(self) -> frozenset[Window]:
-        """The windows whose pixels are on the disk; none where there is no folder."""
+        """Return the finished windows; none where there is no folder."""
         return frozenset(window for window in self._parts if _has_size(self._file(window)))
 
     @contextmanager
     def removed_if_empty(self) -> Iterator[None]:
-        """Work on it; where this fails, or is interrupted, before any window is finished, nothing of it stays."""
+        """Remove the store if the block fails or is interrupted before any window is finished."""
         try:
             yield
         except BaseException:
@@ -67,20 +67,20 @@ class WindowStore:
             raise
 
     def remove_if_empty(self) -> None:
-        """Remove everything where no window is finished."""
+        """Remove the store if no window is finished."""
         if not self.finished():
             self.remove()
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove the store."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Set the pixels of a window, (h, w) float32. Raises OSError: for want of space, or of the folder."""
+        """Write the pixels of a window, (h, w) float32. Raises OSError: disk full, or folder removed."""
         part = self._parts[window]
         y, x = part.y - window.y, part.x - window.x
         file = self._file(window)
-        # A name of its own: another machine may be at the same window, where this one was given up for dead.
+        # A unique name: after a lost connection another machine may compute the same window.
         new = RawRaster(file.path.with_name(f".{uuid.uuid4().hex}.part"), file.shape)
         try:
             new.create()
@@ -92,7 +92,7 @@ class WindowStore:
             raise
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of any part, (h, w) float32. Raises OSError where a window of it is not finished."""
+        """Read the pixels of any window of the raster, (h, w) float32. Raises OSError where a part is not finished."""
         values = np.empty((window.height, window.width), np.float32)
         for whole, part in self._parts.items():
             left, top = max(part.x, window.x), max(part.y, window.y)
@@ -115,7 +115,7 @@ def _has_size(file: RawRaster) -> bool:
         return False
 
 
-def _tell_difference(folder: Path, header: dict[str, Any]) -> None:
+def _warn_of_difference(folder: Path, header: dict[str, Any]) -> None:
     try:
         found = json.loads((folder / HEADER_NAME).read_text(encoding="utf-8"))
         differing = differing_keys(found, header)

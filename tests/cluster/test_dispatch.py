@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import given
@@ -19,11 +19,7 @@ from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher
 from cluster.remote_calls import Failure, Line, Outcome
 from img_io import ImageOptions
 from pipeline.event_lock import event_lock
-from pipeline.feature_cache import FeatureCache
-from pipeline.stage_job import PreparedJob, StageJob, StagePlan, StageProgress
-from pipeline.windows import WindowComputer
-from rasters.raster import Raster
-from sam.engine import SamEngine
+from pipeline.stage import Stage, StageProgress, StageRequest
 from sam.weights import SamIdentity
 from tests.helpers import property_test
 from utils import Event, Listing, UsageError, Window, tile
@@ -35,7 +31,7 @@ DONE = Outcome()
 
 # --- What is made up -------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class MadeUpPlan(StagePlan):
+class MadeUpPlan(StageRequest):
     number: int  # of the stage
     windows: tuple[Window, ...]
     already: Set[Window] = frozenset()  # finished by an earlier run
@@ -46,34 +42,23 @@ class MadeUpPlan(StagePlan):
     def tile_event(self) -> list[Window]:
         return list(self.windows)
 
-    def open(self, sam: SamIdentity) -> StageJob:
+    def open(self, sam: SamIdentity) -> Stage:
         raise NotImplementedError
 
 
-class MadeUpJob:
-    """Of a stage job, as much as the dispatcher has to know; it is its own store."""
+class MadeUpStage:
+    """Of an opened stage, as much as the dispatcher has to know; it is its own store."""
 
-    def __init__(self, windows: Sequence[Window]) -> None:
-        self.windows = windows
+    def __init__(self, plan: MadeUpPlan) -> None:
+        self.plan = plan
+        self.windows = plan.windows
         self.looked_after = False
 
-    def store(self) -> "MadeUpJob":
+    def store(self) -> "MadeUpStage":
         return self
 
     def remove_if_empty(self) -> None:
         self.looked_after = True
-
-
-class MadeUpPrepared(PreparedJob):
-    def __init__(self, plan: MadeUpPlan) -> None:
-        self.plan = plan
-        self.job: Any = MadeUpJob(plan.windows)
-
-    def work(self, engine: SamEngine, cache: FeatureCache | None) -> WindowComputer:
-        raise NotImplementedError
-
-    def assemble(self, scores: Raster) -> None:
-        raise NotImplementedError
 
 
 class Sent(NamedTuple):
@@ -113,20 +98,20 @@ class MadeUpPool:
         self._tickets = 0
         self._waits = 0
         self.workers: list[str] = []
-        self.steps: dict[int, tuple[MadeUpPrepared | None, Sequence[Any]]] = {}  # that are being taken, by ticket
+        self.steps: dict[int, tuple[MadeUpStage | None, Sequence[Any]]] = {}  # that are being taken, by ticket
         self.calls: dict[int, Sent] = {}  # windows that workers have, by ticket
         self.sent: list[Sent] = []  # all of them
         self.beside: list[list[Sent]] = []  # what the worker had beside each
         self.computed: list[Sent] = []
         self.lost: list[tuple[str, list[Sent]]] = []  # workers, with what they had
         self.retired: list[str] = []
-        self.prepared: dict[int, MadeUpPrepared] = {}  # by key
+        self.prepared: dict[int, MadeUpStage] = {}  # by key
         self.forgotten: set[int] = set()
         self.kept_features: set[bool] = set()
 
     # What the dispatcher calls.
-    def compute(self, worker: str, key: int, prepared: PreparedJob, window: Window, keep_features: bool) -> int:
-        assert isinstance(prepared, MadeUpPrepared)
+    def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
+        assert isinstance(prepared, MadeUpStage)
         assert self.prepared.setdefault(key, prepared) is prepared
         assert key not in self.forgotten
         assert worker in self.workers
@@ -140,9 +125,9 @@ class MadeUpPool:
         self.calls[self._tickets] = sent
         return self._tickets
 
-    def advance(self, finished: PreparedJob | None, stages: Sequence[StagePlan]) -> int:
+    def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
         if finished is not None:
-            assert isinstance(finished, MadeUpPrepared)
+            assert isinstance(finished, MadeUpStage)
             plan = finished.plan
             computed = {window for _, event, stage, window in self.computed if (event, stage) == key_of(plan)}
             assert computed | plan.already == set(plan.windows)
@@ -213,7 +198,7 @@ class MadeUpPool:
                 return Answer(ticket, Outcome(None, stage.failure, stage.lines))
             missing = [window for window in stage.windows if window not in stage.already]
             if missing and stage.reason is None:
-                step = StageProgress(reasons, MadeUpPrepared(stage), missing, stages[number:])
+                step = StageProgress(reasons, cast(Stage, MadeUpStage(stage)), missing, stages[number:])
                 return Answer(ticket, Outcome(step, None, stage.lines))
             reasons.append(stage.reason)
         return Answer(ticket, Outcome(StageProgress(reasons)))
@@ -438,7 +423,7 @@ def test_an_error_fails_its_event_at_once_where_there_is_one_machine(tmp_path: P
     assert summary.exit_code == 1
     assert sum(sent.event == "e1" for sent in pool.sent) == 5  # with two workers, until the second answers
     assert not pool.lost
-    assert [prepared.job.looked_after for prepared in pool.prepared.values()] == [True, False, False]
+    assert [prepared.looked_after for prepared in pool.prepared.values()] == [True, False, False]
 
 
 def test_a_window_is_tried_on_other_machines(tmp_path: Path) -> None:
@@ -564,7 +549,7 @@ def test_a_run_that_is_cut_off_holds_no_locks_and_names_what_is_not_finished(
         run(pool, plans)  # which looks for the locks
     assert any(line.startswith("a run: 1 done, 0 skipped, 0 failed, 2 not finished in ") for line in caplog.messages)
     assert caplog.messages[-2:] == ["  not finished e2", "  not finished e3"]
-    assert all(prepared.job.looked_after for prepared in pool.prepared.values() if prepared.plan.event.name != "e1")
+    assert all(prepared.looked_after for prepared in pool.prepared.values() if prepared.plan.event.name != "e1")
     for stages in plans.values():
         with event_lock(stages[0].folder):
             pass

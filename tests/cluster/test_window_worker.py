@@ -14,10 +14,10 @@ from cluster import window_worker
 from cluster.window_worker import WindowWorker
 from img_io import ImageOptions
 from pipeline.feature_cache import FeatureCache
-from pipeline.stage1_job import Stage1Plan
-from pipeline.stage2_job import Stage2Plan, event_windows
-from pipeline.stage_job import PreparedJob, StagePlan, StageProgress, advance
-from pipeline.windows import compute_windows
+from pipeline.local import compute_missing
+from pipeline.stage import Stage, StageProgress, StageRequest, advance
+from pipeline.stage1 import Stage1Request, Stage1Settings
+from pipeline.stage2 import Stage2Request, Stage2Settings
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from sam.weights import SamIdentity
@@ -52,29 +52,28 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def stages_of(data: Path, name: str, output: Path) -> list[StagePlan]:
+def stages_of(data: Path, name: str, output: Path) -> list[StageRequest]:
     event, folder = read_event(data / name), output / name
-    stage1 = Stage1Plan(event, folder / "stage1", ImageOptions(), False, WINDOW)
-    stage2 = Stage2Plan(event, folder / "stage2", ImageOptions(), False, stage1.folder / config.CHANGE_MAP_NAME)
+    stage1 = Stage1Request(event, folder / "stage1", ImageOptions(), False, Stage1Settings(WINDOW))
+    stage2 = Stage2Request(event, folder / "stage2", ImageOptions(), False, stage1.folder / config.CHANGE_MAP_NAME)
     return [stage1, stage2]
 
 
 def pixels(step: StageProgress) -> np.ndarray:
     """What the windows of a step make up."""
-    assert step.prepared is not None
-    return whole(step.prepared.job.store())
+    assert step.stage is not None
+    return whole(step.stage.store())
 
 
-def in_one_process(engine: SamEngine, stages: Sequence[StagePlan]) -> list[np.ndarray]:
+def in_one_process(engine: SamEngine, stages: Sequence[StageRequest]) -> list[np.ndarray]:
     """The windows of both stages of an event, as a run without a cluster computes them."""
     maps = []
     step = advance(None, stages, SAM)
-    with FeatureCache(stages[0].folder, event_windows((256, 256))) as cache:
-        while step.prepared is not None:
-            work, store = step.prepared.work(engine, cache), step.prepared.job.store()
-            compute_windows(work, step.missing, store, lambda: None)
+    with FeatureCache(stages[0].folder, Stage2Settings().tile((256, 256))) as cache:
+        while step.stage is not None:
+            compute_missing(step.stage, step.missing, lambda: engine, cache, lambda: None)
             maps.append(pixels(step))
-            step = advance(step.prepared, step.rest, SAM)
+            step = advance(step.stage, step.rest, SAM)
     return maps
 
 
@@ -87,11 +86,11 @@ class Caller:
         self._threads = threads
         self._random = random.Random(0)
 
-    def compute(self, key: int, prepared: PreparedJob, windows: Sequence[Window], keep_features: bool = True) -> None:
+    def compute(self, key: int, prepared: Stage, windows: Sequence[Window], keep_features: bool = True) -> None:
         """Compute windows in any order."""
         sent = pickle.dumps(prepared)
 
-        def fetch() -> PreparedJob:
+        def fetch() -> Stage:
             self.fetched.append(key)
             return pickle.loads(sent)
 
@@ -103,9 +102,9 @@ class Caller:
 
     def step(self, key: int, step: StageProgress, keep_features: bool = True) -> tuple[np.ndarray, StageProgress]:
         """Compute all windows of a step; returns what they make up, and the next step."""
-        assert step.prepared is not None
-        self.compute(key, step.prepared, step.missing, keep_features)
-        return pixels(step), pickle.loads(pickle.dumps(advance(step.prepared, step.rest, SAM)))
+        assert step.stage is not None
+        self.compute(key, step.stage, step.missing, keep_features)
+        return pixels(step), pickle.loads(pickle.dumps(advance(step.stage, step.rest, SAM)))
 
 
 @pytest.fixture
@@ -146,13 +145,13 @@ def test_two_workers_share_an_event(
     step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
     for key, of_stage in enumerate(expected):
         encoded.clear()
-        assert step.prepared is not None
+        assert step.stage is not None
         for number, caller in enumerate(callers):
             # In stage 2 each has a window whose features it keeps, and one whose features the other keeps.
             windows = [step.missing[number], step.missing[2 + (number + key) % 2]]
-            caller.compute(key, step.prepared, windows)
+            caller.compute(key, step.stage, windows)
         np.testing.assert_array_equal(pixels(step), of_stage, strict=True)
-        step = advance(step.prepared, step.rest, SAM)
+        step = advance(step.stage, step.rest, SAM)
     assert sorted(encoded) == 2 * [2] + 4 * [DATES - 2]
 
 
@@ -168,8 +167,8 @@ def test_features_that_were_dropped_are_computed_again(
     caller = Caller(demo_engine)
     _, step = caller.step(1, advance(None, stages_of(small_events, FIRE, tmp_path), SAM))
     other = advance(None, stages_of(small_events, CONTROL, tmp_path), SAM)
-    assert other.prepared is not None
-    caller.compute(2, other.prepared, other.missing[:1])
+    assert other.stage is not None
+    caller.compute(2, other.stage, other.missing[:1])
     encoded.clear()
     second, _ = caller.step(3, step)
     assert sorted(encoded) == 4 * [2] + 4 * [DATES - 2]
@@ -188,8 +187,8 @@ def test_a_stage_that_was_closed_is_opened_again(
     steps = [advance(None, stages_of(small_events, name, tmp_path), SAM) for name in (FIRE, CONTROL)]
     for number in range(4):
         for key, step in enumerate(steps):
-            assert step.prepared is not None
-            caller.compute(key, step.prepared, step.missing[number : number + 1])
+            assert step.stage is not None
+            caller.compute(key, step.stage, step.missing[number : number + 1])
     assert caller.fetched == 4 * [0, 1]
     np.testing.assert_array_equal(pixels(steps[0]), expected[0], strict=True)
 
@@ -197,16 +196,16 @@ def test_a_stage_that_was_closed_is_opened_again(
 def test_what_could_not_be_fetched_is_asked_for_again(
     demo_engine: SamEngine, small_events: Path, tmp_path: Path
 ) -> None:
-    def fail() -> PreparedJob:
+    def fail() -> Stage:
         raise OSError("a machine is gone")
 
     caller = Caller(demo_engine)
     step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
-    assert step.prepared is not None
+    assert step.stage is not None
     with pytest.raises(OSError, match="a machine is gone"):
         caller.worker.compute(1, fail, step.missing[0], True)
-    caller.compute(1, step.prepared, step.missing[:1])
-    assert step.prepared.job.store().finished() == {step.missing[0]}
+    caller.compute(1, step.stage, step.missing[:1])
+    assert step.stage.store().finished() == {step.missing[0]}
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -217,21 +216,21 @@ def test_an_image_that_has_changed_is_named(
     step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
     for key in range(stage):
         _, step = caller.step(key, step)
-    assert step.prepared is not None
+    assert step.stage is not None
     encoded.clear()
-    changed = step.prepared.job.images.historical[0 if stage else -1].path
+    changed = step.stage.images.historical[0 if stage else -1].path
     changed.write_bytes(changed.read_bytes() + b"\0")
     with pytest.raises(EventError, match="has changed since the run began, or is another file") as raised:
-        caller.compute(stage, step.prepared, step.missing[:1])
+        caller.compute(stage, step.stage, step.missing[:1])
     assert str(raised.value).startswith(f"{changed}: ")
     assert not encoded
-    assert not step.prepared.job.store().finished()
+    assert not step.stage.store().finished()
 
 
 def test_an_image_that_a_machine_does_not_see_is_named(demo_engine: SamEngine, data_root: Path, tmp_path: Path) -> None:
     step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
-    assert step.prepared is not None
-    missing = step.prepared.job.images.monitor.path
+    assert step.stage is not None
+    missing = step.stage.images.monitor.path
     missing.unlink()
     with pytest.raises(FileNotFoundError, match=missing.name):
-        Caller(demo_engine).compute(1, step.prepared, step.missing[:1])
+        Caller(demo_engine).compute(1, step.stage, step.missing[:1])

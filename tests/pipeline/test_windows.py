@@ -75,11 +75,11 @@ def test_windows_are_finished_while_the_next_one_is_computed(tmp_path: Path) -> 
     work, done = Numbered(), []
     raw = RawRaster(tmp_path / "raw", (40, 30))
     raw.create()
-    compute_windows(work, WINDOWS, raw, lambda: done.append(len(work.notes)))
+    compute_windows(work.read, work.compute, WINDOWS, raw, lambda: done.append(len(work.notes)))
     assert [raw.read(window)[0, 0] for window in WINDOWS] == list(range(len(WINDOWS)))
     assert len(done) == len(WINDOWS)
     order = [("computed", 0)]
     for number in range(1, len(WINDOWS)):
         order += [("computed", number), ("finished", number - 1)]
     assert work.notes == [*order, ("finished", len(WINDOWS) - 1)]
-    compute_windows(work, [], raw, pytest.fail)
+    compute_windows(work.read, work.compute, [], raw, pytest.fail)

@@ -1,0 +1,194 @@
+"""The life of one stage of one event, the same for both stages: open, skip or resume, compute windows, write maps.
+
+`stage1.py` and `stage2.py` say what each stage does at every point; `advance` is the order in which it is done.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from img_io import EventImages, ImageOptions
+from pipeline.event_lock import event_lock
+from pipeline.window_store import WindowStore
+from rasters.maps import open_map
+from rasters.provenance import file_identities
+from rasters.raster import Raster
+from sam.weights import SamIdentity
+from utils import LOG, Event, EventError, Window
+
+if TYPE_CHECKING:
+    from pipeline.feature_cache import FeatureCache
+    from sam.engine import SamEngine
+
+SIDE_FILE_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: what they were made with, as JSON
+
+
+@dataclass(frozen=True)
+class StageRequest(ABC):
+    """One stage of one event, before any of its files is opened. Can be pickled."""
+
+    event: Event
+    folder: Path  # of the event's outputs
+    options: ImageOptions
+    skip_existing: bool  # leave current maps as they are
+
+    @abstractmethod
+    def tile_event(self) -> list[Window]:
+        """Return the stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+
+    def count_windows(self) -> int:
+        """Return the number of windows. Raises EventError where the reference image cannot be opened."""
+        return len(self.tile_event())
+
+    @abstractmethod
+    def open(self, sam: SamIdentity) -> "Stage":
+        """Open all files. Raises EventError where they do not go together."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """One stage of one event, opened and checked. Can be pickled: another process opens the files again."""
+
+    event: Event
+    folder: Path  # of the event's outputs
+    images: EventImages
+    windows: Sequence[Window]  # of the map, in order
+    parameters: dict[str, Any]  # everything that decides the maps, recorded in their tags; JSON
+    side_settings: dict[str, Any]  # what else decides the preview and the polygons, recorded in them; JSON
+    checkpoint: str  # file name of the weights
+
+    MAP_NAME: ClassVar[str]  # of the map that is computed window by window
+    SKIP_REASON: ClassVar[str]  # why an event with current maps is skipped
+
+    @property
+    def map_path(self) -> Path:
+        """The map that is computed window by window."""
+        return self.folder / self.MAP_NAME
+
+    @property
+    def side_record(self) -> dict[str, str]:
+        """What the preview and the polygons carry of their settings."""
+        return {SIDE_FILE_KEY: json.dumps(self.side_settings, sort_keys=True)}
+
+    @abstractmethod
+    def is_current(self) -> bool:
+        """Whether all maps exist, are whole, and were made from the same images with the same parameters."""
+
+    @abstractmethod
+    def has_side_files(self) -> bool:
+        """Whether the preview and the polygons exist and were made with the present settings."""
+
+    @abstractmethod
+    def write_side_files(self, scores: Raster) -> None:
+        """Write the preview and the polygons. `scores`: the map, float32."""
+
+    @abstractmethod
+    def write_maps(self, scores: Raster) -> None:
+        """Write the maps. `scores`: all windows together, float32."""
+
+    @abstractmethod
+    def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> Any:
+        """Read and scale what a window needs from the files; on any thread."""
+
+    @abstractmethod
+    def compute(
+        self, window: Window, item: Any, engine: "SamEngine", cache: "FeatureCache | None"
+    ) -> Callable[[], np.ndarray]:
+        """Use the device, one window at a time. `item`: from `read`.
+
+        Returns the rest of the work, for any thread, which returns the window's scores, (h, w) float32.
+        """
+
+    def prepare(self, scratch: Path) -> "Stage":
+        """Do what comes before the first window. `scratch`: a folder for files that are needed until the last one."""
+        return self
+
+    def store(self) -> WindowStore:
+        """Return the store that keeps finished windows until the map is written."""
+        return WindowStore(self.folder / f".{self.MAP_NAME}.windows", self.images.shape, self.windows, self.parameters)
+
+    def restore_side_files(self) -> None:
+        """Make the preview and the polygons anew from the map, where they are missing or have other settings."""
+        if not self.has_side_files():
+            LOG.info("%s: preview and polygons are made anew from the map", self.map_path)
+            self.write_side_files(open_map(self.map_path))
+
+    def check_images(self) -> None:
+        """Raise EventError where an image differs from the one that the stage was opened with, on another machine."""
+        for name, expected in self.parameters["images"].items():
+            path = self.event.folder / name
+            if file_identities([path])[name] != expected:
+                raise EventError(f"{path}: has changed since the run began, or is another file on this machine")
+
+
+class StageProgress(NamedTuple):
+    """How far an event has come."""
+
+    reasons: list[str | None]  # one per stage that ended since the last call: why it was skipped; None: it is done
+    stage: Stage | None = None  # prepared, with windows to compute; None: all stages have ended
+    missing: Sequence[Window] = ()  # its windows that are not finished
+    rest: Sequence[StageRequest] = ()  # the stages after it
+
+    @property
+    def finished(self) -> int:
+        """How many windows of the stage an earlier run has finished."""
+        return len(self.stage.windows) - len(self.missing) if self.stage else 0
+
+
+def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamIdentity) -> StageProgress:
+    """Write the maps of a stage with all windows finished, if given, and go on to the next missing windows.
+
+    A stage with current maps is skipped; one with some windows in its store goes on from there. A call that was cut
+    off can be repeated.
+    """
+    reasons: list[str | None] = []
+    if finished is not None:
+        _finish(finished)
+        reasons.append(None)
+    for number, request in enumerate(requests, 1):
+        stage = request.open(sam)
+        if request.skip_existing and stage.is_current():
+            stage.restore_side_files()
+            reasons.append(stage.SKIP_REASON)
+            continue
+        store = stage.store()
+        with store.removed_if_empty():
+            done = store.begin()
+            stage = stage.prepare(store.folder)
+        missing = [window for window in stage.windows if window not in done]
+        if missing:
+            return StageProgress(reasons, stage, missing, requests[number:])
+        _finish(stage)
+        reasons.append(None)
+    return StageProgress(reasons)
+
+
+def _finish(stage: Stage) -> None:
+    """Write everything that a stage leaves, then remove its windows."""
+    store = stage.store()
+    if not store.folder.exists() and stage.is_current():
+        return  # finished by a call that was cut off at its end
+    stage.write_side_files(store)
+    stage.write_maps(store)
+    store.remove()
+
+
+@contextmanager
+def event_locks(requests: Sequence[StageRequest]) -> Iterator[None]:
+    """Hold the locks of all output folders of an event. Raises EventBusyError."""
+    with ExitStack() as locks:
+        for folder in dict.fromkeys(request.folder.absolute() for request in requests):
+            locks.enter_context(event_lock(folder))
+        yield
+
+
+def join_reasons(reasons: Sequence[str | None]) -> str | None:
+    """Why an event is skipped: the reasons of its stages, where all of them have one."""
+    given = [reason for reason in reasons if reason is not None]
+    return " and ".join(given) if len(given) == len(reasons) else None

@@ -1,0 +1,132 @@
+"""Stage 1 of an event: reference and monitor image → change map (docs/method.md, section 3)."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from rasters.png import read_preview_text, write_preview
+
+import config
+from eval_metrics import binarize_by_quantile
+from img_io import Pixels, event_shape, open_event, read_window, valid_in_all
+from pipeline.stage import Stage, StageRequest
+from rasters.maps import is_current, map_tags, write_raster
+from rasters.provenance import file_identities
+from rasters.raster import Raster
+from sam.weights import SamIdentity
+from utils import Window, tile
+
+if TYPE_CHECKING:
+    from pipeline.feature_cache import FeatureCache
+    from sam.engine import SamEngine, ScaledImage
+
+
+@dataclass(frozen=True)
+class Stage1Settings:
+    """What decides a change map beside the images and the SAM; recorded in the map under these names."""
+
+    patch_size: int  # side of a window, pixels
+    sam_params: dict[str, Any] = field(default_factory=lambda: config.STAGE1_SAM_PARAMS)
+    min_mask_pixels: int = field(default_factory=lambda: config.STAGE1_MIN_MASK_PIXELS)
+    max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
+
+
+@dataclass(frozen=True)
+class Stage1Request(StageRequest):
+    """Stage 1 of an event, before any of its files is opened."""
+
+    settings: Stage1Settings
+
+    def tile_event(self) -> list[Window]:
+        """Return the stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        return tile(*event_shape(self.event), self.settings.patch_size)
+
+    def open(self, sam: SamIdentity) -> "Stage1":
+        """Open all images. Raises EventError where they do not go together."""
+        images = open_event(self.event, self.options)
+        identities = {"images": file_identities([self.event.reference, self.event.monitor])}
+        return Stage1(
+            self.event,
+            self.folder,
+            images,
+            tile(*images.shape, self.settings.patch_size),
+            sam.provenance | images.parameters | identities | asdict(self.settings),
+            {"quantile": config.STAGE1_CHANGE_QUANTILE},
+            sam.checkpoint,
+            self.settings,
+        )
+
+
+class ImagePair(NamedTuple):
+    """A window of the reference and the monitor image."""
+
+    pixels: list[Pixels]
+    valid: np.ndarray | None  # (H, W) bool, where both hold data; None: everywhere
+    scaled: list["ScaledImage"]  # for the encoder; empty where no pixel can be scored
+
+
+@dataclass(frozen=True)
+class Stage1(Stage):
+    """Stage 1 of an event, opened and checked."""
+
+    settings: Stage1Settings
+
+    MAP_NAME: ClassVar[str] = config.CHANGE_MAP_NAME
+    SKIP_REASON: ClassVar[str] = "its change map exists"
+
+    @property
+    def preview_path(self) -> Path:
+        """The preview, PNG."""
+        return self.folder / config.CHANGE_PREVIEW_NAME
+
+    def is_current(self) -> bool:
+        """Whether the change map exists, is whole, and was made from the same images with the same parameters."""
+        return is_current(self.map_path, self.images.shape, self.parameters)
+
+    def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> ImagePair:
+        """Read both images and scale them for the encoder."""
+        pixels = [read_window(image, window) for image in (self.images.reference, self.images.monitor)]
+        valid = valid_in_all(pixels)
+        skipped = valid is not None and not valid.any()
+        return ImagePair(pixels, valid, [] if skipped else [engine.scale(of_image.rgb) for of_image in pixels])
+
+    def compute(
+        self, window: Window, item: ImagePair, engine: "SamEngine", cache: "FeatureCache | None"
+    ) -> Callable[[], np.ndarray]:
+        """Encode both images and find their masks, which host threads may still be cleaning on return."""
+        from stage1_analysis import change_map  # loads torch: not where maps are written only
+
+        if not item.scaled:
+            return lambda: np.full((window.height, window.width), np.nan, np.float32)
+        reference, monitor = engine.encode(item.scaled)
+        if cache is not None:
+            cache.keep(self.images.reference.path, window, reference)
+            cache.keep(self.images.monitor.path, window, monitor)
+        reference_masks, monitor_masks = (
+            engine.generate_masks(pixels.rgb, features, self.settings.sam_params)
+            for pixels, features in zip(item.pixels, (reference, monitor), strict=True)
+        )
+        return lambda: change_map(
+            reference,
+            monitor,
+            reference_masks.collect(),
+            monitor_masks.collect(),
+            self.settings.min_mask_pixels,
+            self.settings.max_region_fraction,
+            item.valid,
+        )
+
+    def write_maps(self, scores: Raster) -> None:
+        """Write the change map."""
+        tags = map_tags(self.parameters, self.checkpoint)
+        write_raster(self.map_path, scores, self.images.georeference, tags, "change score, 0 to 1")
+
+    def has_side_files(self) -> bool:
+        """Whether the preview exists and shows the present quantile."""
+        return read_preview_text(self.preview_path) == self.side_record
+
+    def write_side_files(self, scores: Raster) -> None:
+        """Write the preview: the upper part of the change map."""
+        write_preview(self.preview_path, binarize_by_quantile(scores, **self.side_settings), self.side_record)

@@ -1,0 +1,202 @@
+"""Stage 2 of an event: change map and all historical images → anomaly map (docs/method.md, section 4)."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from rasters.png import read_preview_text, write_preview
+
+import config
+from eval_metrics import binarize_anomaly_map
+from evaluation.polygons import find_regions, read_regions_metadata, write_regions
+from img_io import EventImages, event_shape, open_event, read_window, valid_in_all
+from pipeline.stage import Stage, StageRequest
+from rasters.filtered_map import FilteredMap, filter_change_map
+from rasters.maps import ScoreMap, is_current, map_tags, open_map, read_parameters, write_raster
+from rasters.provenance import file_identities
+from rasters.raster import Raster, RawRaster, strips
+from sam.weights import SamIdentity
+from utils import CATEGORIES, LOG, Event, EventError, Window, tile
+
+if TYPE_CHECKING:
+    from pipeline.feature_cache import FeatureCache
+    from sam.engine import SamEngine, ScaledImage
+
+CHANGES_NAME = "changes"  # a file beside the windows
+
+
+@dataclass(frozen=True)
+class Stage2Settings:
+    """What decides an anomaly map beside the images, the change map and the SAM; recorded under these names."""
+
+    change_map_quantile: float = field(default_factory=lambda: config.STAGE2_CHANGE_MAP_QUANTILE)
+    # Side of a window, pixels: the first where the image's shorter side is below the second, else the second.
+    patch_sizes: list[int] = field(default_factory=lambda: [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE])
+    min_region_pixels: int = field(default_factory=lambda: config.STAGE2_MIN_MASK_PIXELS)
+    max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
+
+    def tile(self, shape: tuple[int, int]) -> list[Window]:
+        """Return the windows of an image of this height and width (docs/method.md, section 2)."""
+        small, large = self.patch_sizes
+        return tile(*shape, small if min(shape) < large else large)
+
+
+@dataclass(frozen=True)
+class Stage2Request(StageRequest):
+    """Stage 2 of an event, before any of its files is opened."""
+
+    change_map_path: Path
+    settings: Stage2Settings = field(default_factory=Stage2Settings)
+
+    def tile_event(self) -> list[Window]:
+        """Return the stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        return self.settings.tile(event_shape(self.event))
+
+    def open(self, sam: SamIdentity) -> "Stage2":
+        """Open all images and the change map. Raises EventError where they do not go together."""
+        images = open_event(self.event, self.options)
+        made_with = sam.provenance | images.parameters
+        changes = open_change_map(self.change_map_path, self.event, images.shape, made_with)
+        inputs = {
+            "images": file_identities([*self.event.historical, self.event.monitor]),
+            "stage1": read_parameters(self.change_map_path),
+        }
+        side_settings = {
+            "threshold": config.EVAL_STAGE2_FIXED_THRESH,
+            "area_ratio": config.EVAL_AREA_RATIO,
+            "closing_size": config.EVAL_CLOSING_SIZE,
+            "closing_radius": config.EVAL_CLOSING_RADIUS,
+        }
+        return Stage2(
+            self.event,
+            self.folder,
+            images,
+            self.settings.tile(images.shape),
+            made_with | inputs | asdict(self.settings),
+            side_settings,
+            sam.checkpoint,
+            self.settings,
+            changes,
+        )
+
+
+def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with: dict[str, Any]) -> ScoreMap:
+    """Open stage 1's change map of an event. Raises EventError where it is missing or belongs to other images.
+
+    `made_with`: what stage 2 runs with; a warning names what stage 1 ran with differently.
+    """
+    if not path.exists():
+        raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
+    changes = open_map(path)
+    if changes.shape != shape:
+        sizes = " and ".join(f"{width} x {height}" for height, width in (changes.shape, shape))
+        raise EventError(f"{path} and {event.monitor}: sizes differ, {sizes}; run stage 1 again")
+    recorded = read_parameters(path)
+    other = sorted(key for key, value in made_with.items() if recorded is not None and recorded.get(key) != value)
+    if other:
+        LOG.warning("%s: was made with another %s than stage 2 runs with", path, ", ".join(other))
+    return changes
+
+
+class UnencodedDates(NamedTuple):
+    """A window of the change map and of the dates that are not in the cache."""
+
+    changes: np.ndarray  # (h, w) float32, filtered
+    scaled: list[list["ScaledImage"]]  # in the groups that are encoded together; empty where no pixel holds data
+    pair_is_cached: bool  # the features of the reference and the monitor image are in the cache
+
+
+@dataclass(frozen=True)
+class Stage2(Stage):
+    """Stage 2 of an event, opened and checked; with its filtered change map once it is prepared."""
+
+    settings: Stage2Settings
+    changes: ScoreMap  # stage 1's change map
+    filtered: FilteredMap | None = None
+
+    MAP_NAME: ClassVar[str] = config.ANOMALY_MAP_NAME
+    SKIP_REASON: ClassVar[str] = "its anomaly map exists"
+
+    def is_current(self) -> bool:
+        """Whether both maps exist, are whole, and were made from the same images with the same parameters."""
+        return all(
+            is_current(self.folder / name, self.images.shape, self.parameters)
+            for name in (config.FILTERED_MAP_NAME, self.MAP_NAME)
+        )
+
+    def prepare(self, scratch: Path) -> "Stage2":
+        """Find the threshold of the filter among the pixels that hold data in all dates."""
+        changes = _changes_with_data(self.changes, self.images, scratch / CHANGES_NAME)
+        return replace(self, filtered=filter_change_map(changes, self.settings.change_map_quantile))
+
+    def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> UnencodedDates:
+        """Read the filtered change map, and all dates that are not in the cache, scaled for the encoder.
+
+        Reference and monitor image form a group, as in stage 1: the batches, and with them the last bits of the
+        features, are the same with and without the cache.
+        """
+        assert self.filtered is not None
+        changes = self.filtered.read(window)
+        if np.isnan(changes).all():
+            return UnencodedDates(changes, [], False)
+        pair = (self.images.reference, self.images.monitor)
+        is_cached = cache is not None and all(cache.has(image.path, window) for image in pair)
+        groups = [self.images.historical[:-1], () if is_cached else pair]
+        scaled = [[engine.scale(read_window(image, window).rgb) for image in group] for group in groups if group]
+        return UnencodedDates(changes, scaled, is_cached)
+
+    def compute(
+        self, window: Window, item: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
+    ) -> Callable[[], np.ndarray]:
+        """Encode the dates."""
+        from stage2_analysis import anomaly_map  # loads torch: not where maps are written only
+
+        features = [of_image for group in item.scaled for of_image in engine.encode(group)]
+        if item.pair_is_cached and cache is not None:
+            pair = (self.images.reference, self.images.monitor)
+            features += [cache.get(image.path, window, engine.device) for image in pair]
+        if not features:
+            return lambda: item.changes
+        *historical, monitor = features
+        least, most = self.settings.min_region_pixels, self.settings.max_region_fraction
+        return lambda: anomaly_map(item.changes, historical, monitor, least, most)
+
+    def write_maps(self, scores: Raster) -> None:
+        """Write the filtered change map and the anomaly map."""
+        assert self.filtered is not None
+        tags, georeference = map_tags(self.parameters, self.checkpoint), self.images.georeference
+        filtered_path = self.folder / config.FILTERED_MAP_NAME
+        write_raster(filtered_path, self.filtered, georeference, tags, "change score, 0 to 1, filtered")
+        write_raster(self.map_path, scores, georeference, tags, "anomaly score, 0 to 2")
+
+    def has_side_files(self) -> bool:
+        """Whether the preview and the polygons exist and were made with the present settings of the evaluation."""
+        return (
+            read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == self.side_record
+            and read_regions_metadata(self.folder / config.REGIONS_NAME) == self.side_record
+        )
+
+    def write_side_files(self, scores: Raster) -> None:
+        """Write the binary anomaly map: as a preview, and its regions as polygons."""
+        binary = binarize_anomaly_map(scores, **self.side_settings)
+        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, self.side_record)
+        name, _ = CATEGORIES[self.event.category]
+        attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
+        regions = find_regions(binary, scores, self.images.georeference)
+        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, self.side_record)
+
+
+def _changes_with_data(changes: ScoreMap, images: EventImages, path: Path) -> Raster:
+    """Return the change map with NaN wherever a date holds no data, in a file at `path` where any date can lack it."""
+    dates = [image for image in (*images.historical, images.monitor) if image.may_lack_data]
+    if not dates:
+        return changes
+    combined = RawRaster(path, changes.shape)
+    combined.create()
+    for window in strips(changes.shape):
+        values = changes.read(window)
+        valid = valid_in_all(read_window(image, window) for image in dates)
+        combined.write(window, values if valid is None else np.where(valid, values, np.float32(np.nan)))
+    return combined

@@ -1,0 +1,164 @@
+"""The house: which files lie in the root, and which way imports point."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.scripts import PROJECT
+
+SCRIPTS = ("run", "run_stage1", "run_stage2", "run_eval", "run_report", "quick_test")
+METHOD = ("img_io", "stage1_analysis", "stage2_analysis", "eval_metrics")
+# Each layer imports itself (where it is a package or scripts) and the layers after it in its own list.
+CHAINS = (
+    ("scripts", "cluster", "pipeline", "evaluation", "method", "sam", "cli", "utils", "config"),
+    ("scripts", "cluster", "pipeline", "evaluation", "method", "rasters", "cli", "utils", "config"),
+    ("scripts", "report", "evaluation", "method", "sam", "cli", "utils", "config"),
+    ("scripts", "report", "evaluation", "method", "rasters", "cli", "utils", "config"),
+)
+PACKAGES = ("cluster", "pipeline", "report", "evaluation", "sam", "rasters", "cli")
+ROOT = {
+    ".ci",
+    ".github",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "benchmarks",
+    "config.py",
+    "demo",
+    "docs",
+    "environment.yml",
+    "pyproject.toml",
+    "requirements-dev.txt",
+    "requirements-ray.txt",
+    "requirements-report.txt",
+    "requirements.txt",
+    "setup.sh",
+    "tests",
+    "utils.py",
+    *(f"{name}.py" for name in (*SCRIPTS, *METHOD)),
+    *PACKAGES,
+}
+
+
+def layer(module: str) -> str | None:
+    """The layer of a module of the project, by its dotted name; None for libraries."""
+    first = module.split(".")[0]
+    if first in SCRIPTS:
+        return "scripts"
+    if first in METHOD:
+        return "method"
+    return first if first in (*PACKAGES, "utils", "config", "demo") else None
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """Whether a module of the first layer may import one of the second."""
+    if importer == imported:
+        return True
+    return any(
+        importer in chain and imported in chain and chain.index(importer) < chain.index(imported) for chain in CHAINS
+    )
+
+
+def shipped() -> Iterator[Path]:
+    """Return the program's modules, without the demo, the benchmarks and the tests."""
+    for pattern in ("*.py", *(f"{package}/**/*.py" for package in PACKAGES)):
+        yield from sorted(PROJECT.glob(pattern))
+
+
+def imports(path: Path, at_import_time_only: bool = False) -> Iterator[tuple[int, str]]:
+    """Line and dotted module of each import of a module, those within functions included."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    if at_import_time_only:
+        guarded = {inner for node in nodes if isinstance(node, ast.FunctionDef | ast.If) for inner in ast.walk(node)}
+        nodes = [node for node in nodes if node not in guarded]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.lineno, node.module
+            for alias in node.names:
+                if layer(node.module) and (PROJECT / node.module.replace(".", "/") / f"{alias.name}.py").exists():
+                    yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def own_layer(path: Path) -> str:
+    found = layer(".".join(path.relative_to(PROJECT).with_suffix("").parts))
+    assert found is not None, f"{path}: of no layer"
+    return found
+
+
+def test_imports_point_one_way() -> None:
+    backwards = [
+        f"{path.relative_to(PROJECT)}:{line}: {own_layer(path)} imports {module}"
+        for path in shipped()
+        for line, module in imports(path)
+        if (imported := layer(module)) is not None
+        and not may_import(own_layer(path), imported)
+        and (path.name, imported) != ("quick_test.py", "demo")  # it draws an event where there is no data yet
+    ]
+    assert backwards == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    names = {path: ".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in shipped()}
+    graph = {
+        names[path]: {module for _, module in imports(path, at_import_time_only=True) if module in names.values()}
+        for path in names
+    }
+
+    def search(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        for imported in sorted(graph[module]):
+            search(imported, (*trail, module))
+
+    for module in graph:
+        search(module, ())
+
+
+def test_a_backward_import_is_noticed() -> None:
+    assert not may_import("utils", "cli")
+    assert not may_import("sam", "rasters")
+    assert not may_import("rasters", "sam")
+    assert not may_import("pipeline", "report")
+    assert not may_import("report", "pipeline")
+    assert not may_import("evaluation", "pipeline")
+    assert may_import("report", "evaluation")
+    assert may_import("cluster", "sam")
+
+
+def test_only_the_cluster_imports_ray() -> None:
+    using = {own_layer(path) for path in shipped() for _, module in imports(path) if module.split(".")[0] == "ray"}
+    assert using == {"cluster"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_loads_nothing(package: str) -> None:
+    tree = ast.parse((PROJECT / package / "__init__.py").read_text(encoding="utf-8"))
+    assert [type(node) for node in tree.body] == [ast.Expr], "a docstring and nothing else"
+
+
+def test_the_root_holds_the_method_the_scripts_and_the_project_files() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {name.split("/")[0] for name in listed.stdout.splitlines() if (PROJECT / name).exists()}
+    assert found == ROOT
+
+
+def test_tests_mirror_the_packages() -> None:
+    folders = {path.name for path in (PROJECT / "tests").iterdir() if path.is_dir() and any(path.glob("test_*.py"))}
+    assert folders == {*PACKAGES, "benchmarks", "demo"}
