@@ -158,10 +158,13 @@ def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
     return crs
 
 
-def write_regions(path: Path, found: Regions, attributes: Mapping[str, str]) -> None:
+def write_regions(
+    path: Path, found: Regions, attributes: Mapping[str, str], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write regions as a GeoPackage of one layer that appears whole or not at all.
 
-    `attributes`: text that every region gets, by field. Raises EventError where it cannot be written.
+    `attributes`: texts that every region gets, by field. `metadata`: texts of the layer, by name. Raises EventError
+    where the file cannot be written.
     """
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
@@ -169,6 +172,7 @@ def write_regions(path: Path, found: Regions, attributes: Mapping[str, str]) -> 
             layer = _create_layer(dataset, found.crs)
             for name, kind in (*FIELDS, *((name, ogr.OFTString) for name in attributes)):
                 layer.CreateField(ogr.FieldDefn(name, kind))
+            layer.SetMetadata(dict(metadata or {}))
             dataset.StartTransaction()
             for number, placed in enumerate(found.regions, 1):
                 layer.CreateFeature(_feature(layer, number, placed, attributes))
@@ -212,10 +216,17 @@ def _feature(layer: ogr.Layer, number: int, placed: PlacedRegion, attributes: Ma
     return feature
 
 
-def regions_are_whole(path: Path) -> bool:
-    """Whether a GeoPackage of regions is there and can be read."""
+def read_regions_metadata(path: Path) -> dict[str, str] | None:
+    """Return the metadata that `write_regions` stored; None where the file is missing or cannot be read whole."""
     try:
         dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
-        return all(feature.GetGeometryRef() is not None for feature in dataset.GetLayer(LAYER))
-    except (RuntimeError, TypeError):
-        return False
+        layer = dataset.GetLayer(LAYER)
+        whole = all(feature.GetGeometryRef() is not None for feature in layer)
+        return layer.GetMetadata_Dict() if whole else None
+    except (RuntimeError, TypeError, AttributeError):
+        return None
+
+
+def regions_are_whole(path: Path) -> bool:
+    """Whether a GeoPackage of regions exists and can be read whole."""
+    return read_regions_metadata(path) is not None

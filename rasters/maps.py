@@ -1,8 +1,6 @@
 """Writes maps as GeoTIFFs that appear whole or not at all, reads them back, and tells whether they are current."""
 
 import json
-import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -217,28 +215,6 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
         if wanted is not None and (found is None or not wanted.IsSame(found, IGNORING_AXIS_ORDER)):
             name = wanted.GetName()
             warn_once(f"{path.parent}: a GeoTIFF cannot hold the CRS {name!r}; set it anew on the maps (gdal_edit)")
-
-
-def write_preview(path: Path, binary: Raster) -> None:
-    """Write a binary map (bool) as an 8-bit PNG of 0 and 255 that appears whole or not at all.
-
-    Raises EventError where it cannot be written. No library at hand writes a PNG piece by piece and reports a full
-    disk: GDAL's driver leaves out the end of the file without an error.
-    """
-    height, width = binary.shape
-    compressor = zlib.compressobj()
-    with event_file(path) as part, open(part, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        file.write(_png_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)))  # 8 bits, grey
-        for pixels in read_strips(binary):
-            rows = np.pad(pixels.astype(np.uint8) * 255, ((0, 0), (1, 0)))  # before each row its filter, 0: none
-            file.write(_png_chunk(b"IDAT", compressor.compress(rows.data)))
-        file.write(_png_chunk(b"IDAT", compressor.flush()))
-        file.write(_png_chunk(b"IEND", b""))
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

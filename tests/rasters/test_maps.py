@@ -18,9 +18,9 @@ from rasters.maps import (
     open_map,
     read_parameters,
     write_picture,
-    write_preview,
     write_raster,
 )
+from rasters.png import write_preview
 from rasters.raster import MemoryRaster, RawRaster
 from tests.helpers import whole
 from tests.scripts import run_process
@@ -302,7 +302,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from rasters.geotiff import Georeference
-from rasters.maps import map_tags, write_preview, write_raster
+from rasters.maps import map_tags, write_raster
+from rasters.png import write_preview
 from rasters.raster import MemoryRaster
 from utils import EventError
 
@@ -358,7 +359,8 @@ from pathlib import Path
 import numpy as np
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from rasters.geotiff import Georeference
-from rasters.maps import is_current, map_tags, open_map, write_preview, write_raster
+from rasters.maps import is_current, map_tags, open_map, write_raster
+from rasters.png import write_preview
 from rasters.raster import RawRaster
 from utils import Window
 

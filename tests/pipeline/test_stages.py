@@ -1,0 +1,116 @@
+"""What a stage records, and what it makes anew when settings change."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import config
+import run
+from evaluation.polygons import regions_are_whole
+from img_io import ImageOptions
+from pipeline.stage import SIDE_FILE_KEY
+from pipeline.stage1 import Stage1Request, Stage1Settings
+from pipeline.stage2 import Stage2Request
+from rasters.maps import read_parameters
+from rasters.png import read_preview_text
+from sam.settings import EngineSettings
+from sam.weights import SamIdentity
+from tests.scripts import DEMO_SAM, FIRE
+from utils import read_event
+
+pytestmark = pytest.mark.usefixtures("few_points")
+
+
+@pytest.fixture
+def results(finished: Path, tmp_path: Path) -> Path:
+    """A copy of both stages' outputs that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "results"))
+
+
+def run_again(data: Path, results: Path) -> int:
+    roots = ("--data-root", data, "--stage1-root", results / "stage1", "--stage2-root", results / "stage2")
+    return run.main([*map(str, roots), "--skip-existing-stage2", *DEMO_SAM])
+
+
+@pytest.fixture
+def no_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EngineSettings, "load", lambda _: pytest.fail("the SAM was loaded"))
+
+
+def share_set(preview: Path) -> float:
+    pixels = np.asarray(cv2.imread(str(preview), cv2.IMREAD_UNCHANGED))
+    assert set(np.unique(pixels)) <= {0, 255}
+    return float((pixels == 255).mean())
+
+
+@pytest.mark.usefixtures("no_sam")
+def test_current_outputs_are_skipped_without_loading_the_sam(
+    small_events: Path, results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    assert run_again(small_events, results) == 0
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()} == before
+    assert "0 done, 2 skipped, 0 failed" in caplog.text
+
+
+@pytest.mark.usefixtures("no_sam")
+def test_previews_and_polygons_follow_changed_settings_without_the_sam(
+    small_events: Path, results: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    change, anomaly = (
+        results / "stage1" / FIRE / config.CHANGE_PREVIEW_NAME,
+        results / "stage2" / FIRE / config.ANOMALY_PREVIEW_NAME,
+    )
+    regions = results / "stage2" / FIRE / config.REGIONS_NAME
+    maps = {path: path.stat().st_mtime_ns for path in results.rglob("*.tif")}
+    before = change.read_bytes(), anomaly.read_bytes(), regions.read_bytes()
+    shares = share_set(change), share_set(anomaly)
+    monkeypatch.setattr(config, "STAGE1_CHANGE_QUANTILE", 0.3)
+    monkeypatch.setattr(config, "EVAL_STAGE2_FIXED_THRESH", 0.9)
+    assert run_again(small_events, results) == 0
+    assert caplog.text.count("preview and polygons are made anew from the map") == 4  # two stages of two events
+    assert share_set(change) > shares[0]
+    assert share_set(anomaly) < shares[1]
+    assert regions.read_bytes() != before[2]
+    assert regions_are_whole(regions)
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*.tif")} == maps
+    monkeypatch.undo()
+    monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 4)
+    assert run_again(small_events, results) == 0
+    assert (change.read_bytes(), anomaly.read_bytes()) == before[:2]
+
+
+@pytest.mark.usefixtures("no_sam")
+@pytest.mark.parametrize("name", [config.ANOMALY_PREVIEW_NAME, config.REGIONS_NAME])
+def test_a_missing_side_file_is_made_anew(small_events: Path, results: Path, name: str) -> None:
+    path = results / "stage2" / FIRE / name
+    path.unlink()
+    assert run_again(small_events, results) == 0
+    assert path.exists()
+
+
+def test_previews_say_what_they_were_made_with(finished: Path) -> None:
+    preview = finished / "stage2" / FIRE / config.ANOMALY_PREVIEW_NAME
+    assert read_preview_text(preview) == {
+        SIDE_FILE_KEY: '{"area_ratio": 0.0003, "closing_radius": 3, "closing_size": 512, "threshold": 0.08}'
+    }
+
+
+def test_a_map_records_the_settings_that_it_was_computed_with(
+    finished: Path, small_events: Path, tmp_path: Path
+) -> None:
+    event, sam = read_event(small_events / FIRE), SamIdentity({"sam_model_type": "vit_demo"}, "")
+    settings = Stage1Settings(100, {"points_per_side": 3}, min_mask_pixels=7, max_region_fraction=0.5)
+    stage = Stage1Request(event, tmp_path, ImageOptions(), True, settings).open(sam)
+    recorded = {name: stage.parameters[name] for name in ("patch_size", "sam_params", "min_mask_pixels")}
+    assert recorded == {"patch_size": 100, "sam_params": {"points_per_side": 3}, "min_mask_pixels": 7}
+    assert stage.parameters["max_region_fraction"] == stage.settings.max_region_fraction == 0.5
+    assert {window.width for window in stage.windows} == {100}
+    change_map = finished / "stage1" / FIRE / config.CHANGE_MAP_NAME
+    second = Stage2Request(event, tmp_path, ImageOptions(), True, change_map).open(sam)
+    assert second.parameters["stage1"] == read_parameters(change_map)
+    assert second.parameters["change_map_quantile"] == second.settings.change_map_quantile == 0.7
+    assert second.parameters["patch_sizes"] == [1024, 2048]
