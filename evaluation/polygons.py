@@ -11,6 +11,7 @@ from eval_metrics import BinaryMap
 from evaluation.regions import Region, measure_regions
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference
+from rasters.place import ground_area
 from rasters.raster import Raster
 from utils import first_line, warn_once
 
@@ -48,7 +49,7 @@ class Regions(NamedTuple):
 def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> Regions:
     """The regions of a binary map with the scores, float32, that it was made from; NaN there holds no data."""
     measured, numbers = measure_regions(binary, scores)
-    place = _Place.of(georeference, binary.shape)
+    place = _Outliner.of(georeference, binary.shape)
     placed = []
     for region, polygons in zip(measured, _outlines(binary, numbers, len(measured)), strict=True):
         outline = place.outline(polygons)
@@ -84,14 +85,14 @@ def _outlines(binary: BinaryMap, numbers: np.ndarray, count: int) -> list[list[l
     return outlines
 
 
-class _Place(NamedTuple):
-    """How pixels become coordinates, and in which CRS."""
+class _Outliner(NamedTuple):
+    """Turns rings of pixels into geometries in a CRS."""
 
     to_coordinates: Callable[[np.ndarray], Sequence[Sequence[float]]]  # (n, 2) x, y to as many
     crs: osr.SpatialReference | None
 
     @classmethod
-    def of(cls, georeference: Georeference, shape: tuple[int, int]) -> "_Place":
+    def of(cls, georeference: Georeference, shape: tuple[int, int]) -> "_Outliner":
         """By the transform, else by the control points, else none."""
         if georeference.transform is not None:
             return cls(_affine(georeference.transform), georeference.spatial_reference)
@@ -128,34 +129,6 @@ class _Place(NamedTuple):
 def _affine(transform: Sequence[float]) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
     x0, xx, xy, y0, yx, yy = transform
     return lambda pixels: (pixels @ [[xx, yx], [xy, yy]] + [x0, y0]).tolist()
-
-
-def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
-    """Square metres on the ground: in a geographic CRS or Web Mercator, coordinates do not give them."""
-    if crs is None:
-        return None
-    if crs.IsLocal():
-        return outline.GetArea() * crs.GetLinearUnits() ** 2
-    try:
-        source, degrees = _x_first(crs.Clone()), _x_first(crs.CloneGeogCS())
-        centroid = outline.Centroid()
-        longitude, latitude, _ = osr.CoordinateTransformation(source, degrees).TransformPoint(
-            centroid.GetX(), centroid.GetY()
-        )
-        equal_area = osr.SpatialReference()
-        equal_area.SetProjCS("equal area around the region")
-        equal_area.CopyGeogCSFrom(crs)
-        equal_area.SetLAEA(latitude, longitude, 0, 0)
-        projected = outline.Clone()
-        projected.Transform(osr.CoordinateTransformation(source, _x_first(equal_area)))
-        return float(projected.GetArea())
-    except RuntimeError:  # a CRS that PROJ cannot relate to degrees
-        return None
-
-
-def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
-    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-    return crs
 
 
 def write_regions(

@@ -11,8 +11,8 @@ import config
 from eval_metrics import Scores
 from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps
 from img_io import EventImages, ImageOptions, Pixels, open_event
-from rasters.ground import pixel_metres
 from rasters.maps import open_map, read_parameters
+from rasters.place import pixel_metres
 from report.thumbnails import shrink_image, shrink_raster
 from utils import Event, EventError
 

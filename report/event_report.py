@@ -22,7 +22,7 @@ from eval_metrics import (
 from evaluation.regions import Region, measure_regions
 from img_io import EventImages, ImageOptions, Label, open_event, open_label
 from rasters.maps import ScoreMap, open_map, read_parameters
-from rasters.places import Place, find_place
+from rasters.place import Place, find_place
 from rasters.raster import Raster
 from rasters.resize import nearest_pixels, resize_nearest
 from report.pictures import fit, pack, pack_bits

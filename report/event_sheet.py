@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from img_io import Pixels
-from rasters.ground import bar_length, length_text
+from rasters.place import bar_length, length_text
 from report.event_panels import EventPanels, date_text
 from report.style import FALSE_ALARM, HIT, MISS, NO_DATA, OUTLINE, SCORE_COLORS, category_color
 from utils import CATEGORIES

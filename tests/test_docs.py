@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.scripts import PROJECT
+from tests.test_architecture import shipped
 
 DOCS = [*sorted((PROJECT / "docs").glob("*.md")), PROJECT / "README.md", PROJECT / "demo" / "README.md"]
 NOT_OURS = {"No module named '_gdal_array'"}  # Python's message
@@ -13,7 +14,7 @@ NOT_OURS = {"No module named '_gdal_array'"}  # Python's message
 
 def source_text() -> str:
     """All the program's text, with string literals that go on in the next line joined, and placeholders as `…`."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob("*.py")))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(shipped()))
     joined = re.sub(r'"\n\s*f?"', "", text)
     return re.sub(r"\{[^{}\n]*\}|%[sd]", "…", joined)
 

@@ -6,7 +6,7 @@ import pytest
 from osgeo import gdal, osr
 
 from rasters.geotiff import Georeference
-from rasters.ground import bar_length, length_text, pixel_metres
+from rasters.place import bar_length, find_place, length_text, pixel_metres
 from tests.tiffs import crs
 
 SHAPE = (1000, 1000)
@@ -46,13 +46,21 @@ def test_ground_control_points_give_a_length() -> None:
     assert pixel_metres(georeference, SHAPE) == pytest.approx(2 / 0.9996, rel=1e-4)
 
 
+def test_a_local_crs_has_lengths_and_areas_in_its_units() -> None:
+    site = osr.SpatialReference('LOCAL_CS["site",UNIT["foot",0.3048]]')
+    georeference = Georeference(site, (0.0, 2.0, 0, 0, 0, -2.0))
+    assert pixel_metres(georeference, SHAPE) == pytest.approx(0.6096)
+    place = find_place(georeference, SHAPE)
+    assert place.pixel_area == pytest.approx(0.6096**2)
+    assert place.lattice is None  # nobody knows where on Earth it is
+
+
 @pytest.mark.parametrize(
     "nowhere",
     [
         Georeference(),
         Georeference(crs(32633)),
         Georeference(None, (500_000.0, 0.5, 0, 4_649_776.0, 0, -0.5)),
-        Georeference(osr.SpatialReference('LOCAL_CS["site",UNIT["metre",1]]'), (0.0, 1, 0, 0, 0, -1)),
         Georeference(crs(4326), (10.0, 1.0, 0, 4_649_776.0, 0, -1.0)),  # no such latitude
     ],
 )

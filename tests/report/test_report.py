@@ -18,7 +18,7 @@ from evaluation.regions import measure_regions
 from img_io import Pixels
 from rasters.geotiff import Georeference
 from rasters.maps import open_map, write_raster
-from rasters.places import find_place
+from rasters.place import find_place
 from rasters.raster import MemoryRaster
 from report.event_report import compute_curve, date_of, slug
 from report.html import script_data, spread

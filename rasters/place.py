@@ -1,0 +1,159 @@
+"""Places rasters on the ground: coordinates, CRS, longitude and latitude, pixel sizes and areas in metres."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from osgeo import gdal, ogr, osr
+
+from rasters.geotiff import Georeference
+
+LATTICE = 5  # points along each side of a raster at which longitude and latitude are known
+# The WGS 84 ellipsoid: semi-major axis in metres, squared eccentricity.
+AXIS, ECCENTRICITY2 = 6_378_137.0, 6.69437999014e-3
+
+
+class Anchor(NamedTuple):
+    """The affine transform of a raster and the CRS that it leads to."""
+
+    transform: tuple[float, ...] | None  # GDAL's six numbers, finite; None: not known
+    crs: osr.SpatialReference | None
+
+
+def find_anchor(georeference: Georeference) -> Anchor:
+    """Return the transform of a raster with its CRS; else the affine fit of its control points with theirs."""
+    if georeference.transform is None and georeference.gcps:
+        numbers, crs = gdal.GCPsToGeoTransform(georeference.gcps, True), georeference.gcp_spatial_reference
+    else:
+        numbers, crs = georeference.transform, georeference.spatial_reference
+    crs = crs or georeference.gcp_spatial_reference
+    known = numbers is not None and np.isfinite(numbers).all()
+    return Anchor(tuple(numbers) if known else None, crs)
+
+
+class Place(NamedTuple):
+    """Where an event lies; None for what its georeference does not say."""
+
+    crs: str | None = None  # its name
+    transform: tuple[float, ...] | None = None  # GDAL's six numbers
+    lattice: np.ndarray | None = None  # (5, 5, 2): longitude and latitude of points from corner to corner
+    pixel_area: float | None = None  # square metres on the ground, on average
+
+    @property
+    def centre(self) -> tuple[float, float] | None:
+        """Longitude and latitude of the centre, in degrees."""
+        if self.lattice is None:
+            return None
+        longitude, latitude = self.lattice[LATTICE // 2, LATTICE // 2]
+        return float(longitude), float(latitude)
+
+
+def find_place(georeference: Georeference, shape: tuple[int, int]) -> Place:
+    """Return the place of a raster of (H, W) pixels."""
+    transform, crs = find_anchor(georeference)
+    name = crs and crs.GetName()
+    if transform is None or crs is None:
+        return Place(crs=name, transform=transform)
+    return Place(name, transform, _lattice(crs, transform, shape), _pixel_area(crs, transform, shape))
+
+
+def _pixel_area(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> float | None:
+    """The area of the whole raster on the ground, by its number of pixels."""
+    height, width = shape
+    ring = ogr.Geometry(ogr.wkbLinearRing)
+    for x, y in ((0, 0), (width, 0), (width, height), (0, height), (0, 0)):
+        ring.AddPoint_2D(*gdal.ApplyGeoTransform(numbers, x, y))
+    outline = ogr.Geometry(ogr.wkbPolygon)
+    outline.AddGeometry(ring)
+    area = ground_area(outline, crs)
+    return area / (height * width) if area else None
+
+
+def _lattice(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> np.ndarray | None:
+    x0, xx, xy, y0, yx, yy = numbers
+    rows, columns = np.meshgrid(*(np.linspace(0, length, LATTICE) for length in shape), indexing="ij")
+    points = np.stack([x0 + xx * columns + xy * rows, y0 + yx * columns + yy * rows], axis=-1)
+    there = _longitudes_latitudes(crs, points.reshape(-1, 2).tolist())
+    if there is None:
+        return None
+    lattice = np.array(there).reshape(LATTICE, LATTICE, 2)
+    on_earth = np.isfinite(lattice).all() and (np.abs(lattice) <= (180, 90)).all()
+    return lattice if on_earth else None
+
+
+def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | None:
+    """Return the width of a pixel in the middle of an image of (H, W) pixels, in metres on the ground.
+
+    In a local CRS, coordinates are lengths; elsewhere the length is that on the ellipsoid, so that degrees, feet and
+    the stretched metres of Web Mercator come out right. None without a transform, without a CRS, or outside of it.
+    """
+    transform, crs = find_anchor(georeference)
+    if transform is None or crs is None:
+        return None
+    height, width = shape
+    ends = [gdal.ApplyGeoTransform(transform, x, height / 2) for x in (width / 4, width * 3 / 4)]
+    if crs.IsLocal():
+        return math.dist(*ends) * crs.GetLinearUnits() / (width / 2) or None
+    there = _longitudes_latitudes(crs, ends)
+    if there is None or not max(abs(latitude) for _, latitude in there) <= 90:  # infinite where PROJ knows no way
+        return None
+    return _distance(*there[0], *there[1]) / (width / 2) or None
+
+
+def _longitudes_latitudes(crs: osr.SpatialReference, points: list) -> list[tuple[float, float]] | None:
+    """Return WGS 84 longitude and latitude of points (x, y), in degrees; None where PROJ cannot transform them."""
+    wgs84 = osr.SpatialReference()
+    wgs84.ImportFromEPSG(4326)
+    try:
+        there = osr.CoordinateTransformation(_x_first(crs.Clone()), _x_first(wgs84)).TransformPoints(points)
+    except RuntimeError:  # a CRS that is not of the Earth, or a place outside of where it is valid
+        return None
+    return [(x, y) for x, y, *_ in there]
+
+
+def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
+    """Square metres on the ground: in a geographic CRS or Web Mercator, coordinates do not give them."""
+    if crs is None:
+        return None
+    if crs.IsLocal():
+        return outline.GetArea() * crs.GetLinearUnits() ** 2
+    try:
+        source, degrees = _x_first(crs.Clone()), _x_first(crs.CloneGeogCS())
+        centroid = outline.Centroid()
+        longitude, latitude, _ = osr.CoordinateTransformation(source, degrees).TransformPoint(
+            centroid.GetX(), centroid.GetY()
+        )
+        equal_area = osr.SpatialReference()
+        equal_area.SetProjCS("equal area around the region")
+        equal_area.CopyGeogCSFrom(crs)
+        equal_area.SetLAEA(latitude, longitude, 0, 0)
+        projected = outline.Clone()
+        projected.Transform(osr.CoordinateTransformation(source, _x_first(equal_area)))
+        return float(projected.GetArea())
+    except RuntimeError:  # a CRS that PROJ cannot relate to degrees
+        return None
+
+
+def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
+    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    return crs
+
+
+def _distance(x0: float, y0: float, x1: float, y1: float) -> float:
+    """Metres between two longitudes and latitudes in degrees, which lie so close that the ground is flat."""
+    latitude = math.radians((y0 + y1) / 2)
+    bend = 1 - ECCENTRICITY2 * math.sin(latitude) ** 2
+    east = math.radians((x1 - x0 + 180) % 360 - 180) * AXIS / math.sqrt(bend) * math.cos(latitude)
+    north = math.radians(y1 - y0) * AXIS * (1 - ECCENTRICITY2) / bend**1.5
+    return math.hypot(east, north)
+
+
+def bar_length(metres: float) -> float:
+    """The greatest of 1, 2 and 5 times a power of ten that is no longer than `metres`, for a scale bar."""
+    power = 10.0 ** math.floor(math.log10(metres))
+    return next(factor * power for factor in (5, 2, 1) if factor * power <= metres * (1 + 1e-9))
+
+
+def length_text(metres: float) -> str:
+    """A length with its unit, as in `200 m` or `1.5 km`."""
+    return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
