@@ -81,7 +81,7 @@ FILTERED_MAP_NAME = "change_map_filtered.tif"
 ANOMALY_MAP_NAME = "AnomalyCD_map.tif"
 ANOMALY_PREVIEW_NAME = "AnomalyCD_map.png"
 REGIONS_NAME = "AnomalyCD_regions.gpkg"
-EVAL_CSV_NAME = "evaluation.event_maps.csv"  # in the result root
+EVAL_CSV_NAME = "evaluation.csv"  # in the result root
 
 # --- Device ----------------------------------------------------------------------------------------------------------
 DEFAULT_DEVICE = _setting("DEFAULT_DEVICE", "cuda:0", str)

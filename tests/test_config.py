@@ -47,7 +47,7 @@ PUBLISHED = {
     "FILTERED_MAP_NAME": "change_map_filtered.tif",
     "ANOMALY_MAP_NAME": "AnomalyCD_map.tif",
     "ANOMALY_PREVIEW_NAME": "AnomalyCD_map.png",
-    "EVAL_CSV_NAME": "evaluation.event_maps.csv",
+    "EVAL_CSV_NAME": "evaluation.csv",
     "WEIGHTS_DIR": PROJECT / "weights",
     "SAM_CHECKPOINT": PROJECT / "weights/sam_vit_b_01ec64.pth",
     "DEMO_CHECKPOINT": PROJECT / "demo/sam_vit_demo.pth",

@@ -106,7 +106,7 @@ RAY_FLAGS = {
                 "--area-ratio": "0.0003",
                 "--background-weight": "0.1",
                 "--normalize-anomaly-map": "as it is",
-                "--output-csv": "evaluation.event_maps.csv",
+                "--output-csv": "evaluation.csv",
                 "--output-json": "not written",
                 "--plots": "none",
             }
