@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 PROJECT_ROOT = Path(__file__).resolve().parent
 
 # Settings that came from the environment, by name: {"STAGE1_PATCH_SIZE": "1024"}.
