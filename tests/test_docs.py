@@ -24,7 +24,9 @@ NOT_OURS = {"No module named '_gdal_array'"}  # Python's message
 
 def source_text() -> str:
     """All the program's text, with string literals that go on in the next line joined, and placeholders as `…`."""
-    packages = [path for name in PACKAGES for suffix in ("py", "html") for path in (PROJECT / name).rglob(f"*.{suffix}")]
+    packages = [
+        path for name in PACKAGES for suffix in ("py", "html") for path in (PROJECT / name).rglob(f"*.{suffix}")
+    ]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted([*PROJECT.glob("*.py"), *packages]))
     joined = re.sub(r'"\n\s*f?"', "", text)
     return re.sub(r"\{[^{}\n]*\}|%[sd]", "…", joined)
