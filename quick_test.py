@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# The project's own modules need the packages that `check_packages` looks for, so they are imported after it.
+from cli.flags import add_data_arguments, add_image_arguments
+from sam.flags import add_sam_arguments
+
+# The modules that need the packages which `check_packages` looks for are imported after it.
 if TYPE_CHECKING:
     from img_io import EventImages, Pixels
     from sam.engine import SamEngine
@@ -54,9 +57,6 @@ def _numbers(version: str) -> list[int]:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    from cli.flags import add_data_arguments, add_image_arguments
-    from sam.flags import add_sam_arguments
-
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_arguments(parser)
     add_image_arguments(parser)
@@ -65,16 +65,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_weights(args: argparse.Namespace) -> "SamEngine":
-    """Load SAM. Raises SetupError for a file that is not the one Meta published where that one belongs."""
+    """Load SAM. Raises SetupError for a file that has the name of a published one, and other content."""
+    from sam.registry import SAM_VARIANTS
     from sam.settings import load_engine
-    from sam.weights import OFFICIAL_FILES, default_checkpoint
+    from sam.weights import default_checkpoint
 
     engine, sam = load_engine(args)
     path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
     checksum = sam.provenance["sam_checkpoint_sha256"]
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
-    official = OFFICIAL_FILES.get(args.sam_model_type)
-    if official is not None and path.name == official.name and checksum != official.sha256:
+    variant = SAM_VARIANTS[args.sam_model_type]
+    if variant.published is not None and path.name == variant.weights and checksum != variant.published.sha256:
         raise SetupError(f"{path}: not the file that Meta publishes under this name; delete it, to have it downloaded")
     return engine
 
@@ -153,6 +154,7 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all checks; returns the exit code: 0 where everything works, else 1."""
+    args = parse_arguments(arguments)
     try:
         versions = check_packages()
     except SetupError as error:
@@ -162,7 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from utils import AnomalyCDError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    args = parse_arguments(arguments)
     print("\n".join(versions))
     for name, value in config.OVERRIDDEN.items():
         print(f"config: {name}={value} from the environment")

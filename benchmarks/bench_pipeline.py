@@ -18,8 +18,8 @@ import config
 from benchmarks.measure import Measured, append_rows, describe_environment
 from benchmarks.programs import SEED, TOLERANCE, Outcome, Weights, run_ours, run_reference
 from demo.scenes import SyntheticEvent, make_event
-from sam.engine import PRECISIONS, Execution
-from sam.models import MODEL_TYPES
+from sam.execution import PRECISIONS, Execution
+from sam.registry import SAM_VARIANTS
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.csv"
 CATEGORY = 4  # of the scene: a fire
@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Time the pipeline against the literal method.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
     parser.add_argument(
         "--random",

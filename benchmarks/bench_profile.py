@@ -29,8 +29,8 @@ from demo.scenes import make_event
 from sam.engine import PendingMasks, SamEngine
 from sam.features import WindowFeatures
 from sam.mask_measures import WindowScale
-from sam.models import MODEL_TYPES
 from sam.prompt_decoder import PromptDecoder
+from sam.registry import SAM_VARIANTS
 
 CATEGORY = 4  # of the scene: a fire
 LITERAL_PARTS: list[tuple[Any, str, str]] = [
@@ -86,7 +86,7 @@ def main() -> None:
     """Profile both programs and print their parts, the slowest first."""
     parser = argparse.ArgumentParser(description="Show where the time of stage 1 goes.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
     args = parser.parse_args()

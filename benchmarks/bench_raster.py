@@ -22,7 +22,7 @@ import run
 from benchmarks.measure import append_rows, describe_environment, measure
 from demo.scenes import make_event
 from pipeline.local import run_event
-from sam.models import MODEL_TYPES
+from sam.registry import SAM_VARIANTS
 from sam.settings import load_engine
 from utils import read_event
 
@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Time both stages against the size of the rasters.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
     parser.add_argument(
         "--megapixels", nargs="+", type=float, default=[1, 4, 16], help="sizes of a raster (default: 1 4 16)"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.bench_raster import write_rasters
 from benchmarks.measure import append_rows, describe_environment
-from sam.models import MODEL_TYPES
+from sam.registry import SAM_VARIANTS
 
 RESULTS = Path(__file__).parent / "results" / "stages.csv"
 PROJECT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ def main() -> None:
     """Run both ways, print, append to the results."""
     parser = argparse.ArgumentParser(description="Time both stages in one run against two runs.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="weights (default: the model's own file)")
     parser.add_argument("--size", type=int, default=1024, help="side of the images, pixels (default: %(default)s)")
     parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")

@@ -24,8 +24,8 @@ from demo.scenes import make_event
 from sam.engine import SamEngine
 from sam.features import WindowFeatures
 from sam.masks import Mask
-from sam.models import MODEL_TYPES
 from sam.prompt_decoder import Decoded, PromptDecoder
+from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
 
 RESULTS = Path(__file__).parent / "results" / "waterfall.csv"
@@ -153,7 +153,7 @@ def main() -> None:
     """Run, print and append to the results."""
     parser = argparse.ArgumentParser(description="Time stage 1 with our techniques added one by one.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=MODEL_TYPES, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
     parser.add_argument("--random", action="store_true", help="seeded random weights, blobs for masks")
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")

@@ -17,9 +17,11 @@ from benchmarks.measure import Measured, measure
 from demo.scenes import SyntheticEvent
 from rasters.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
-from sam.engine import Execution, SamEngine
-from sam.models import build_model, load_model
+from sam.engine import SamEngine
+from sam.execution import Execution
+from sam.models import load_model
 from sam.prompt_decoder import Decoded, ImageSide, PromptDecoder
+from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from utils import Window
@@ -52,7 +54,7 @@ def load(weights: Weights) -> Sam:
     if weights.checkpoint is not None:
         return load_model(weights.model_type, weights.checkpoint)
     torch.manual_seed(SEED)
-    return build_model(weights.model_type).eval()
+    return SAM_VARIANTS[weights.model_type].build()
 
 
 def run_reference(weights: Weights, device: str, event: SyntheticEvent, changes: Path) -> Outcome:

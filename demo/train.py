@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import config
 from demo import scenes
-from sam.models import build_model
+from sam.vit_demo import build_vit_demo
 
 SCENE_SIZE, INPUT_SIZE = 1024, 512  # scenes are drawn at the first size and reduced to the second
 IMAGES, POINTS = 2, 16  # of a training step
@@ -197,7 +197,7 @@ def main() -> None:
     started = time.monotonic()
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    model = build_model("vit_demo")
+    model = build_vit_demo()
     surface_head = torch.nn.Linear(model.prompt_encoder.embed_dim, len(scenes.SURFACES), bias=False)
     train(model, surface_head, draw_samples(args.seed * 100_000, args.scenes), args.steps, rng)
     iou, accuracy = validate(model, surface_head, draw_samples(VALIDATION_SEED, 50))

@@ -24,23 +24,12 @@ from torchvision.ops.boxes import box_area
 
 from sam.attention import fuse_attention
 from sam.devices import Batches, batch_size
+from sam.execution import PRECISIONS, Execution
 from sam.features import WindowFeatures
 from sam.mask_measures import WindowScale
 from sam.masks import Mask, clean_mask
 from sam.prompt_decoder import Decoded, PromptDecoder
 from utils import UsageError, first_line
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Execution(NamedTuple):
-    """How an engine computes; with `precision` fp32, nothing here changes a map beyond rounding."""
-
-    precision: str = "fp32"  # key of PRECISIONS
-    points_per_batch: int | None = None  # None: from the device's memory
-    encode_batch: int | None = None  # images; None: from the device's memory
-    compile: bool = False
-    host_threads: int | None = None  # that clean masks; None: as many as the machine has processors
 
 
 class ScaledImage(NamedTuple):
@@ -99,7 +88,7 @@ class SamEngine:
         self._encoder = torch.compile(model.image_encoder) if execution.compile else model.image_encoder
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder)
-        self._dtype = PRECISIONS[execution.precision]
+        self._dtype = getattr(torch, PRECISIONS[execution.precision])
         encode_batch = execution.encode_batch or batch_size(device, encoder_bytes(model))
         self._encode_batches = Batches(encode_batch, "--encode-batch")
         points_per_batch = execution.points_per_batch or batch_size(device, point_bytes(model))

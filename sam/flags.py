@@ -5,8 +5,8 @@ from pathlib import Path
 
 import config
 from cli.flags import positive_int
-from sam.engine import PRECISIONS
-from sam.models import MODEL_TYPES
+from sam.execution import PRECISIONS
+from sam.registry import SAM_VARIANTS
 
 
 def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sam-model-type",
-        choices=MODEL_TYPES,
+        choices=SAM_VARIANTS,
         default=config.SAM_MODEL_TYPE,
         help="architecture of the weights; vit_demo is a toy for demos and tests (default: %(default)s)",
     )

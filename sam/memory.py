@@ -6,8 +6,9 @@ import torch
 
 import config
 from sam.devices import LARGEST_BATCH_BYTES
-from sam.engine import Execution, encoder_bytes, point_bytes
-from sam.models import build_model
+from sam.engine import encoder_bytes, point_bytes
+from sam.execution import Execution
+from sam.registry import SAM_VARIANTS
 
 LIBRARY_BYTES = 850 << 20  # of a process that has loaded torch (a CUDA build), GDAL and OpenCV, as measured on a CPU
 WINDOWS_AT_ONCE = 3  # one is read, one computed, one written
@@ -25,7 +26,7 @@ class Memory(NamedTuple):
 def estimate_memory(model_type: str, device_type: str, execution: Execution, largest_window: int) -> Memory:
     """Estimate what computing both stages takes. `largest_window`: its pixels."""
     with torch.device("meta"):  # shapes without numbers
-        model = build_model(model_type)
+        model = SAM_VARIANTS[model_type].build()
     weights = sum(4 * tensor.numel() for tensor in model.state_dict().values())
     batches = max(
         _batch_bytes(encoder_bytes(model), execution.encode_batch, device_type),

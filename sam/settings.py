@@ -6,8 +6,10 @@ from typing import NamedTuple
 import torch
 
 from sam.devices import resolve_device
-from sam.engine import Execution, SamEngine
-from sam.models import MODEL_TYPES, load_model
+from sam.engine import SamEngine
+from sam.execution import Execution
+from sam.models import load_model
+from sam.registry import SAM_VARIANTS
 from sam.weights import SamIdentity, Weights, locate_weights
 from utils import LOG, UsageError
 
@@ -22,7 +24,7 @@ class EngineSettings(NamedTuple):
 
     @property
     def identity(self) -> SamIdentity:
-        """What maps are told of the engine, before it is loaded."""
+        """What maps record of the engine. Needs no loaded weights."""
         provenance = {
             "sam_model_type": self.model_type,
             "sam_checkpoint_sha256": self.weights.sha256,
@@ -40,8 +42,8 @@ class EngineSettings(NamedTuple):
 def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool = True) -> EngineSettings:
     """Resolve the flags about the weights; with `fetch`, official ones are downloaded once. Raises UsageError."""
     model_type = args.sam_model_type
-    if model_type not in MODEL_TYPES:  # argparse lets a default from the environment pass
-        raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(MODEL_TYPES)}")
+    if model_type not in SAM_VARIANTS:  # argparse lets a default from the environment pass
+        raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(SAM_VARIANTS)}")
     weights = locate_weights(model_type, args.sam_checkpoint, fetch)
     execution = Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile)
     return EngineSettings(model_type, weights, device, execution)

@@ -9,75 +9,59 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import config
+from sam.registry import SAM_VARIANTS, PublishedFile
 from utils import UsageError, atomic_file
 
-BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
 
 
-class OfficialFile(NamedTuple):
-    """A file that Meta publishes. The suffix of its name is no checksum of this kind (it is an MD5 prefix)."""
-
-    name: str
-    sha256: str
-
-
-OFFICIAL_FILES = {
-    "vit_b": OfficialFile("sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
-    "vit_l": OfficialFile("sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
-    "vit_h": OfficialFile("sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
-}
-
-
 class Weights(NamedTuple):
-    """A checkpoint file, and what its checksum says of it."""
+    """A checkpoint file with its checksum."""
 
     path: Path
     sha256: str
-    origin: str  # "official", or a remark that it is not
+    origin: str  # "official", or what else it is, for the log
 
 
 class SamIdentity(NamedTuple):
-    """Which SAM makes a map, and how: for the record in the map."""
+    """Which SAM computes a map, and how, as the map records it."""
 
-    provenance: dict[str, str]  # what has to be the same for a map to be the same
+    provenance: dict[str, str]  # a map is computed anew where one of these differs
     checkpoint: str  # the weights file's name
 
 
 def default_checkpoint(model_type: str) -> Path:
-    """Where the weights of a model type are looked for when the user names no file."""
+    """The weights file of a model type when the user names none."""
     type_alone_overridden = "SAM_MODEL_TYPE" in config.OVERRIDDEN and "SAM_CHECKPOINT" not in config.OVERRIDDEN
     if model_type == config.SAM_MODEL_TYPE and not type_alone_overridden:
         return config.SAM_CHECKPOINT
-    if model_type == "vit_demo":
-        return config.DEMO_CHECKPOINT
-    return config.WEIGHTS_DIR / OFFICIAL_FILES[model_type].name
+    return config.WEIGHTS_DIR / SAM_VARIANTS[model_type].weights
 
 
 def locate_weights(model_type: str, checkpoint: Path | None, fetch: bool = True) -> Weights:
     """The weights to use: the file the user named, or the model type's default one.
 
-    An official file that is missing from its default place is downloaded to it, or, without `fetch`, taken as if it
-    were there. Raises UsageError when a file that the user named is missing, and when the download fails.
+    An official file that is missing from its default place is downloaded to it; without `fetch`, its description is
+    returned as if it were there. Raises UsageError when a file that the user named is missing, when it cannot be
+    read, and when the download fails.
     """
     path = checkpoint or default_checkpoint(model_type)
-    official = OFFICIAL_FILES.get(model_type)
+    variant = SAM_VARIANTS[model_type]
     if not path.exists():
-        if official is None or path.absolute() != config.WEIGHTS_DIR / official.name:
+        if variant.published is None or path.absolute() != config.WEIGHTS_DIR / variant.weights:
             raise UsageError(
                 f"{path}: SAM weights not found; give the path of {model_type} weights to --sam-checkpoint"
             )
         if not fetch:
-            return Weights(path, official.sha256, "official, to be downloaded")
-        download(official, path)
+            return Weights(path, variant.published.sha256, f"{variant.origin}, to be downloaded")
+        download(variant.published, path)
     try:
         checksum = sha256(path)
     except OSError as error:
         raise UsageError(f"{path}: SAM weights cannot be read ({error.strerror})") from None
-    if official is None:
-        return Weights(path, checksum, "demo weights, for synthetic scenes only")
-    return Weights(path, checksum, "official" if checksum == official.sha256 else "NOT the official file")
+    as_published = variant.published is None or checksum == variant.published.sha256
+    return Weights(path, checksum, variant.origin if as_published else "NOT the official file")
 
 
 def sha256(path: Path) -> str:
@@ -89,19 +73,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(official: OfficialFile, path: Path) -> None:
-    """Fetch an official file; it takes its place only once its checksum is right. Raises UsageError."""
-    url = BASE_URL + official.name
+def download(published: PublishedFile, path: Path) -> None:
+    """Fetch a file. It appears at `path` when it is complete and its checksum is right. Raises UsageError."""
+    url = published.url
     digest = hashlib.sha256()
     try:
         with atomic_file(path) as part, urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
             size = int(response.headers.get("Content-Length") or 0)
-            with open(part, "wb") as file, tqdm(total=size, desc=official.name, unit="B", unit_scale=True) as bar:
+            with open(part, "wb") as file, tqdm(total=size, desc=path.name, unit="B", unit_scale=True) as bar:
                 while chunk := response.read(CHUNK_BYTES):
                     file.write(chunk)
                     digest.update(chunk)
                     bar.update(len(chunk))
-            if digest.hexdigest() != official.sha256:
+            if digest.hexdigest() != published.sha256:
                 raise UsageError(
                     f"{url}: what arrived has the wrong SHA-256 (cut off, or changed on the way); try again"
                 )

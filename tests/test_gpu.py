@@ -11,8 +11,10 @@ import config
 from demo.scenes import SyntheticEvent, make_event
 from rasters.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
-from sam.engine import Execution, SamEngine, pack_bits
-from sam.models import build_model, load_model
+from sam.engine import SamEngine, pack_bits
+from sam.execution import Execution
+from sam.models import load_model
+from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from tests.helpers import whole
@@ -136,7 +138,7 @@ def test_masks_survive_the_way_to_the_host(gpu: SamEngine) -> None:
 @pytest.mark.parametrize("model_type", ["vit_demo", "vit_b"])
 def test_a_published_window_takes_less_than_6_gib(model_type: str) -> None:
     torch.manual_seed(0)
-    engine = SamEngine(build_model(model_type), torch.device("cuda:0"))
+    engine = SamEngine(SAM_VARIANTS[model_type].build(), torch.device("cuda:0"))
     image = np.tile(scenes().monitor, (2, 2, 1))
     torch.cuda.reset_peak_memory_stats()
     everything = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

@@ -7,7 +7,7 @@ import pytest
 import config
 import run
 import run_stage2
-from sam.engine import Execution
+from sam.execution import Execution
 from sam.memory import LIBRARY_BYTES, WINDOW_BYTES, WINDOWS_AT_ONCE, Memory, estimate_memory
 from tests.scripts import CONTROL, DEMO_SAM, FIRE
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 import config
 from demo.scenes import make_event
-from sam.engine import Execution, SamEngine, pack_bits
+from sam.engine import SamEngine, pack_bits
+from sam.execution import Execution
 from sam.features import WindowFeatures
 from sam.masks import Mask
 from sam.models import load_model

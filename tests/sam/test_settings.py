@@ -12,7 +12,8 @@ from segment_anything.modeling import Sam
 
 import config
 from sam import settings as engine_options
-from sam.engine import Execution, SamEngine
+from sam.engine import SamEngine
+from sam.execution import Execution
 from sam.flags import add_sam_arguments
 from sam.settings import load_engine
 from tests.scripts import DEMO_SAM

@@ -2,14 +2,15 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 import config
-from sam import weights as sam_weights
-from sam.weights import OFFICIAL_FILES, OfficialFile, default_checkpoint, locate_weights, sha256
+from sam.registry import SAM_VARIANTS, PublishedFile
+from sam.weights import default_checkpoint, locate_weights, sha256
 from utils import UsageError
 
 CONTENT = bytes(range(256)) * 20_000  # more than one chunk
@@ -46,6 +47,12 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the tests' output free of requests."""
 
 
+def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Let CONTENT at `url` be the published vit_b weights."""
+    published = PublishedFile(url, hashlib.sha256(CONTENT).hexdigest())
+    monkeypatch.setitem(SAM_VARIANTS, "vit_b", replace(SAM_VARIANTS["vit_b"], published=published))
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A local server in the place of the official one, whose vit_b file is CONTENT."""
@@ -54,9 +61,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setattr(sam_weights, "BASE_URL", f"http://127.0.0.1:{running.server_port}/models/")
-        official = OfficialFile(NAME, hashlib.sha256(CONTENT).hexdigest())
-        monkeypatch.setitem(sam_weights.OFFICIAL_FILES, "vit_b", official)
+        publish(monkeypatch, f"http://127.0.0.1:{running.server_port}/models/{NAME}")
         yield running
         running.shutdown()
         thread.join()
@@ -103,7 +108,7 @@ def test_a_wrong_checksum_leaves_nothing(server: Server, weights_dir: Path) -> N
 def test_a_transfer_that_is_cut_off_leaves_nothing(server: Server, weights_dir: Path, chunked: bool) -> None:
     server.body = CONTENT[:-1000]
     server.chunked = chunked
-    assert sam_weights.BASE_URL in refusal()
+    assert f"http://127.0.0.1:{server.server_port}/models/{NAME}" in refusal()
     assert not list(weights_dir.iterdir())
 
 
@@ -121,7 +126,7 @@ def test_without_a_connection_the_user_learns_what_to_fetch_and_where_to_put_it(
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # without listening: the port is ours and refuses
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
-        monkeypatch.setattr(sam_weights, "BASE_URL", url)
+        publish(monkeypatch, url + NAME)
         message = refusal()
     assert "refused" in message
     for part in (url + NAME, str(weights_dir / NAME), "`make demo`"):
@@ -185,10 +190,3 @@ def test_checksum_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     # The published SHA-256 of nothing.
     assert sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-@pytest.mark.parametrize("model_type", ["vit_b", "vit_l", "vit_h"])
-def test_official_checksums_are_sha256(model_type: str) -> None:
-    official = OFFICIAL_FILES[model_type]
-    assert len(bytes.fromhex(official.sha256)) == 32
-    assert official.name.startswith(f"sam_{model_type}_")

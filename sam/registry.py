@@ -1,0 +1,56 @@
+"""The SAM variants, one row each: how the model is built, and where its weights are. Imports nothing heavy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import config
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+META_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+def _build_official(name: str) -> "Sam":
+    from segment_anything import sam_model_registry
+
+    return sam_model_registry[name](checkpoint=None)
+
+
+def _build_demo() -> "Sam":
+    from sam.vit_demo import build_vit_demo
+
+    return build_vit_demo()
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weights file to download: its address, and the SHA-256 of the whole file in hexadecimal."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SamVariant:
+    """One row of the registry. docs/adding_a_sam_variant.md says how to add one."""
+
+    build: Callable[[], "Sam"]  # returns the model without weights, in evaluation mode, on the CPU
+    weights: str  # default file: a name in config.WEIGHTS_DIR, or an absolute path
+    published: PublishedFile | None = None  # fetched where the default file is missing; None: never fetched nor checked
+    origin: str = "official"  # text for the log; of a published file, where its checksum is right
+
+
+def _meta(name: str, weights: str, sha256: str) -> SamVariant:
+    """A row for weights published by Meta. The suffix of their file names is the start of an MD5, not of `sha256`."""
+    return SamVariant(partial(_build_official, name), weights, PublishedFile(META_URL + weights, sha256))
+
+
+SAM_VARIANTS = {
+    "vit_b": _meta("vit_b", "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+    "vit_l": _meta("vit_l", "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+    "vit_h": _meta("vit_h", "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+    "vit_demo": SamVariant(_build_demo, str(config.DEMO_CHECKPOINT), origin="demo weights, for synthetic scenes only"),
+}

@@ -1,0 +1,33 @@
+"""Every row of the registry builds its model and names its weights."""
+
+from pathlib import Path
+
+import pytest
+from segment_anything.modeling import Sam
+
+import config
+from sam.registry import SAM_VARIANTS
+
+
+@pytest.mark.parametrize("name", SAM_VARIANTS)
+def test_the_model_of_a_row_is_a_sam_in_evaluation_mode_on_the_cpu(name: str) -> None:
+    model = SAM_VARIANTS[name].build()
+    assert isinstance(model, Sam)
+    assert not model.training
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("name", SAM_VARIANTS)
+def test_weights_are_shipped_or_published_with_a_sha256(name: str) -> None:
+    variant = SAM_VARIANTS[name]
+    if variant.published is None:
+        assert Path(variant.weights).is_file()
+    else:
+        assert Path(variant.weights).name == variant.weights
+        assert variant.published.url.startswith("https://")
+        assert variant.published.url.endswith(f"/{variant.weights}")
+        assert len(bytes.fromhex(variant.published.sha256)) == 32
+
+
+def test_the_default_model_is_a_row_with_the_default_file() -> None:
+    assert config.SAM_CHECKPOINT.name == SAM_VARIANTS[config.SAM_MODEL_TYPE].weights
