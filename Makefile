@@ -27,10 +27,12 @@ demo: $(READY)
 	$(BIN)/python run.py --stage all --no-skip-existing-stage1 $(DEMO_SAM) --data-root $(DEMO)/events \
 		--stage1-root $(DEMO)/stage1 --stage2-root $(DEMO)/stage2
 	$(BIN)/python run_eval.py --data-root $(DEMO)/events --result-root $(DEMO)/stage2
-	$(BIN)/python -m demo.panels --data-root $(DEMO)/events --result-root $(DEMO)/stage2 --output $(DEMO)/pictures
+	for event in $(DEMO)/events/*/; do event=$$(basename $$event); $(BIN)/python run_report.py \
+		--figure $$event $(DEMO)/pictures/$$event.png --data-root $(DEMO)/events \
+		--stage1-root $(DEMO)/stage1 --result-root $(DEMO)/stage2 || exit 1; done
 	$(BIN)/python run_report.py --data-root $(DEMO)/events --stage1-root $(DEMO)/stage1 --result-root $(DEMO)/stage2 \
 		--output $(DEMO)/report
-	@echo "Pictures, one an event (reference, monitor, label, stage 1, stage 2): $(CURDIR)/$(DEMO)/pictures"
+	@echo "Pictures, one per event (all dates, maps, label and result): $(CURDIR)/$(DEMO)/pictures"
 	@echo "Report, for any browser: $(CURDIR)/$(DEMO)/report/index.html"
 
 # Two processes, as much of the time goes into waiting for programs to start; each takes whole files in order, the slow

@@ -158,29 +158,6 @@ def _scores(positives: float, true_positives: float, claims: float, background_w
     )
 
 
-def threshold_curve(
-    anomalies: Raster,
-    label: Raster,
-    thresholds: Sequence[float],
-    area_ratio: float,
-    closing_size: int,
-    closing_radius: int,
-    background_weight: float,
-    normalize: bool = False,
-) -> list[Scores]:
-    """Stage 2's scores at each of many thresholds: exactly those of `score_binary_map`, in one pass over the rasters.
-
-    All binary maps repeat the same rows and columns of a small one, so that pixels are counted once per small pixel.
-    See `binarize_anomaly_map` and `score_binary_map` for the parameters.
-    """
-    sampled = SampledMap.of(anomalies, closing_size, normalize)
-    maps = [sampled.binarize(threshold, area_ratio, closing_radius) for threshold in thresholds]
-    if not maps:
-        return []
-    counts = count_pixels(maps[0], anomalies, label)
-    return [counts.score(one, background_weight) for one in maps]
-
-
 @dataclass(frozen=True)
 class PixelCounts:
     """What each pixel of a binary map's small one stands for."""
@@ -209,6 +186,49 @@ def count_pixels(binary: BinaryMap, scores: Raster, label: Raster | None) -> Pix
         for count, pixels in zip(counts, kinds, strict=False):
             np.add.at(count, rows, np.add.reduceat(pixels, first_columns, axis=1, dtype=np.int64))
     return PixelCounts(*counts)
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """Stage 2's binary map at many thresholds."""
+
+    thresholds: list[float]
+    maps: list[BinaryMap]  # one per threshold, all with the same rows and columns
+    counts: PixelCounts
+
+    @property
+    def flagged(self) -> list[int]:
+        """The number of valid pixels that are set at each threshold."""
+        return [self.counts.flagged(binary) for binary in self.maps]
+
+    def scores(self, background_weight: float) -> list[Scores]:
+        """The scores at each threshold: exactly those of `score_binary_map`."""
+        return [self.counts.score(binary, background_weight) for binary in self.maps]
+
+
+def threshold_curve(
+    anomalies: Raster,
+    label: Raster | None,
+    thresholds: Sequence[float],
+    area_ratio: float,
+    closing_size: int,
+    closing_radius: int,
+    normalize: bool = False,
+) -> ThresholdCurve:
+    """Binarise an anomaly map at many thresholds (rising, at least one), and count the pixels in one pass over it.
+
+    All binary maps repeat the same rows and columns of a small one, so pixels are counted once per small pixel.
+    See `binarize_anomaly_map` for the other parameters, and `score_binary_map` for the label.
+    """
+    sampled = SampledMap.of(anomalies, closing_size, normalize)
+    maps: list[BinaryMap] = []
+    last = -1
+    for threshold in thresholds:
+        above = int(np.count_nonzero(sampled.sample >= threshold))
+        # Where no score lies between two thresholds, they select the same pixels.
+        maps.append(maps[-1] if above == last else sampled.binarize(threshold, area_ratio, closing_radius))
+        last = above
+    return ThresholdCurve(list(thresholds), maps, count_pixels(maps[0], anomalies, label))
 
 
 def average_scores(scores: list[Scores]) -> Scores:

@@ -5,38 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import add_log_argument, fraction, positive_int
-from cli.progress import run_events
+from cli.flags import add_folder, add_log_argument, fraction, positive_int
 from cli.script import keep_log, run_script
-from eval_metrics import Scores
-from evaluation.curves import EventCurves, curve_thresholds, event_curves
-from evaluation.event_maps import EvalSettings, open_event_maps
-from evaluation.tables import Result, averages, by_category, write_csv, write_json
-from report import figures
-from report import plots as eval_plots
-from utils import CATEGORIES, LOG, Event, list_events
+from utils import LOG, list_events
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        default=config.DEFAULT_DATA_ROOT,
-        help="folder with one folder an event, for its label (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--result-root",
-        type=Path,
-        default=config.STAGE2_OUTPUT_DIR,
-        help="where stage 2 wrote its maps (default: %(default)s)",
-    )
+    add_folder(parser, "--data-root", config.DEFAULT_DATA_ROOT, "folder with one folder per event, for its label")
+    add_folder(parser, "--result-root", config.STAGE2_OUTPUT_DIR, "folder of stage 2's outputs")
     parser.add_argument(
         "--max-events",
         type=positive_int,
         default=config.EVAL_MAX_EVENTS,
-        help="take the first so many event folders by name (default: %(default)s)",
+        help="number of event folders to take, in order of their names (default: %(default)s)",
     )
     parser.add_argument(
         "--quantile-threshold",
@@ -79,65 +62,39 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--plots",
         type=Path,
         metavar="DIR",
-        help=f"folder for plots, needs matplotlib: {', '.join(eval_plots.FILE_NAMES)} (default: none are drawn)",
+        help="folder for plots of all scores, needs matplotlib (default: no plots)",
     )
     add_log_argument(parser)
     return parser.parse_args(arguments)
 
 
-def print_scores(title: str, stage1: Scores, stage2: Scores) -> None:
-    """Print the published per-event block."""
-    print(title)
-    for name, scores in (("Stage1", stage1), ("Stage2", stage2)):
-        print(f"  {name}  recall={scores.recall:.4f}  precision={scores.precision:.4f}  F1={scores.f1:.4f}")
-
-
-def print_averages(results: list[Result]) -> None:
-    """Print the averages of every category, then of all events."""
-    groups = {f"{number}_ {CATEGORIES[number][0]}": members for number, members in by_category(results).items()}
-    for title, members in (groups | {"all categories": results}).items():
-        if members:
-            plural = "" if len(members) == 1 else "s"
-            print_scores(f"Average of {title} ({len(members)} event{plural})", *averages(members))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate every labelled event; returns the exit code."""
     args = parse_arguments(arguments)
+    # These load GDAL and scikit-image, which takes a second.
+    from evaluation.evaluate import evaluate_events
+    from evaluation.event_maps import EvalSettings
+    from evaluation.tables import print_results, write_csv, write_json
+    from report import figures
+    from report.plots import draw_all
+
     if args.plots:
         figures.require_matplotlib()
         args.plots.mkdir(parents=True, exist_ok=True)
-    settings, thresholds = EvalSettings.of(args), curve_thresholds(args.stage2_threshold)
+    settings = EvalSettings.of(args)
     listing = list_events(args.data_root).first(args.max_events)
-    results: list[Result] = []
-    curves: list[EventCurves] = []
-
-    def process(event: Event, event_done: object) -> str | None:
-        if event.category == 0:
-            return "a normal control, not evaluated"
-        if event.label is None:
-            return "no label, not evaluated"
-        maps = open_event_maps(event, args.result_root, settings)
-        result = Result(event, *maps.scores())
-        if args.plots:
-            curves.append(event_curves(maps, thresholds))
-        results.append(result)
-        return None
-
     with keep_log(args.log_file):
-        summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")
-    for result in results:
-        print_scores(result.event.name, result.stage1, result.stage2)
-    print_averages(results)
+        evaluation = evaluate_events(listing, args.result_root, settings, with_curves=bool(args.plots))
+    print_results(evaluation.results)
     path = args.output_csv or args.result_root / config.EVAL_CSV_NAME
-    write_csv(path, results)
+    write_csv(path, evaluation.results)
     LOG.info("table: %s", path)
     if args.output_json:
-        write_json(args.output_json, args, results, summary)
+        write_json(args.output_json, args, evaluation.results, evaluation.summary)
         LOG.info("results with settings: %s", args.output_json)
     if args.plots:
-        eval_plots.draw_all(args.plots, results, curves, settings)
-    return summary.exit_code
+        draw_all(args.plots, evaluation.results, evaluation.curves, settings)
+    return evaluation.summary.exit_code
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import difflib
 import itertools
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -278,3 +279,11 @@ def atomic_write(path: Path, content: bytes) -> None:
         named = str(error.filename or "")  # none where the disk is full
         where = named if named and Path(named).parent != path.parent else str(path)
         raise OSError(error.errno, error.strerror, where) from None
+
+
+def date_text(path: Path) -> str:
+    """The date in an image's name, as in `2019-06-20`, and what follows it; without a date, the name after its role."""
+    date = re.search(r"(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)(?:T\d{6})?(.*)", path.stem)
+    if date:
+        return f"{date[1]}-{date[2]}-{date[3]}{date[4]}"
+    return re.sub(r"^(normal|anomaly)_", "", path.stem, flags=re.IGNORECASE)

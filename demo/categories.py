@@ -14,9 +14,10 @@ import numpy as np
 from cli.script import run_script
 from img_io import open_event, open_label
 from rasters.raster import read_strips
+from rasters.resize import resize_nearest
 from report.figures import new_figure, require_matplotlib
+from report.pictures import fit, shrink_image
 from report.style import category_color
-from report.thumbnails import shrink_image, shrink_raster
 from utils import CATEGORIES, Event, list_events
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ class Tile(NamedTuple):
 
 def read_tile(event: Event) -> Tile:
     """Read an event. Raises EventError where its images are damaged."""
-    picture = shrink_image(open_event(event).monitor, PIXELS).rgb
+    monitor = open_event(event).monitor
+    shape = fit(monitor.shape, PIXELS)
+    picture = shrink_image(monitor, shape).rgb
     if event.label is None:
         return Tile(event.category, picture, None, None)
     label = open_label(event)
     anomalous = sum(int(np.count_nonzero(band > 1)) for band in read_strips(label))
     share = anomalous / (label.shape[0] * label.shape[1])
-    return Tile(event.category, picture, shrink_raster(label, PIXELS) > 1, share)
+    return Tile(event.category, picture, resize_nearest(label, shape) > 1, share)
 
 
 def labelled_text(shares: Sequence[float]) -> str:
@@ -100,7 +103,7 @@ def _draw_frame(axes: "Axes", x: float, y: float, color: str, dashed: bool = Fal
 def main() -> int:
     """Draw the events of a data root by category; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_root", type=Path, help="folder with one folder an event")
+    parser.add_argument("data_root", type=Path, help="folder with one folder per event")
     parser.add_argument("output", type=Path, help="the .png or .pdf file to write")
     args = parser.parse_args()
     require_matplotlib()

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import config
 from eval_metrics import Scores, average_scores, threshold_curve
 from evaluation.event_maps import EventMaps
 from rasters.raster import strips
@@ -36,20 +35,13 @@ def curve_thresholds(stage2_threshold: float) -> list[float]:
 
 
 def event_curves(maps: EventMaps, thresholds: Sequence[float]) -> EventCurves:
-    """Compute what is plotted of an event, which has a label; reads its rasters by bands."""
+    """Compute what is plotted of an event, which has a label; reads its rasters in strips."""
     assert maps.label is not None
     settings = maps.settings
-    scores = threshold_curve(
-        maps.anomalies,
-        maps.label,
-        thresholds,
-        settings.area_ratio,
-        config.EVAL_CLOSING_SIZE,
-        config.EVAL_CLOSING_RADIUS,
-        settings.background_weight,
-        settings.normalize_anomaly_map,
+    curve = threshold_curve(
+        maps.anomalies, maps.label, thresholds, **settings.cleaning, normalize=settings.normalize_anomaly_map
     )
-    return EventCurves(scores, score_histogram(maps))
+    return EventCurves(curve.scores(settings.background_weight), score_histogram(maps))
 
 
 def score_histogram(maps: EventMaps) -> ScoreHistogram:

@@ -4,11 +4,11 @@ import argparse
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import config
 from eval_metrics import BinaryMap, ChangedPixels, Scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
-from img_io import Label, open_label
+from img_io import ImageOptions, Label, open_label
 from rasters.maps import ScoreMap, open_map, read_parameters
 from utils import Event, EventError
 
@@ -21,11 +21,18 @@ class EvalSettings(NamedTuple):
     area_ratio: float = config.EVAL_AREA_RATIO
     background_weight: float = config.EVAL_BACKGROUND_WEIGHT
     normalize_anomaly_map: bool = False
+    closing_size: int = config.EVAL_CLOSING_SIZE
+    closing_radius: int = config.EVAL_CLOSING_RADIUS
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "EvalSettings":
         """The settings of run_eval.py's command line."""
-        return cls(*(getattr(args, name) for name in cls._fields))
+        return cls(**{name: value for name, value in vars(args).items() if name in cls._fields})
+
+    @property
+    def cleaning(self) -> dict[str, Any]:
+        """The keyword arguments that `binarize_anomaly_map` and `threshold_curve` share."""
+        return {name: getattr(self, name) for name in ("area_ratio", "closing_size", "closing_radius")}
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,8 @@ class EventMaps:
         return binarize_anomaly_map(
             self.anomalies,
             self.settings.stage2_threshold,
-            self.settings.area_ratio,
-            config.EVAL_CLOSING_SIZE,
-            config.EVAL_CLOSING_RADIUS,
-            self.settings.normalize_anomaly_map,
+            **self.settings.cleaning,
+            normalize=self.settings.normalize_anomaly_map,
         )
 
     def scores(self) -> tuple[Scores, Scores]:
@@ -64,6 +69,26 @@ class EventMaps:
         )
 
 
+def recorded_options(parameters: dict[str, Any]) -> ImageOptions:
+    """How the images were read that a map was made from. `parameters`: those that the map records, possibly none."""
+    bands, stretch = parameters.get("bands"), parameters.get("stretch")
+    return ImageOptions(
+        stretch=stretch[0] if stretch else config.STRETCH,
+        bands=tuple(bands) if bands else None,
+        align_shift=parameters.get("align_shift", 0.0),
+    )
+
+
+def open_event_label(event: Event, parameters: dict[str, Any]) -> Label | None:
+    """The label on the grid of the maps, shifted as the monitor image was; None where the event has none.
+
+    `parameters`: those that the maps record. Raises EventError where the label cannot be used.
+    """
+    if event.label is None:
+        return None
+    return open_label(event, parameters.get("shifts", {}).get(event.monitor.name))
+
+
 def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> EventMaps:
     """Open stage 2's maps of an event, and its label where it has one, on their grid.
 
@@ -71,10 +96,7 @@ def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> 
     """
     folder = result_root / event.name
     filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
-    label = None
-    if event.label is not None:
-        made_with = read_parameters(folder / config.ANOMALY_MAP_NAME) or {}
-        label = open_label(event, made_with.get("shifts", {}).get(event.monitor.name))
+    label = open_event_label(event, read_parameters(folder / config.ANOMALY_MAP_NAME) or {})
     if not filtered.shape == anomalies.shape == (label or anomalies).shape:
         named = f"{label.path} and the" if label else "The"
         raise EventError(f"{named} maps in {folder}: sizes differ; run both stages on these images again")

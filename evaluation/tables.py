@@ -1,4 +1,4 @@
-"""Writes what the evaluation found: the published table (CSV), and everything with its settings (JSON)."""
+"""Prints the scores, and writes them as the published table (CSV) and with all settings (JSON)."""
 
 import argparse
 import csv
@@ -46,8 +46,25 @@ def averages(results: Sequence[Result]) -> tuple[Scores, Scores]:
     return average_scores([result.stage1 for result in results]), average_scores([result.stage2 for result in results])
 
 
+def print_results(results: Sequence[Result]) -> None:
+    """Print the published block of every event, then the averages of every category and of all events."""
+    for result in results:
+        _print_scores(result.event.name, result.stage1, result.stage2)
+    groups = {f"{number}_ {CATEGORIES[number][0]}": members for number, members in by_category(results).items()}
+    for title, members in (groups | {"all categories": results}).items():
+        if members:
+            plural = "" if len(members) == 1 else "s"
+            _print_scores(f"Average of {title} ({len(members)} event{plural})", *averages(members))
+
+
+def _print_scores(title: str, stage1: Scores, stage2: Scores) -> None:
+    print(title)
+    for name, scores in (("Stage1", stage1), ("Stage2", stage2)):
+        print(f"  {name}  recall={scores.recall:.4f}  precision={scores.precision:.4f}  F1={scores.f1:.4f}")
+
+
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one row an event, with the published columns."""
+    """Write one row per event, with the published columns."""
     table = io.StringIO(newline="")
     rows = csv.writer(table)
     rows.writerow(CSV_COLUMNS)
@@ -57,7 +74,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 
 def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], summary: Summary) -> None:
-    """Write the results of every event, the averages, the settings, the program's version, and what was left out.
+    """Write the scores of all events, averages, settings, the program's version, and events without scores.
 
     `args`: the command line; all of it counts among the settings.
     """

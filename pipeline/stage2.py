@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from rasters.png import read_preview_text, write_preview
 
 import config
 from eval_metrics import binarize_anomaly_map
+from evaluation.event_maps import EvalSettings
 from evaluation.polygons import find_regions, read_regions_metadata, write_regions
 from img_io import EventImages, event_shape, open_event, read_window, valid_in_all
 from pipeline.stage import Stage, StageRequest
 from rasters.filtered_map import FilteredMap, filter_change_map
 from rasters.maps import ScoreMap, is_current, map_tags, open_map, read_parameters, write_raster
+from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster, RawRaster, strips
 from sam.weights import SamIdentity
@@ -63,12 +64,8 @@ class Stage2Request(StageRequest):
             "images": file_identities([*self.event.historical, self.event.monitor]),
             "stage1": read_parameters(self.change_map_path),
         }
-        side_settings = {
-            "threshold": config.EVAL_STAGE2_FIXED_THRESH,
-            "area_ratio": config.EVAL_AREA_RATIO,
-            "closing_size": config.EVAL_CLOSING_SIZE,
-            "closing_radius": config.EVAL_CLOSING_RADIUS,
-        }
+        settings = EvalSettings()
+        side_settings = {"threshold": settings.stage2_threshold} | settings.cleaning
         return Stage2(
             self.event,
             self.folder,

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from osgeo import gdal, gdal_array
 
-from rasters.gdal_output import close_dataset, event_file, written_by_gdal
+from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import IGNORING_AXIS_ORDER, Georeference, GeoTiff, SingleBandTiff, gdal_errors_named
 from rasters.provenance import program_tags
 from rasters.raster import READERS, STRIP_ROWS, MemoryRaster, Raster, read_ahead, read_strips, strips
@@ -215,10 +214,3 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
         if wanted is not None and (found is None or not wanted.IsSame(found, IGNORING_AXIS_ORDER)):
             name = wanted.GetName()
             warn_once(f"{path.parent}: a GeoTIFF cannot hold the CRS {name!r}; set it anew on the maps (gdal_edit)")
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, (H, W) or (H, W, 3) uint8 RGB, as a PNG that appears whole or not at all."""
-    _, encoded = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
-    with event_file(path) as part:
-        part.write_bytes(encoded.tobytes())

@@ -9,7 +9,7 @@ import numpy as np
 
 import config
 from rasters.resize import nearest_pixels
-from report.event_report import EventReport, Region, date_of, page_rasters, slug
+from report.event_report import SETTINGS, EventReport, Region, page_rasters, slug
 from report.html import (
     area,
     category_tag,
@@ -23,8 +23,8 @@ from report.html import (
     write_bytes,
     write_text,
 )
-from report.pictures import average_photo, encode_photo, fit, outline
-from utils import CATEGORIES
+from report.pictures import encode_photo, fit, outline, paint_gaps, shrink_image
+from utils import CATEGORIES, date_text
 
 THUMBNAIL, OVERVIEW = 200, 360  # longer sides, pixels
 FLAGGED = (255, 60, 160)
@@ -62,7 +62,7 @@ def _write_photos(
     size, most_bytes = fit(report.images.shape, max_width), config.REPORT_PHOTO_BYTES // len(images)
     photos = []
     for index, image in enumerate(images):
-        pixels = average_photo(image, size)
+        pixels = paint_gaps(shrink_image(image, size))
         photo = Photo(_title(report, index), f"{name}/photo{index}.jpg", f"{name}/thumbnail{index}.jpg")
         write_bytes(folder / photo.file, encode_photo(pixels, most_bytes))
         write_bytes(folder / photo.thumbnail, encode_photo(_shrink(pixels, THUMBNAIL), 40_000))
@@ -75,9 +75,9 @@ def _write_photos(
 def _title(report: EventReport, index: int) -> str:
     event = report.event
     if index == len(event.historical):
-        return f"{date_of(event.monitor)}, monitor"
+        return f"{date_text(event.monitor)}, monitor"
     role = ", reference" if index == len(event.historical) - 1 else ""
-    return f"{date_of(event.historical[index])}{role}"
+    return f"{date_text(event.historical[index])}{role}"
 
 
 def _shrink(photo: np.ndarray, longest: int) -> np.ndarray:
@@ -87,9 +87,9 @@ def _shrink(photo: np.ndarray, longest: int) -> np.ndarray:
 
 def _flagged(report: EventReport, photo: np.ndarray) -> np.ndarray:
     """The photo with the binary result outlined, where there is one."""
-    if report.curve is None:
+    binary = report.binary
+    if binary is None:
         return photo
-    binary = report.curve.maps[report.curve.default]
     rows, columns = (nearest_pixels(old, new) for old, new in zip(report.images.shape, photo.shape[:2], strict=True))
     return outline(photo, binary.small[np.ix_(binary.rows[rows], binary.columns[columns])], FLAGGED)
 
@@ -122,8 +122,8 @@ def _facts(report: EventReport) -> str:
     share = report.flagged / report.valid if report.flagged is not None and report.valid else None
     metres = report.flagged * place.pixel_area if report.flagged is not None and place.pixel_area else None
     facts = [
-        ("Monitor", date_of(report.event.monitor)),
-        ("Historical", f"{len(report.event.historical)} since {date_of(report.event.historical[0])}"),
+        ("Monitor", date_text(report.event.monitor)),
+        ("Historical", f"{len(report.event.historical)} since {date_text(report.event.historical[0])}"),
         ("Size", f"{width} × {height} px{pixel}"),
         ("Centre", coordinates(place.centre) if place.centre else "not known"),
         ("CRS", place.crs or "none"),
@@ -213,9 +213,9 @@ def _threshold(report: EventReport) -> str:
         f'<div class="{name.lower()}"><dt>{name}</dt><dd id="{name.lower()}"></dd></div>' for name in shown
     )
     return f"""<section class="card"><h2>Threshold of stage 2</h2>
-<div class="bar"><input type="range" id="threshold" min="0" max="{len(curve.thresholds) - 1}" value="{curve.default}"
+<div class="bar"><input type="range" id="threshold" min="0" max="{len(curve.thresholds) - 1}" value="{report.default}"
 aria-label="Threshold of stage 2"><output id="threshold-value" for="threshold"></output>
-<button id="threshold-reset">Back to {curve.thresholds[curve.default]:g}</button></div>
+<button id="threshold-reset">Back to {curve.thresholds[report.default]:g}</button></div>
 <dl class="figures">{figures}<div class="flagged"><dt>Flagged</dt><dd id="flagged"></dd></div></dl>
 <svg id="curve" viewBox="0 0 360 150" role="img" aria-label="Scores at every threshold"></svg></section>"""
 
@@ -223,7 +223,7 @@ aria-label="Threshold of stage 2"><output id="threshold-value" for="threshold"><
 def _regions(report: EventReport) -> str:
     if report.curve is None:
         return ""
-    threshold = report.curve.thresholds[report.curve.default]
+    threshold = report.curve.thresholds[report.default]
     if not report.regions:
         return (
             f'<section class="card"><h2>Regions</h2><p class="muted">None at the threshold {threshold:g}.</p></section>'
@@ -269,10 +269,10 @@ def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[
         "curve": curve
         and {
             "thresholds": curve.thresholds,
-            "default": curve.default,
+            "default": report.default,
             "flagged": curve.flagged,
             "valid": report.valid,
-            "scores": curve.scores if report.label else None,
+            "scores": curve.scores(SETTINGS.background_weight) if report.label else None,
         },
         "category": CATEGORIES[report.event.category][0],
     }

@@ -12,47 +12,24 @@ import numpy as np
 import config
 from eval_metrics import (
     BinaryMap,
-    PixelCounts,
-    SampledMap,
     Scores,
+    ThresholdCurve,
     binarize_by_quantile,
-    count_pixels,
     score_binary_map,
+    threshold_curve,
 )
+from evaluation.event_maps import EvalSettings, open_event_label, recorded_options
 from evaluation.regions import Region, measure_regions
-from img_io import EventImages, ImageOptions, Label, open_event, open_label
+from img_io import EventImages, Label, open_event
 from rasters.maps import ScoreMap, open_map, read_parameters
 from rasters.place import Place, find_place
 from rasters.raster import Raster
 from rasters.resize import nearest_pixels, resize_nearest
-from report.pictures import fit, pack, pack_bits
+from report.pictures import fit, pack, pack_masks
 from utils import Event, EventError
 
+SETTINGS = EvalSettings()  # the report shows the published evaluation
 THRESHOLD_STEPS = 100  # between 0 and 1
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Stage 2's binary map at many thresholds."""
-
-    thresholds: list[float]  # rising
-    maps: list[BinaryMap]  # one a threshold, all with the same rows and columns
-    counts: PixelCounts
-
-    @property
-    def default(self) -> int:
-        """Which of the thresholds is the published one."""
-        return self.thresholds.index(config.EVAL_STAGE2_FIXED_THRESH)
-
-    @property
-    def flagged(self) -> list[int]:
-        """How many valid pixels are flagged at each threshold."""
-        return [self.counts.flagged(one) for one in self.maps]
-
-    @property
-    def scores(self) -> list[Scores]:
-        """Recall, precision and F1 at each threshold: exactly those of the evaluation."""
-        return [self.counts.score(one, config.EVAL_BACKGROUND_WEIGHT) for one in self.maps]
 
 
 @dataclass
@@ -66,21 +43,32 @@ class EventReport:
     label: Label | None
     missing: list[str]
     stage1: Scores | None = None
-    curve: Curve | None = None
+    curve: ThresholdCurve | None = None
     regions: list[Region] = field(default_factory=list)
     region_numbers: np.ndarray | None = None  # the place in `regions`, from 1, of each pixel of the small map
 
     @property
     def stage2(self) -> Scores | None:
         """At the published threshold; None without a label."""
-        if not self.curve or not self.label:
+        if not self.curve or not self.binary or not self.label:
             return None
-        return self.curve.counts.score(self.curve.maps[self.curve.default], config.EVAL_BACKGROUND_WEIGHT)
+        return self.curve.counts.score(self.binary, SETTINGS.background_weight)
+
+    @property
+    def default(self) -> int:
+        """The index of the published threshold in the curve."""
+        assert self.curve
+        return self.curve.thresholds.index(SETTINGS.stage2_threshold)
+
+    @property
+    def binary(self) -> BinaryMap | None:
+        """The binary result at the published threshold; None without an anomaly map."""
+        return self.curve.maps[self.default] if self.curve else None
 
     @property
     def flagged(self) -> int | None:
         """Pixels flagged at the published threshold; None without an anomaly map."""
-        return self.curve.counts.flagged(self.curve.maps[self.curve.default]) if self.curve else None
+        return self.curve.counts.flagged(self.binary) if self.curve and self.binary else None
 
     @property
     def valid(self) -> int | None:
@@ -95,12 +83,6 @@ def slug(name: str) -> str:
     return plain if plain == name else f"{plain}-{digest}"
 
 
-def date_of(path: Path) -> str:
-    """The date in an image's name, YYYY-MM-DD where it is written YYYYMMDD; else whatever follows `normal_`."""
-    text = re.sub(r"^(normal|anomaly)_", "", path.stem, flags=re.IGNORECASE)
-    return re.sub(r"^(\d{4})(\d\d)(\d\d)(?!\d)", r"\1-\2-\3", text)
-
-
 def gather(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
     """Read an event and what the stages left of it. Raises EventError for anything that is there but damaged."""
     paths = {
@@ -110,10 +92,8 @@ def gather(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
     }
     maps = {kind: open_map(path) for kind, path in paths.items() if path.exists()}
     made_with = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)
-    images = open_event(event, _options(made_with))
-    label = None
-    if event.label is not None:
-        label = open_label(event, made_with.get("shifts", {}).get(event.monitor.name))
+    images = open_event(event, recorded_options(made_with))
+    label = open_event_label(event, made_with)
     for raster in (*maps.values(), *([label] if label else [])):
         if raster.shape != images.shape:
             raise EventError(f"{raster.path}: has another size than the images; run both stages on these images again")
@@ -130,43 +110,22 @@ def _parameters(paths: Iterable[Path]) -> dict[str, Any]:
     return next((read_parameters(path) or {} for path in paths), {})
 
 
-def _options(made_with: dict[str, Any]) -> ImageOptions:
-    """How the images were read when the maps were made, so that the report shows what the program saw."""
-    bands_used, stretch = made_with.get("bands"), made_with.get("stretch")
-    return ImageOptions(
-        stretch[0] if stretch else config.STRETCH,
-        tuple(bands_used) if bands_used else None,
-        made_with.get("align_shift", 0.0),
-    )
-
-
 def _measure(report: EventReport) -> None:
     """Fill in scores, curve and regions, as far as the maps are there."""
     if "filtered" in report.maps and report.label:
         filtered = report.maps["filtered"]
-        changed = binarize_by_quantile(filtered, config.EVAL_QUANTILE_THRESH)
-        report.stage1 = score_binary_map(changed, filtered, report.label, config.EVAL_BACKGROUND_WEIGHT)
+        changed = binarize_by_quantile(filtered, SETTINGS.quantile_threshold)
+        report.stage1 = score_binary_map(changed, filtered, report.label, SETTINGS.background_weight)
     if "anomaly" in report.maps:
-        report.curve = compute_curve(report.maps["anomaly"], report.label)
-        binary = report.curve.maps[report.curve.default]
+        report.curve = report_curve(report.maps["anomaly"], report.label)
+        binary = report.curve.maps[report.default]
         report.regions, report.region_numbers = measure_regions(binary, report.maps["anomaly"])
 
 
-def compute_curve(anomalies: Raster, label: Raster | None) -> Curve:
+def report_curve(anomalies: Raster, label: Raster | None) -> ThresholdCurve:
     """Binarise an anomaly map at thresholds from 0 to 1, and at the published one."""
     steps = {step / THRESHOLD_STEPS for step in range(THRESHOLD_STEPS + 1)}
-    thresholds = sorted(steps | {config.EVAL_STAGE2_FIXED_THRESH})
-    sampled = SampledMap.of(anomalies, config.EVAL_CLOSING_SIZE)
-    maps: list[BinaryMap] = []
-    last = -1
-    for threshold in thresholds:
-        above = int(np.count_nonzero(sampled.sample >= threshold))
-        if above == last:  # no score lies between the two: the same pixels, so the same map
-            maps.append(maps[-1])
-        else:
-            maps.append(sampled.binarize(threshold, config.EVAL_AREA_RATIO, config.EVAL_CLOSING_RADIUS))
-        last = above
-    return Curve(thresholds, maps, count_pixels(maps[0], anomalies, label))
+    return threshold_curve(anomalies, label, sorted(steps | {SETTINGS.stage2_threshold}), **SETTINGS.cleaning)
 
 
 def page_rasters(report: EventReport, longest: int, most_bytes: int) -> dict[str, Any]:
@@ -178,7 +137,7 @@ def page_rasters(report: EventReport, longest: int, most_bytes: int) -> dict[str
     while True:
         grid = fit(report.images.shape, longest)
         packed = {kind: pack(resize_nearest(raster, grid)) for kind, raster in report.maps.items()}
-        label = report.label and pack_bits((resize_nearest(report.label, grid) > 1)[None])
+        label = report.label and pack_masks((resize_nearest(report.label, grid) > 1)[None])
         if sum(map(len, packed.values())) <= most_bytes or longest <= 256:
             break
         longest = longest * 7 // 10
@@ -190,6 +149,6 @@ def page_rasters(report: EventReport, longest: int, most_bytes: int) -> dict[str
     return data | {"binary": fixed}
 
 
-def _masks(curve: Curve, numbers: np.ndarray | None) -> dict[str, Any]:
+def _masks(curve: ThresholdCurve, numbers: np.ndarray | None) -> dict[str, Any]:
     masks = np.stack([one.small for one in curve.maps])
-    return {"shape": masks.shape[1:], "masks": pack_bits(masks), "regions": numbers is not None and pack(numbers)}
+    return {"shape": masks.shape[1:], "masks": pack_masks(masks), "regions": numbers is not None and pack(numbers)}

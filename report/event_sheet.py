@@ -9,9 +9,9 @@ import numpy as np
 
 from img_io import Pixels
 from rasters.place import bar_length, length_text
-from report.event_panels import EventPanels, date_text
+from report.event_panels import EventPanels
 from report.style import FALSE_ALARM, HIT, MISS, NO_DATA, OUTLINE, SCORE_COLORS, category_color
-from utils import CATEGORIES
+from utils import CATEGORIES, date_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

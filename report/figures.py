@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.progress import run_events
 from report.event_panels import read_panels
 from report.event_sheet import draw_sheet, sheet_size
 from report.style import DPI, STYLE, WIDE_FONTS
-from utils import Event, UsageError, atomic_write
+from utils import Event, Listing, UsageError, atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,3 +75,14 @@ def draw_event_figure(event: Event, stage1_root: Path, result_root: Path, path: 
     panels = read_panels(event, stage1_root, result_root)
     with new_figure(path, *sheet_size(panels), arrange=False) as figure:
         draw_sheet(figure, panels)
+
+
+def draw_figure(listing: Listing, stage1_root: Path, result_root: Path, path: Path) -> int:
+    """Draw the one event of a listing; returns the exit code. Raises UsageError as `new_figure` does."""
+    check_format(path)
+    require_matplotlib()
+
+    def process(event: Event, event_done: object) -> None:
+        draw_event_figure(event, stage1_root, result_root, path)
+
+    return run_events("figure", listing, lambda event: 1, process, unit="figure").exit_code

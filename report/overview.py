@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import config
 from eval_metrics import Scores, average_scores
-from report.event_report import EventReport, date_of, slug
+from report.event_report import EventReport, slug
 from report.html import ASSETS, area, category_tag, color, coordinates, count, ink, page, percent, score, spread, text
-from utils import CATEGORIES
+from utils import CATEGORIES, date_text
 
 COLUMNS = (  # of the table: heading, what it means where that is not plain, whether it is a number
     ("", "", False),
@@ -60,7 +60,7 @@ def row_of(report: EventReport) -> Row:
         slug(event.name),
         None,
         tuple(report.missing),
-        tuple(date_of(path) for path in (*event.historical, event.monitor)),
+        tuple(date_text(path) for path in (*event.historical, event.monitor)),
         report.images.shape,
         report.place.centre,
         flagged,

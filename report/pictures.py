@@ -1,64 +1,57 @@
-"""Brings rasters of any size to what a page can hold: averaged photos, sampled scores, packed masks."""
+"""Scales images and maps down for pages and figures, and packs them for a page's script."""
 
 import base64
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from img_io import Image, Pixels, read_window
+from rasters.raster import STRIP_ROWS
 from utils import Window
 
 NO_DATA = 128  # grey of pixels without data in photos
 QUALITIES = (88, 80, 70, 55, 40, 25)  # of JPEGs, best first
-SOURCE_ROWS = 256  # that a photo is read by, where it has that many for one row of the result
 
 
 def fit(shape: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The size of a raster, scaled down so that its longer side is at most `longest` pixels."""
+    """Height and width of a raster scaled down to at most `longest` pixels per side, in proportion; never enlarged."""
     scale = min(1.0, longest / max(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def average_photo(image: Image, shape: tuple[int, int]) -> np.ndarray:
-    """A photo scaled down to `shape`, each pixel the mean of those with data that it covers; (h, w, 3) uint8."""
-    return average_area(lambda window: read_window(image, window), image.shape, shape)
-
-
-def average_area(read: Callable[[Window], Pixels], source: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Scale down by area, reading a raster of size `source` by windows of its full width; (h, w, 3) uint8.
-
-    Every pixel of the result covers whole pixels. It is grey where none of these has data.
-    """
-    rows, columns = (_edges(old, new) for old, new in zip(source, shape, strict=True))
+def shrink_image(image: Image, shape: tuple[int, int]) -> Pixels:
+    """An image scaled down to `shape`, each pixel the mean of those with data that it covers; read in strips."""
+    rows, columns = (np.arange(new + 1) * old // new for old, new in zip(image.shape, shape, strict=True))
     parts = []
-    step = max(1, SOURCE_ROWS * shape[0] // source[0])
+    step = max(1, STRIP_ROWS * shape[0] // image.shape[0])
     for first in range(0, shape[0], step):
         edges = rows[first : first + step + 1]
-        window = Window(0, int(edges[0]), source[1], int(edges[-1] - edges[0]))
-        rgb, valid = read(window)
-        sums = _sum_blocks(rgb, edges[:-1] - edges[0], columns[:-1])
-        if valid is None:
-            counts = (np.diff(edges)[:, None] * np.diff(columns))[..., None]
-        else:
-            counts = _sum_blocks(valid[..., None], edges[:-1] - edges[0], columns[:-1])
-        means = np.rint(sums / np.maximum(counts, 1)).astype(np.uint8)
-        parts.append(np.where(counts > 0, means, np.uint8(NO_DATA)))
-    return np.concatenate(parts)
+        pixels = read_window(image, Window(0, int(edges[0]), image.shape[1], int(edges[-1] - edges[0])))
+        has_data = np.ones(pixels.rgb.shape[:2], bool) if pixels.valid is None else pixels.valid
+        # Pixels without data are 0 in rgb: they add nothing to the sums.
+        sums, counts = (_block_sums(values, edges[:-1] - edges[0], columns[:-1]) for values in (pixels.rgb, has_data))
+        rgb = np.rint(sums / np.maximum(counts, 1)[..., None]).astype(np.uint8)
+        parts.append(Pixels(rgb, counts > 0))
+    rgb, valid = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return Pixels(rgb, None if valid.all() else valid)
 
 
-def _edges(old: int, new: int) -> np.ndarray:
-    """Where the pixels of a scaled-down side begin in the original one, and where the last ends, (new + 1,)."""
-    return np.linspace(0, old, new + 1).astype(np.intp)
+def _block_sums(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums of blocks that begin at these rows and columns: (rows, columns) or (rows, columns, channels) uint64."""
+    return np.add.reduceat(np.add.reduceat(values, columns, axis=1, dtype=np.uint64), rows, axis=0)
 
 
-def _sum_blocks(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.uint32), columns, axis=1)
+def paint_gaps(pixels: Pixels) -> np.ndarray:
+    """The photo, (h, w, 3) uint8, grey where there is no data."""
+    if pixels.valid is None:
+        return pixels.rgb
+    return np.where(pixels.valid[..., None], pixels.rgb, np.uint8(NO_DATA))
 
 
 def encode_photo(photo: np.ndarray, most_bytes: int) -> bytes:
-    """A photo as a JPEG of at most `most_bytes`: of lower quality, then of half the size, until it is."""
+    """A photo as a JPEG of at most `most_bytes`, with lower quality, then half the size, where it has to be."""
     while True:
         for quality in QUALITIES:
             encoded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
@@ -74,8 +67,11 @@ def pack(values: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(little.tobytes(), 6)).decode()
 
 
-def pack_bits(masks: np.ndarray) -> str:
-    """Masks, (n, h, w) bool, eight pixels a byte, each as the exclusive or with the one before: most change little."""
+def pack_masks(masks: np.ndarray) -> str:
+    """Masks, (n, h, w) bool, as eight pixels per byte. Each is stored as the exclusive or with the one before.
+
+    Masks of neighbouring thresholds differ little, so the difference compresses well.
+    """
     bits = np.packbits(masks.reshape(len(masks), -1), axis=1)
     bits[1:] ^= bits[:-1].copy()
     return pack(bits)

@@ -341,12 +341,7 @@ def test_the_threshold_curve_is_that_of_single_thresholds(
     scores, label = MemoryRaster(anomalies), MemoryRaster(rng.integers(0, 4, shape))
     thresholds = [0.0, 0.05, 0.07, 0.3, 0.9, 2.0]
     settings = (area_ratio, 16, 1)
-    curve = threshold_curve(scores, label, thresholds, *settings, 0.1, normalize)
-    for threshold, found in zip(thresholds, curve, strict=True):
+    curve = threshold_curve(scores, label, thresholds, *settings, normalize)
+    for threshold, found in zip(thresholds, curve.scores(0.1), strict=True):
         binary = binarize_anomaly_map(scores, threshold, *settings, normalize)
         assert found == pytest.approx(score_binary_map(binary, scores, label, 0.1), abs=1e-12)
-
-
-def test_no_threshold_gives_no_scores() -> None:
-    raster = MemoryRaster(np.zeros((4, 4), np.float32))
-    assert threshold_curve(raster, raster, [], 0, 16, 1, 0.1) == []

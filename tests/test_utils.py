@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 import utils
 from cli.flags import fraction, positive_int
 from tests.helpers import property_test
-from utils import CATEGORIES, Event, UsageError, Window, atomic_file, list_events, owned_parts, read_event, tile
+from utils import (
+    CATEGORIES,
+    Event,
+    UsageError,
+    Window,
+    atomic_file,
+    date_text,
+    list_events,
+    owned_parts,
+    read_event,
+    tile,
+)
 
 MONITOR = "anomaly_20210720.tif"
 LABEL = "anomaly_20210720_label.tif"
@@ -322,3 +333,20 @@ def test_owned_parts_cover_an_image_once_and_let_the_later_window_win(height: in
         times[parts[window].slices] += 1
     assert (times == 1).all()
     np.testing.assert_array_equal(owner, last)
+
+
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [
+        ("normal_20190620.tif", "2019-06-20"),
+        ("anomaly_20210720.tif", "2021-07-20"),
+        ("Normal_summer.tif", "summer"),
+        ("anomaly_S2A_20200101T101010.tif", "2020-01-01"),
+        ("scene_123456789.tif", "scene_123456789"),
+        ("normal_20190402.tif", "2019-04-02"),
+        ("anomaly_20190402_a.tif", "2019-04-02_a"),
+        ("spring.tif", "spring"),
+    ],
+)
+def test_dates_are_read_from_names(name: str, date: str) -> None:
+    assert date_text(Path(name)) == date

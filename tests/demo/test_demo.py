@@ -13,15 +13,8 @@ from img_io import open_event
 from rasters.geotiff import Georeference
 from rasters.maps import write_raster
 from tests.report.test_figures import png_size
-from tests.scripts import CONTROL, FEW_POINTS, FIRE, run_process
+from tests.scripts import FEW_POINTS, run_process
 from utils import list_events
-
-
-def test_the_demo_draws_a_picture_of_every_event(finished: Path, small_events: Path, tmp_path: Path) -> None:
-    roots = ("--data-root", small_events, "--result-root", finished / "stage2")
-    done = run_process("-mdemo.panels", *roots, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {f"{CONTROL}.png", f"{FIRE}.png"}
 
 
 def test_the_demo_draws_six_events(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from evaluation.curves import (
     mean_shares,
     score_histogram,
 )
-from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps
+from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps, recorded_options
+from img_io import ImageOptions
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
+from rasters.maps import read_parameters, write_raster
+from tests.scripts import FIRE
 from utils import EventError, read_event
 
 NAN = np.float32(np.nan)
@@ -116,3 +118,12 @@ def test_maps_of_other_sizes_are_refused(quarters: EventMaps, tmp_path: Path) ->
     write_raster(results / "6_event" / config.FILTERED_MAP_NAME, np.zeros((70, 70), np.float32), Georeference())
     with pytest.raises(EventError, match="sizes differ"):
         open_event_maps(read_event(tmp_path / "data" / "6_event"), results, EvalSettings())
+
+
+def test_images_are_read_as_the_maps_say(finished: Path) -> None:
+    assert recorded_options({}) == ImageOptions()
+    made_with = read_parameters(finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME)
+    assert made_with is not None
+    assert recorded_options(made_with) == ImageOptions()
+    tags = {"bands": [3, 2, 1], "stretch": ["minmax", 0.0, 4000.0], "align_shift": 5.0}
+    assert recorded_options(tags) == ImageOptions("minmax", (3, 2, 1), 5.0)

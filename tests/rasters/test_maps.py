@@ -17,7 +17,6 @@ from rasters.maps import (
     map_tags,
     open_map,
     read_parameters,
-    write_picture,
     write_raster,
 )
 from rasters.png import write_preview
@@ -51,11 +50,7 @@ def test_a_raster_without_parameters_has_none(tmp_path: Path) -> None:
     assert read_parameters(tmp_path / "map.tif") is None
 
 
-def test_pictures(tmp_path: Path) -> None:
-    write_picture(tmp_path / "rgb.png", RGB)
-    shown = cv2.imread(str(tmp_path / "rgb.png"))
-    assert shown is not None
-    np.testing.assert_array_equal(shown[..., ::-1], RGB)
+def test_previews(tmp_path: Path) -> None:
     binary = MAP > 0.5
     write_preview(tmp_path / "binary.png", MemoryRaster(binary))
     preview = cv2.imread(str(tmp_path / "binary.png"), cv2.IMREAD_UNCHANGED)
@@ -338,12 +333,6 @@ def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
         write_raster(path, large, NOWHERE, TAGS)
     assert list(small_disk.iterdir()) == [path]
     np.testing.assert_array_equal(whole(open_map(path)), MAP)
-
-
-def test_a_picture_on_a_full_disk_is_not_left_behind(small_disk: Path) -> None:
-    with pytest.raises(EventError, match="No space left"):
-        write_picture(small_disk / "picture.png", RNG.integers(0, 256, (800, 800, 3), dtype=np.uint8))
-    assert not list(small_disk.iterdir())
 
 
 def test_a_preview_on_a_full_disk_is_not_left_behind(small_disk: Path) -> None:

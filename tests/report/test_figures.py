@@ -11,10 +11,9 @@ import pytest
 
 import config
 from eval_metrics import Scores
-from img_io import ImageOptions
 from rasters.geotiff import Georeference
-from rasters.maps import open_map, read_parameters, write_raster
-from report.event_panels import PANEL_SIDE, EventPanels, date_text, options_of, read_panels
+from rasters.maps import open_map, write_raster
+from report.event_panels import PANEL_SIDE, EventPanels, read_panels
 from report.event_sheet import sheet_size
 from report.figures import check_format, draw_event_figure, new_figure
 from tests.helpers import whole
@@ -129,29 +128,6 @@ def test_large_events_are_shown_small(tmp_path: Path) -> None:
     assert panels.pixel_metres is None
     assert panels.scores is None
     draw_event_figure(read_event(event), tmp_path / "stage1", tmp_path / "stage2", tmp_path / "large.png")
-
-
-def test_images_are_read_as_the_maps_say(finished: Path) -> None:
-    assert options_of({}) == ImageOptions()
-    made_with = read_parameters(finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME)
-    assert made_with is not None
-    assert options_of(made_with) == ImageOptions()
-    tags = {"bands": [3, 2, 1], "stretch": ["minmax", 0.0, 4000.0], "align_shift": 5.0}
-    assert options_of(tags) == ImageOptions("minmax", (3, 2, 1), 5.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "date"),
-    [
-        ("normal_20190620.tif", "2019-06-20"),
-        ("anomaly_20210720.tif", "2021-07-20"),
-        ("Normal_summer.tif", "summer"),
-        ("anomaly_S2A_20200101T101010.tif", "2020-01-01"),
-        ("scene_123456789.tif", "scene_123456789"),
-    ],
-)
-def test_dates_are_read_from_names(name: str, date: str) -> None:
-    assert date_text(Path(name)) == date
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:

@@ -13,16 +13,15 @@ from osgeo import osr
 import config
 import run_eval
 import run_report
-from eval_metrics import SampledMap, score_binary_map, threshold_curve
+from eval_metrics import SampledMap, score_binary_map
 from evaluation.regions import measure_regions
-from img_io import Pixels
 from rasters.geotiff import Georeference
 from rasters.maps import open_map, write_raster
 from rasters.place import find_place
 from rasters.raster import MemoryRaster
-from report.event_report import compute_curve, date_of, slug
-from report.html import script_data, spread
-from report.pictures import average_area, encode_photo, fit, pack_bits
+from report.event_report import report_curve, slug
+from report.html import ASSETS, script_data, spread
+from report.pictures import encode_photo, fit, pack_masks
 from tests.scripts import CONTROL, FIRE, run_process
 from utils import Window, list_events
 
@@ -87,16 +86,14 @@ def test_the_curve_is_exact_with_pixels_without_data() -> None:
     scores[:70, :90] = np.nan
     label = (random.random(scores.shape) > 0.4).astype(np.uint8) * 2
     anomalies, truth = MemoryRaster(scores), MemoryRaster(label)
-    curve = compute_curve(anomalies, truth)
-    settings = (config.EVAL_AREA_RATIO, config.EVAL_CLOSING_SIZE, config.EVAL_CLOSING_RADIUS)
-    assert curve.scores == threshold_curve(anomalies, truth, curve.thresholds, *settings, 0.1)
-    assert curve.thresholds[curve.default] == config.EVAL_STAGE2_FIXED_THRESH
+    curve = report_curve(anomalies, truth)
+    assert config.EVAL_STAGE2_FIXED_THRESH in curve.thresholds
     for index in (8, 40, 100):
         binary = curve.maps[index]
-        assert curve.scores[index] == score_binary_map(binary, anomalies, truth, 0.1)
+        assert curve.scores(0.1)[index] == score_binary_map(binary, anomalies, truth, 0.1)
         whole = binary.read(Window(0, 0, *scores.shape[::-1])) & ~np.isnan(scores)
         assert curve.flagged[index] == np.count_nonzero(whole)
-    assert compute_curve(anomalies, None).flagged == curve.flagged
+    assert report_curve(anomalies, None).flagged == curve.flagged
 
 
 def test_regions_are_measured_on_all_pixels() -> None:
@@ -196,29 +193,6 @@ def test_slugs_tell_names_apart() -> None:
     assert all(re.fullmatch(r"[a-z0-9_-]{1,70}", one) for one in slugs)
 
 
-def test_dates_are_read_from_names() -> None:
-    assert date_of(Path("normal_20190402.tif")) == "2019-04-02"
-    assert date_of(Path("anomaly_20190402_a.tif")) == "2019-04-02_a"
-    assert date_of(Path("spring.tif")) == "spring"
-
-
-def test_photos_are_averaged_over_the_pixels_with_data() -> None:
-    rgb = np.random.default_rng(2).integers(0, 256, (700, 300, 3)).astype(np.uint8)
-    valid = np.ones((700, 300), bool)
-    valid[:100, :50] = False
-    valid[100:110, 0] = False
-    rgb[~valid] = 0
-
-    def read(window: Window) -> Pixels:
-        return Pixels(rgb[window.slices], valid[window.slices])
-
-    photo = average_area(read, (700, 300), (70, 30))
-    assert (photo[:10, :5] == 128).all()
-    assert photo[30, 12] == pytest.approx(rgb[300:310, 120:130].mean((0, 1)), abs=0.51)
-    assert photo[10, 0] == pytest.approx(rgb[100:110, 1:10].mean((0, 1)), abs=0.51)
-    assert (average_area(read, (700, 300), (700, 300))[valid] == rgb[valid]).all()
-
-
 def test_photos_fit_into_the_bytes_they_may_take() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (400, 500, 3)).astype(np.uint8)
     assert len(encode_photo(noise, 1_000_000)) > 100_000
@@ -276,11 +250,11 @@ def test_marks_keep_their_distance() -> None:
 
 def test_masks_are_packed_as_differences() -> None:
     masks = np.random.default_rng(0).random((5, 7, 9)) > 0.5
-    assert len(pack_bits(np.repeat(masks, 50, axis=0))) < 3 * len(pack_bits(masks))
+    assert len(pack_masks(np.repeat(masks, 50, axis=0))) < 3 * len(pack_masks(masks))
 
 
 def test_the_outline_of_the_land_is_on_the_map() -> None:
-    rings = json.loads((Path(run_report.__file__).parent / "assets" / "land.json").read_text("utf-8"))
+    rings = json.loads((ASSETS / "land.json").read_text("utf-8"))
     for ring in rings:
         longitudes, latitudes = np.array(ring[::2]), np.array(ring[1::2])
         assert abs(latitudes).max() <= 900

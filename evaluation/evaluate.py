@@ -1,0 +1,40 @@
+"""Scores both stages for every labelled event."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.progress import Summary, run_events
+from evaluation.curves import EventCurves, curve_thresholds, event_curves
+from evaluation.event_maps import EvalSettings, open_event_maps
+from evaluation.tables import Result
+from utils import Event, Listing
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found of all events."""
+
+    results: list[Result]  # one per labelled event
+    curves: list[EventCurves]  # one per result, or empty
+    summary: Summary
+
+
+def evaluate_events(listing: Listing, result_root: Path, settings: EvalSettings, with_curves: bool) -> Evaluation:
+    """Evaluate the maps that stage 2 wrote to `result_root`; `with_curves` also computes what the plots show."""
+    thresholds = curve_thresholds(settings.stage2_threshold)
+    results: list[Result] = []
+    curves: list[EventCurves] = []
+
+    def process(event: Event, event_done: object) -> str | None:
+        if event.category == 0:
+            return "a normal control, not evaluated"
+        if event.label is None:
+            return "no label, not evaluated"
+        maps = open_event_maps(event, result_root, settings)
+        result = Result(event, *maps.scores())
+        if with_curves:
+            curves.append(event_curves(maps, thresholds))
+        results.append(result)
+        return None
+
+    return Evaluation(results, curves, run_events("evaluation", listing, lambda event: 1, process, unit="event"))
