@@ -62,7 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--plots",
         type=Path,
         metavar="DIR",
-        help="folder for plots of all scores, needs matplotlib (default: no plots)",
+        help="folder for plots of all scores, needs matplotlib (default: none)",
     )
     add_log_argument(parser)
     return parser.parse_args(arguments)

@@ -9,9 +9,9 @@ import config
 from evaluation.polygons import regions_are_whole
 from rasters.maps import open_map
 from tests.helpers import whole
-from tests.scripts import DEMO_SAM
+from tests.scripts import DEMO_SAM, LIBRARIES
 
-KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "50"))
+KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "10"))
 SECONDS = 3.0  # of a whole run, about: moments are drawn from so many
 WINDOW = 130  # pixels a side: 4 windows a stage
 
@@ -46,7 +46,7 @@ def visible(root: Path) -> dict[str, bytes]:
 
 def test_killed_runs_end_as_if_undisturbed(small_events: Path, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["run", "torch"])  # importing takes longer than running
+    processes.set_forkserver_preload(LIBRARIES)  # importing takes longer than running
     moments = random.Random(0)
 
     def start(root: Path) -> multiprocessing.process.BaseProcess:
