@@ -1,10 +1,10 @@
 """Opens the label of an event and the maps that it is evaluated by, and scores both stages."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import config
 from eval_metrics import BinaryMap, ChangedPixels, Scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
@@ -13,21 +13,26 @@ from rasters.maps import ScoreMap, open_map, read_parameters
 from utils import Event, EventError
 
 
-class EvalSettings(NamedTuple):
-    """What turns maps into binary maps and scores; by default the published values."""
+def _from_config(name: str) -> Any:
+    return field(default_factory=lambda: getattr(config, name))
 
-    quantile_threshold: float = config.EVAL_QUANTILE_THRESH
-    stage2_threshold: float = config.EVAL_STAGE2_FIXED_THRESH
-    area_ratio: float = config.EVAL_AREA_RATIO
-    background_weight: float = config.EVAL_BACKGROUND_WEIGHT
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What turns maps into binary maps and scores; by default the values of config.py."""
+
+    quantile_threshold: float = _from_config("EVAL_QUANTILE_THRESH")
+    stage2_threshold: float = _from_config("EVAL_STAGE2_FIXED_THRESH")
+    area_ratio: float = _from_config("EVAL_AREA_RATIO")
+    background_weight: float = _from_config("EVAL_BACKGROUND_WEIGHT")
     normalize_anomaly_map: bool = False
-    closing_size: int = config.EVAL_CLOSING_SIZE
-    closing_radius: int = config.EVAL_CLOSING_RADIUS
+    closing_size: int = _from_config("EVAL_CLOSING_SIZE")
+    closing_radius: int = _from_config("EVAL_CLOSING_RADIUS")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "EvalSettings":
         """The settings of run_eval.py's command line."""
-        return cls(**{name: value for name, value in vars(args).items() if name in cls._fields})
+        return cls(**{name: value for name, value in vars(args).items() if name in cls.__dataclass_fields__})
 
     @property
     def cleaning(self) -> dict[str, Any]:

@@ -41,7 +41,6 @@ def do_both(_: Event, window_done: Callable[[], object]) -> None:
     ("error", "reason"),
     [
         (EventError("x.tif: is\ncut off"), "x.tif: is cut off"),
-        (UsageError("no weights"), "no weights"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (MemoryError(), "MemoryError"),
         (ZeroDivisionError("by zero"), "unexpected ZeroDivisionError: by zero (--log-file keeps where)"),
@@ -66,6 +65,18 @@ def test_a_failing_event_does_not_stop_the_others(
     assert any(line.startswith("stage 1: 2 done, 0 skipped, 1 failed in ") for line in caplog.messages)
     assert f"  failed 2_b: {reason}" in caplog.messages
     assert "6/6" in capsys.readouterr().err  # the bar moves past the windows that the failed event left
+
+
+def test_a_run_that_cannot_work_as_asked_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "anomalycd")
+
+    def process(event: Event, _: Callable[[], object]) -> None:
+        if event.name == "2_b":
+            raise UsageError("no weights")
+
+    with pytest.raises(UsageError, match="no weights"):
+        run_events("stage 1", listing_of("1_a", "2_b", "3_c"), two_windows, process)
+    assert any(line.startswith("stage 1: 1 done, 0 skipped, 0 failed") for line in caplog.messages)
 
 
 def test_the_trace_of_an_unexpected_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:

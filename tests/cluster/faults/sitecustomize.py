@@ -16,7 +16,6 @@ from typing import Any
 
 FAULT = os.environ.get("ANOMALYCD_TEST_FAULT", "")
 MARKS = Path(os.environ.get("ANOMALYCD_TEST_MARKS", "."))
-FAILING_EVENT = "0_control"
 
 
 def first(name: str) -> bool:
@@ -39,14 +38,12 @@ def before(owner: type, method: str, act: Callable[..., object]) -> None:
     setattr(owner, method, replacement)
 
 
-def kill_worker(*_: Any, **__: Any) -> None:
-    if first("killed"):
+def kill_worker_and_node(*_: Any, **__: Any) -> None:
+    if first("worker_killed"):
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def kill_node(*_: Any, **__: Any) -> None:
-    if first("killed"):
+    if len(list(MARKS.iterdir())) == 4 and first("node_killed"):  # after three more windows
         os.kill(os.getppid(), signal.SIGKILL)  # of a worker's process: the raylet, which is the machine to Ray
+    (MARKS / f"written_{len(list(MARKS.iterdir()))}").touch()
 
 
 def kill_driver(*_: Any, **__: Any) -> None:
@@ -59,23 +56,6 @@ def interrupt_driver(*_: Any, **__: Any) -> None:
     (MARKS / f"answer_{len(list(MARKS.iterdir()))}").touch()
     if len(list(MARKS.iterdir())) == 4:  # a little later: while it waits
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-
-
-def raise_on_event(store: Any, *_: Any) -> None:
-    if FAILING_EVENT in str(store.folder):
-        raise RuntimeError("the device fell off the bus")
-
-
-def full_on_event(store: Any, *_: Any) -> None:
-    if FAILING_EVENT in str(store.folder):
-        raise OSError(28, "No space left on device", str(store.folder))
-
-
-def run_out_of_memory(_: Any, images: Any) -> None:
-    import torch
-
-    if len(images) > 1 and first(f"out_of_memory_{os.getpid()}"):
-        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def count_encoded(_: Any, images: Any) -> None:
@@ -91,13 +71,9 @@ def change_settings(*_: Any) -> None:
 
 # Fault: module, class, method, what is done before.
 FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
-    "kill_worker": ("pipeline.window_store", "WindowStore", "write", kill_worker),
-    "kill_node": ("pipeline.window_store", "WindowStore", "write", kill_node),
+    "kill_worker_and_node": ("pipeline.window_store", "WindowStore", "write", kill_worker_and_node),
     "kill_driver": ("cluster.dispatch", "Dispatcher", "_computed", kill_driver),
     "interrupt_driver": ("cluster.dispatch", "Dispatcher", "_computed", interrupt_driver),
-    "raise_on_event": ("pipeline.window_store", "WindowStore", "write", raise_on_event),
-    "full_on_event": ("pipeline.window_store", "WindowStore", "write", full_on_event),
-    "out_of_memory": ("sam.engine", "SamEngine", "_encode_batch", run_out_of_memory),
     "other_settings": ("cluster.ray_pool", "RayWorker", "_start", change_settings),
     "count_encoded": ("sam.engine", "SamEngine", "_encode_batch", count_encoded),
 }

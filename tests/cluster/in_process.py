@@ -1,0 +1,74 @@
+"""A pool whose workers compute in the test's own process: everything that a cluster runs, without Ray."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import run
+from cli.progress import Summary, follow_run
+from cluster.dispatch import Answer, Dispatcher, WorkerLost, WorkerReady
+from cluster.remote_calls import Outcome, call, call_function
+from cluster.window_worker import WindowWorker
+from pipeline.stage import Stage, StageRequest, advance
+from sam.settings import EngineSettings, engine_settings
+from utils import Event, Window, list_events
+
+
+class InProcessPool:
+    """Two workers at a time on one engine; a worker that is retired is replaced. See cluster.dispatch.Pool."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._engine = settings.load()
+        self._identity = settings.identity
+        self._workers: dict[str, WindowWorker] = {}
+        self._started = 0
+        self._calls: dict[int, tuple[str | None, partial[Outcome]]] = {}  # by ticket: worker and call
+        self._tickets = 0
+
+    def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
+        compute = partial(self._workers[worker].compute, key, lambda: prepared, window, keep_features)
+        return self._remember(worker, partial(call, compute))
+
+    def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
+        return self._remember(None, partial(call_function, advance, finished, list(stages), self._identity))
+
+    def _remember(self, worker: str | None, call: partial[Outcome]) -> int:
+        self._tickets += 1
+        self._calls[self._tickets] = worker, call
+        return self._tickets
+
+    def forget(self, key: int) -> None:
+        """Nothing is kept here."""
+
+    def retire(self, worker: str) -> None:
+        del self._workers[worker]
+        self._calls = {ticket: one for ticket, one in self._calls.items() if one[0] != worker}
+
+    def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
+        if len(self._workers) < 2:
+            self._started += 1
+            name = f"worker {self._started}"
+            self._workers[name] = WindowWorker(self._engine)
+            return [WorkerReady(name, "this machine")]
+        ticket = min(self._calls)
+        _, call = self._calls.pop(ticket)
+        return [Answer(ticket, call())]
+
+
+def run_in_process(arguments: Sequence[str]) -> Summary:
+    """What `run.py --ray` does with these arguments, on an InProcessPool."""
+    args = run.parse_arguments(list(arguments))
+    pool = InProcessPool(engine_settings(args, torch.device("cpu")))
+
+    def plan(event: Event) -> list[StageRequest]:
+        return run.plan(event, args)
+
+    def count_windows(event: Event) -> int:
+        return sum(stage.count_windows() for stage in plan(event))
+
+    listing = list_events(Path(args.data_root))
+    with follow_run("both stages", listing, count_windows) as progress:
+        Dispatcher(pool, listing, plan, progress).run()
+    return progress.summary

@@ -1,0 +1,110 @@
+"""Runs of the dispatcher over real stages, on workers in this process: maps, and faults of workers and files."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import config
+from pipeline.window_store import WindowStore
+from sam.engine import SamEngine
+from tests.cluster.in_process import run_in_process
+from tests.cluster.small_runs import arguments, assert_same, outputs
+from tests.scripts import CONTROL, FIRE
+from utils import Window
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch, few_points: None) -> None:
+    """Four windows per stage."""
+    monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 130)
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 130)
+
+
+def test_workers_make_the_maps_of_a_single_process(small_events: Path, tmp_path: Path, alone: Path) -> None:
+    assert sorted(run_in_process(arguments(small_events, tmp_path)).done) == [CONTROL, FIRE]
+    assert_same(tmp_path, alone)
+
+
+def test_what_is_there_is_skipped(small_events: Path, tmp_path: Path, alone: Path) -> None:
+    shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+    summary = run_in_process([*arguments(small_events, tmp_path), "--skip-existing-stage2"])
+    assert not summary.done
+    assert not summary.failed
+    assert (FIRE, "its change map exists and its anomaly map exists") in summary.skipped
+    assert len(summary.skipped) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            RuntimeError("the device fell off the bus"),
+            r"3 workers were lost with its window of 130 x 130 at \(\d+, \d+\): unexpected RuntimeError: the",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_workers_that_always_fail_on_an_event_fail_this_event_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    small_events: Path,
+    tmp_path: Path,
+    alone: Path,
+    error: Exception,
+    reason: str,
+) -> None:
+    write = WindowStore.write
+
+    def fail_on_control(store: WindowStore, window: Window, scores: np.ndarray) -> None:
+        if CONTROL in str(store.folder):
+            raise error
+        write(store, window, scores)
+
+    monkeypatch.setattr(WindowStore, "write", fail_on_control)
+    summary = run_in_process(arguments(small_events, tmp_path))
+    assert summary.exit_code == 1
+    assert summary.done == [FIRE]
+    ((name, said),) = summary.failed
+    assert name == CONTROL
+    assert re.search(reason, said), said
+    assert "Traceback" not in caplog.text
+    assert outputs(tmp_path) == {name: value for name, value in outputs(alone).items() if FIRE in name}
+    assert not list(tmp_path.glob(f"*/{CONTROL}"))
+
+
+def test_a_worker_without_memory_takes_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, small_events: Path, tmp_path: Path
+) -> None:
+    encode = SamEngine._encode_batch
+    failed: list[int] = []
+
+    def run_out_of_memory(engine: SamEngine, images: Any) -> Any:
+        if len(images) > 1 and not failed:
+            failed.append(len(images))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(engine, images)
+
+    monkeypatch.setattr(SamEngine, "_encode_batch", run_out_of_memory)
+    assert run_in_process([*arguments(small_events, tmp_path / "out"), "--encode-batch", "2"]).exit_code == 0
+    assert failed == [2]
+    assert "out of device memory with --encode-batch 2: halving it" in caplog.text
+    # The same as with small batches from the beginning.
+    assert run_in_process([*arguments(small_events, tmp_path / "small"), "--encode-batch", "1"]).exit_code == 0
+    assert_same(tmp_path / "out", tmp_path / "small")
+
+
+def test_a_bad_event_fails_as_in_a_single_process(data_root: Path, tmp_path: Path) -> None:
+    monitor = next((data_root / CONTROL).glob("normal_*.tif"))
+    content = monitor.read_bytes()
+    monitor.write_bytes(content[: len(content) // 2])
+    summary = run_in_process(arguments(data_root, tmp_path))
+    assert summary.exit_code == 1
+    assert summary.done == [FIRE]
+    ((name, said),) = summary.failed
+    assert name == CONTROL
+    assert said.startswith(f"{monitor}: c")
