@@ -1,24 +1,33 @@
-"""Damaged images and full disks through the scripts: a finished event or a named failure, no crash and no hang."""
+"""Damaged images and full disks: a finished event or a named failure, no crash and no hang."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 
+from img_io import open_event, read_window
 from rasters.maps import open_map
 from tests.disks import mounted
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process
 from tests.tiffs import TRANSFORM, crs, write_tiff
+from utils import EventError, Window, read_event
 
 SIDE = 96
 FLIPPED, CUTS = 500, 16
-ONE_POINT = {"ANOMALYCD_STAGE1_SAM_PARAMS": '{"points_per_side": 1}'}  # masks are of no account here
-KINDS = ("cannot be opened", "damaged or cut off", "pixels; needs", "pixels; at most", "CRSs differ", "overlap", "band")
+ONE_POINT = {"ANOMALYCD_STAGE1_SAM_PARAMS": '{"points_per_side": 1}'}  # the masks do not matter here
+KINDS = (
+    "cannot be opened",
+    "damaged or cut off",
+    "pixels; needs",
+    "pixels; at most",
+    "CRSs differ",
+    "overlap",
+    "bands",
+)
 RNG = np.random.default_rng(7)
 RGB = np.kron(RNG.integers(1, 256, (8, 8, 3), dtype=np.uint8), np.ones((12, 12, 1), np.uint8))
 STORED = (
@@ -61,52 +70,77 @@ def write_events(data_root: Path, damage: Callable[[bytes, int], bytes], count: 
         (folder / "anomaly_20210720.tif").write_bytes(damage(content, number))
 
 
-def run_all(root: Path) -> CompletedProcess[str]:
-    roots = ("--data-root", root / "data", "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
-    return run_process("run.py", *roots, *DEMO_SAM, **ONE_POINT)
+def kinds_of(reasons: Iterable[str]) -> Counter[str]:
+    """How many reasons are of which kind."""
+    return Counter(next((kind for kind in KINDS if kind in reason), "other") for reason in reasons)
 
 
-def outcomes(done: CompletedProcess[str]) -> Counter[str]:
-    """How many events were finished, and refused for which reason."""
+def open_all(data_root: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Open every event and read all its pixels; returns the reasons of those that cannot be read, by name."""
+    reasons = {}
+    for folder in (path for path in data_root.iterdir() if path.is_dir()):
+        try:
+            images = open_event(read_event(folder))
+            for image in (*images.historical, images.monitor):
+                read_window(image, Window(0, 0, *image.shape[::-1]))
+        except EventError as error:
+            reasons[folder.name] = str(error)
+    assert "ERROR" not in capfd.readouterr().err  # GDAL's own words
+    return reasons
+
+
+def run_all(data_root: Path, root: Path) -> dict[str, str]:
+    """Take every event through `run.py`; returns the reasons of those that failed, by name."""
+    roots = ("--data-root", data_root, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
+    done = run_process("run.py", *roots, *DEMO_SAM, **ONE_POINT)
     assert done.returncode in (0, 1), done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     assert "unexpected" not in done.stderr
-    assert "ERROR" not in done.stderr  # GDAL's own words
+    assert "ERROR" not in done.stderr
     (summary,) = re.findall(r"both stages: (\d+) done, (\d+) skipped, (\d+) failed", done.stderr)
     finished, skipped, failed = map(int, summary)
-    reasons = re.findall(r"^  failed \S+: .*", done.stderr, re.MULTILINE)
+    reasons = dict(re.findall(r"^  failed (\S+): (.*)", done.stderr, re.MULTILINE))
     assert len(reasons) == failed
     assert skipped == 0
-    kinds = (
-        "cannot be opened",
-        "damaged or cut off",
-        "pixels; needs",
-        "pixels; at most",
-        "CRSs differ",
-        "overlap",
-        "bands",
-    )
-    found = Counter(next((kind for kind in kinds if kind in reason), "other") for reason in reasons)
-    return Counter({"finished": finished}) + found
+    assert finished + failed == sum(path.is_dir() for path in data_root.iterdir())
+    return reasons
 
 
-def test_images_with_flipped_bytes(tmp_path: Path) -> None:
+def assert_scripts_agree(data_root: Path, reasons: dict[str, str], every: int, scratch: Path) -> None:
+    """Assert that `run.py` refuses the same of every so many events, for the same reasons."""
+    chosen = sorted(path for path in data_root.iterdir() if path.is_dir())[::every]
+    for folder in chosen:
+        (scratch / "data").mkdir(parents=True, exist_ok=True)
+        folder.rename(scratch / "data" / folder.name)
+    expected = {folder.name: reasons[folder.name] for folder in chosen if folder.name in reasons}
+    found = run_all(scratch / "data", scratch)
+    assert found.keys() == expected.keys()
+    assert {name: kinds_of([reason]) for name, reason in found.items()} == {
+        name: kinds_of([reason]) for name, reason in expected.items()
+    }
+
+
+def test_images_with_flipped_bytes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for number, options in enumerate(STORED):
         share = FLIPPED // len(STORED) + (number < FLIPPED % len(STORED))
         write_events(tmp_path / "data", lambda content, _: flipped(content), share, options)
-    found = outcomes(run_all(tmp_path))
-    print(dict(found))
-    assert found.total() == FLIPPED
-    assert found["finished"] > 100  # a changed pixel is no damage that a file could show
+    reasons = open_all(tmp_path / "data", capfd)
+    found = kinds_of(reasons.values())
+    print(FLIPPED - len(reasons), dict(found))
+    assert FLIPPED - len(reasons) > 100  # a changed pixel is no damage that a file could show
     assert found["cannot be opened"] > 20
     assert found["damaged or cut off"] > 20
+    assert_scripts_agree(tmp_path / "data", reasons, 10, tmp_path / "scripts")
 
 
-def test_images_cut_off_at_every_sixteenth(tmp_path: Path) -> None:
+def test_images_cut_off_at_every_sixteenth(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for options in STORED:
         write_events(tmp_path / "data", lambda content, n: content[: len(content) * n // CUTS], CUTS, options)
-    found = outcomes(run_all(tmp_path))
-    assert found.total() == found["cannot be opened"] + found["damaged or cut off"] == CUTS * len(STORED)
+    reasons = open_all(tmp_path / "data", capfd)
+    assert len(reasons) == CUTS * len(STORED)
+    found = kinds_of(reasons.values())
+    assert found["cannot be opened"] + found["damaged or cut off"] == len(reasons)
+    assert_scripts_agree(tmp_path / "data", reasons, 10, tmp_path / "scripts")
 
 
 @pytest.fixture
