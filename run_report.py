@@ -6,7 +6,7 @@ from pathlib import Path
 
 import config
 from cli.flags import add_data_arguments, add_folder, add_log_argument, positive_int
-from cli.script import keep_log, run_script
+from cli.script import keep_log, require_package, run_script
 from utils import list_events
 
 
@@ -36,6 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report, or one figure; returns the exit code."""
     args = parse_arguments(arguments)
+    require_package("jinja2", "the report needs jinja2")
     # These load GDAL and OpenCV, which takes a second.
     from report.figures import draw_figure
     from report.site import write_site

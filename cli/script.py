@@ -1,5 +1,6 @@
 """Runs a script: log on stderr, errors as one line, signals, exit codes."""
 
+import importlib
 import logging
 import signal
 import sys
@@ -104,3 +105,11 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
         if not arrived:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def require_package(module: str, need: str) -> None:
+    """Raise UsageError where an optional package of requirements-report.txt is missing. `need`: why it is needed."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        raise UsageError(f"{need}: pip install -r requirements-report.txt") from None

@@ -1,6 +1,5 @@
-"""Makes figures for print with matplotlib, which is optional and which only this module imports."""
+"""Draws figures for print. The only module that imports matplotlib, which is optional."""
 
-import importlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.progress import run_events
+from cli.script import require_package
 from report.event_panels import read_panels
 from report.event_sheet import draw_sheet, sheet_size
 from report.style import DPI, STYLE, WIDE_FONTS
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf")
-MILLIMETRES = 25.4  # an inch
+MILLIMETRES = 25.4  # per inch
 
 
 def require_matplotlib() -> None:
     """Raise UsageError where matplotlib is not installed; to be called before long work."""
-    try:
-        importlib.import_module("matplotlib.figure")
-    except ImportError:
-        raise UsageError("figures need matplotlib: pip install -r requirements-report.txt") from None
+    require_package("matplotlib.figure", "figures need matplotlib")
 
 
 def check_format(path: Path) -> None:
@@ -39,7 +36,7 @@ def check_format(path: Path) -> None:
 def new_figure(path: Path, width: float, height: float, arrange: bool = True) -> Iterator["Figure"]:
     """Give an empty figure of `width` x `height` millimetres; when the block ends well, it is written to `path`.
 
-    PNG or PDF, by the suffix, 300 dots an inch; it appears whole or not at all. `arrange`: let matplotlib make room
+    PNG or PDF, by the suffix, 300 dots per inch; it appears whole or not at all. `arrange`: let matplotlib make room
     for axes and their labels. Raises UsageError without matplotlib and for another suffix, OSError where the file
     cannot be written.
     """

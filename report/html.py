@@ -1,33 +1,29 @@
-"""What the report's pages share: escaped text, data for scripts, numbers, the frame of a page, and marks that avoid
-each other.
-"""
+"""Renders the report's pages: templates, data for scripts, numbers as text, and marks that avoid each other."""
 
-import html
 import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from utils import CATEGORIES, atomic_file
 
 ASSETS = Path(__file__).resolve().parent / "assets"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "event.js")  # copied into every report
 NOTHING = "–"  # where there is no number
 
 
-def text(value: object) -> str:
-    """Text for HTML, in elements and in quoted attributes, whatever a file's name holds."""
-    return html.escape(str(value).encode("utf-8", "replace").decode(), quote=True)
-
-
-def script_data(value: Any) -> str:
-    """JSON that is safe within a `<script>` and is valid JavaScript: nothing in it closes the element."""
+def script_data(value: Any) -> Markup:
+    """JSON that is valid JavaScript, and that cannot close a `<script>` element."""
     encoded = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII only
-    return encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Markup(encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def write_text(path: Path, content: str) -> None:
@@ -41,25 +37,35 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def page(title: str, body: str, root: str, scripts: Sequence[str]) -> str:
-    """A whole page. `root`: the way to the report's folder, `./` or `../`; `scripts`: of its `assets`."""
-    tags = "\n".join(f'<script src="{root}assets/{name}" defer></script>' for name in scripts)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{text(title)}</title>
-<link rel="stylesheet" href="{root}assets/report.css">
-{tags}
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+def render(template: str, root: str, scripts: Sequence[str], **values: Any) -> str:
+    """A whole page from a file of `templates`; all values are escaped, except Markup.
+
+    `root`: path to the report's folder, `./` or `../`. `scripts`: the files of its `assets` that the page loads.
+    """
+    return _environment().get_template(template).render(root=root, scripts=scripts, **values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_encodable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for function in (area, category_name, color, coordinates, count_text, ink, percent, score):
+        environment.filters[function.__name__] = function
+    return environment
+
+
+def _encodable(value: Any) -> Any:
+    """Replace what UTF-8 cannot hold, as in names of files that are in no encoding."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "replace").decode()
 
 
 def viridis_script() -> str:
@@ -68,9 +74,9 @@ def viridis_script() -> str:
     return f'"use strict";\nconst VIRIDIS = {script_data(colors.tolist())};\n'
 
 
-def category_tag(category: int) -> str:
-    """The category's name beside its colour."""
-    return f'<span class="category"><i style="background:{color(category)}"></i>{text(CATEGORIES[category][0])}</span>'
+def category_name(category: int) -> str:
+    """The category's name."""
+    return CATEGORIES[category][0]
 
 
 def color(category: int) -> str:
@@ -79,12 +85,12 @@ def color(category: int) -> str:
 
 
 def ink(category: int) -> str:
-    """Black or white, whichever is read better on the category's colour."""
+    """Black or white, whichever has the higher contrast with the category's colour."""
     red, green, blue = CATEGORIES[category][1]
     return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#fff"
 
 
-def count(number: float | None) -> str:
+def count_text(number: float | None) -> str:
     """A number of things, with a comma every three digits."""
     return NOTHING if number is None else f"{number:,.0f}"
 
@@ -97,7 +103,7 @@ def area(square_metres: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; what is not nothing does not look like it."""
+    """A share in percent; a small one is not rounded to nothing."""
     if share is None:
         return NOTHING
     return "< 0.01 %" if 0 < share < 0.0001 else f"{share:.2%}".replace("%", " %")
@@ -109,14 +115,14 @@ def score(value: float | None) -> str:
 
 
 def coordinates(place: tuple[float, float]) -> str:
-    """Longitude and latitude as people write them: latitude first."""
+    """Longitude and latitude as text, latitude first."""
     longitude, latitude = place
     north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
     return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
 
 
 def spread(points: Sequence[tuple[float, float]], distance: float) -> list[tuple[float, float]]:
-    """Places for marks near their points, no two nearer to each other than `distance`."""
+    """Places for marks near their points, at least `distance` apart."""
     placed: list[tuple[float, float]] = []
     for x, y in points:
         for step in range(2000):  # a spiral of steps about a quarter of the distance long

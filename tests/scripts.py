@@ -34,20 +34,26 @@ def run_process(script: str, *arguments: object, **environment: str) -> subproce
     A script that only gets settings of the project is forked from a process that has loaded the libraries. Anything
     else, which may depend on how an interpreter starts, is run as a user does.
     """
-    line = command(script, *arguments)
     if script == "-c" or "--ray" in arguments or not all(name.startswith("ANOMALYCD_") for name in environment):
         return subprocess.run(
-            line, capture_output=True, text=True, cwd=PROJECT, env=os.environ | environment, check=False
+            command(script, *arguments),
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+            env=os.environ | environment,
+            check=False,
         )
-    return _run_forked(line, dict(os.environ | environment))
+    return run_forked(script, *arguments, **environment)
 
 
-def _run_forked(line: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_forked(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fork of a process that has loaded the libraries; see `run_process`."""
+    line = command(script, *arguments)
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(LIBRARIES)
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = server.Process(target=_run_script, args=(line[1:], environment, *outputs))
+        process = server.Process(target=_run_script, args=(line[1:], dict(os.environ | environment), *outputs))
         process.start()
         process.join()
         assert process.exitcode is not None

