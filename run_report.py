@@ -36,7 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report, or one figure; returns the exit code."""
     args = parse_arguments(arguments)
-    require_package("jinja2", "the report needs jinja2")
+    require_package("jinja2", "the report needs jinja2: pip install -r requirements-report.txt")
     # These load GDAL and OpenCV, which takes a second.
     from report.figures import draw_figure
     from report.site import write_site

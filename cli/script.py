@@ -107,9 +107,9 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
                 signal.signal(number, handler)
 
 
-def require_package(module: str, need: str) -> None:
-    """Raise UsageError where an optional package of requirements-report.txt is missing. `need`: why it is needed."""
+def require_package(module: str, message: str) -> None:
+    """Raise UsageError with this message where an optional package is missing."""
     try:
         importlib.import_module(module)
     except ImportError:
-        raise UsageError(f"{need}: pip install -r requirements-report.txt") from None
+        raise UsageError(message) from None

@@ -23,7 +23,7 @@ MILLIMETRES = 25.4  # per inch
 
 def require_matplotlib() -> None:
     """Raise UsageError where matplotlib is not installed; to be called before long work."""
-    require_package("matplotlib.figure", "figures need matplotlib")
+    require_package("matplotlib.figure", "figures need matplotlib: pip install -r requirements-report.txt")
 
 
 def check_format(path: Path) -> None:
