@@ -152,27 +152,35 @@ def read_event(folder: Path) -> Event:
     Names decide where they follow `anomaly_DATE.tif`, `anomaly_DATE_label.tif`, `normal_DATE.tif`; where none of them
     does, the sorted order decides. Everything that is not `*.tif` or `*.tiff` is ignored. Raises EventError.
     """
+    files = _images_of(folder)
+    normals = [path for path in files if path.stem.lower().startswith("normal_")]
+    anomalies = [path for path in files if path.stem.lower().startswith("anomaly_")]
+    if folder.name.startswith("0_"):
+        return _normal_control(folder, normals or ([] if anomalies else files))
+    if not normals and not anomalies:
+        return _event_in_order(folder, files)
+    for path in files:
+        if path not in normals and path not in anomalies:
+            LOG.warning("%s: ignored, its name begins with neither anomaly_ nor normal_", path)
+    return _named_event(folder, anomalies, normals)
+
+
+def _images_of(folder: Path) -> list[Path]:
+    """The images of an event's folder, sorted. Raises EventError for links that leave the data root."""
     if folder.resolve().parent != folder.parent.resolve():
         raise EventError("the folder is a link that leaves the data root; copy it or name its real parent")
-    data_root = folder.parent.resolve()
     files = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith(".") and path.is_file()
     )
     for path in files:
-        if path.is_symlink() and not path.resolve().is_relative_to(data_root):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.parent.resolve()):
             raise EventError(f"{path}: a link that leaves the data root; copy the file, or name the root of both")
-    normals = [path for path in files if path.stem.lower().startswith("normal_")]
-    anomalies = [path for path in files if path.stem.lower().startswith("anomaly_")]
-    if folder.name.startswith("0_"):
-        return _normal_control(folder, normals or ([] if anomalies else files))
-    if not normals and not anomalies:
-        if len(files) < 3:
-            raise EventError(
-                f"{len(files)} images without anomaly_/normal_ names; needs a monitor, a label and a historical one"
-            )
-        return Event(folder, files[0], tuple(files[2:]), files[1])
+    return files
+
+
+def _named_event(folder: Path, anomalies: list[Path], normals: list[Path]) -> Event:
     labels = [path for path in anomalies if path.stem.lower().endswith("_label")]
     monitors = [path for path in anomalies if path not in labels]
     if len(monitors) != 1 or len(labels) > 1:
@@ -181,21 +189,26 @@ def read_event(folder: Path) -> Event:
         )
     if not normals:
         raise EventError("no historical image normal_DATE.tif")
-    for path in files:
-        if path not in normals and path not in anomalies:
-            LOG.warning("%s: ignored, its name begins with neither anomaly_ nor normal_", path)
     return Event(folder, monitors[0], tuple(normals), labels[0] if labels else None)
 
 
-def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """The keys whose values differ between what something was made with and what it should be made with."""
-    return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+def _event_in_order(folder: Path, files: list[Path]) -> Event:
+    if len(files) < 3:
+        raise EventError(
+            f"{len(files)} images without anomaly_/normal_ names; needs a monitor, a label and a historical one"
+        )
+    return Event(folder, files[0], tuple(files[2:]), files[1])
 
 
 def _normal_control(folder: Path, images: list[Path]) -> Event:
     if len(images) < 2:
         raise EventError(f"a normal control needs two normal_DATE.tif or more, has {len(images)}")
     return Event(folder, images[-1], tuple(images[:-1]), None)
+
+
+def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """The keys whose values differ between what something was made with and what it should be made with."""
+    return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
 
 
 # --- Windows ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from cli.script import deferred_interrupts
 from cluster.dispatch import DEPTH, Answer, Dispatcher, WorkerLost, WorkerReady
 from cluster.environment import environment
 from cluster.remote_calls import Failure, Outcome, call, call_function
-from cluster.resources import WorkerResources, named_device, wants_cpu, worker_shape
+from cluster.resources import WorkerResources, named_device, wants_cpu, worker_resources
 from cluster.window_worker import WindowWorker
 from pipeline.stage import Stage, StageRequest, advance
 from sam.settings import EngineSettings, engine_settings
@@ -357,7 +357,7 @@ def run_on_cluster(
     """
     with connected(args) as ray, deferred_interrupts() as check:
         nodes = machines_with_room(ray, args, check)
-        shape = worker_shape(args, nodes)
+        shape = worker_resources(args, nodes)
         settings = engine_settings(args, torch.device("cuda:0" if shape.gpus else "cpu"))
         settings = settings._replace(execution=settings.execution._replace(host_threads=shape.cpus))
         outputs = {stage.folder.parent for event in listing.events[:1] for stage in plan(event)}

@@ -1,4 +1,4 @@
-"""The command line's flags about a cluster, and the workers that they ask for."""
+"""What each worker of a cluster takes, from the flags and the machines."""
 
 import argparse
 import math
@@ -12,19 +12,19 @@ from utils import LOG, UsageError
 
 
 class WorkerResources(NamedTuple):
-    """What the workers take."""
+    """What each worker takes of a machine, and how many there may be."""
 
-    cpus: int  # each
-    gpus: float  # each; 0: they compute on the CPU
+    cpus: int
+    gpus: float  # 0: workers compute on the CPU
     most: int | None  # workers; None: as many as there is room for
 
     def __str__(self) -> str:
-        """How it is said."""
+        """Text for messages."""
         cpus = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
         return f"{self.gpus:g} GPU and {cpus}" if self.gpus else cpus
 
     def room(self, nodes: Sequence[dict[str, float]]) -> int:
-        """How many workers there is room for. `nodes`: the resources of the machines."""
+        """The number of workers that fit on machines with these resources."""
         room = 0
         for node in nodes:
             on_cpus = int(node.get("CPU", 0) // self.cpus)
@@ -33,30 +33,43 @@ class WorkerResources(NamedTuple):
 
 
 def on_gpus(node: dict[str, float], share: float) -> int:
-    """How many workers the GPUs of a machine hold, none of them on two."""
+    """The number of workers on the GPUs of a machine; none is on two GPUs."""
     return int(node.get("GPU", 0)) * math.floor(1 / share)
 
 
-def worker_shape(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
-    """What the workers take, from the flags and what the machines have. Raises UsageError where these do not agree."""
-    named, on_cpus = named_device(args), wants_cpu(args)
+def worker_resources(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+    """What each worker takes, from the flags and the machines. Raises UsageError where these do not agree.
+
+    `nodes`: the resources of the machines, as Ray names them.
+    """
+    named = named_device(args)
     if named is not None and named not in ("cpu", "cuda", "cuda:0"):
         raise UsageError(f"--device {named}: with --ray, Ray chooses the GPUs; use cuda or cpu")
     if args.ray_workers is not None and named is not None and named != "cpu":
         raise UsageError("--ray-workers: they are on CPUs; leave --device out, or this, for one on each GPU")
+    if wants_cpu(args):
+        return _on_cpus(args, nodes)
+    if any(on_gpus(node, args.ray_gpus_per_worker) for node in nodes):
+        return _on_gpus(args, nodes)
+    if named is not None:
+        raise UsageError(f"--device {named}: no machine of the cluster has a GPU; use --device cpu")
+    LOG.warning("no GPU in the cluster: running on CPUs, which takes many times longer")
+    return _on_cpus(args, nodes)
+
+
+def _on_gpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+    """One worker per GPU, or per share of one. The machine with the fewest CPUs per worker sets their number."""
     gpus = args.ray_gpus_per_worker
-    with_gpus = [node for node in nodes if on_gpus(node, gpus)]
-    if not on_cpus and with_gpus:
-        shared = min(node.get("CPU", 0) // on_gpus(node, gpus) for node in with_gpus)
-        return WorkerResources(args.ray_cpus_per_worker or max(int(shared), 1), gpus, None)
-    if not on_cpus:
-        if named is not None:
-            raise UsageError(f"--device {named}: no machine of the cluster has a GPU; use --device cpu")
-        LOG.warning("no GPU in the cluster: running on CPUs, which takes many times longer")
+    shared = min(node.get("CPU", 0) // on_gpus(node, gpus) for node in nodes if on_gpus(node, gpus))
+    return WorkerResources(args.ray_cpus_per_worker or max(int(shared), 1), gpus, None)
+
+
+def _on_cpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+    """Workers on CPUs; where only their number was given, they share the CPUs, each on one machine."""
     cpus = args.ray_cpus_per_worker
     if cpus is None and args.ray_workers is not None:
-        each_could = sum(node.get("CPU", 0) for node in nodes) // args.ray_workers
-        cpus = max(int(min(each_could, *(node.get("CPU", 0) for node in nodes if node.get("CPU", 0)))), 1)
+        of_machines = [node["CPU"] for node in nodes if node.get("CPU", 0)]
+        cpus = max(int(min([sum(of_machines) // args.ray_workers, *of_machines])), 1)
     return WorkerResources(cpus or 1, 0.0, args.ray_workers)
 
 
@@ -66,10 +79,10 @@ def expected_device(args: argparse.Namespace) -> torch.device:
 
 
 def wants_cpu(args: argparse.Namespace) -> bool:
-    """Whether workers are to compute on CPUs, GPUs or not."""
+    """Whether workers compute on CPUs even where there are GPUs."""
     return args.ray_workers is not None or named_device(args) == "cpu"
 
 
 def named_device(args: argparse.Namespace) -> str | None:
-    """The device that was named, by flag or environment."""
+    """The device named by flag or environment; None where it is not named."""
     return args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")

@@ -18,8 +18,8 @@ class PlannedStage(NamedTuple):
     """What a run would do in one stage of an event."""
 
     windows: int  # to compute
-    finished: int = 0  # windows that an interrupted run has left
-    skipped: str | None = None  # the reason
+    finished: int = 0  # windows left by an interrupted run
+    skipped: str | None = None  # why the stage is skipped
 
     def __str__(self) -> str:
         """Text for the table."""
@@ -38,6 +38,15 @@ class PlannedEvent(NamedTuple):
     largest_window: int  # pixels
     stages: list[PlannedStage]
     error: str | None = None
+
+    @property
+    def windows(self) -> int:
+        """The number of windows to compute."""
+        return sum(stage.windows for stage in self.stages)
+
+    def __str__(self) -> str:
+        """Text for the table."""
+        return f"would fail: {self.error}" if self.error else "; ".join(map(str, self.stages))
 
 
 def plan_event(event: Event, stages: Sequence[StageRequest], sam: SamIdentity) -> PlannedEvent:
@@ -72,17 +81,11 @@ def print_plan(
         plan_event(event, plan(event), settings.identity)
         for event in tqdm(listing.events, desc="looking", unit="event", disable=not sys.stderr.isatty())
     ]
-    wide = max([len(event.name) for event in events] + [len(name) for name, _ in listing.skipped], default=0)
-    for event in events:
-        what = event.error and f"would fail: {event.error}"
-        print(f"{event.name:{wide}}  {event.size:>15}  {what or '; '.join(map(str, event.stages))}")
-    for skipped, reason in listing.skipped:
-        print(f"{skipped:{wide}}  {'':>15}  skipped: {reason}")
+    _print_table(events, listing.skipped)
     failing = sum(event.error is not None for event in events)
-    computed = [event for event in events if any(stage.windows for stage in event.stages)]
-    windows = sum(stage.windows for event in events for stage in event.stages)
+    computed = [event for event in events if event.windows]
     print(
-        f"{name}: {windows} windows to compute in {len(computed)} events, "
+        f"{name}: {sum(event.windows for event in events)} windows to compute in {len(computed)} events, "
         f"{len(events) - len(computed) - failing + len(listing.skipped)} skipped, {failing} would fail"
     )
     if computed:
@@ -90,8 +93,17 @@ def print_plan(
     return 1 if failing else 0
 
 
+def _print_table(events: Sequence[PlannedEvent], skipped: Sequence[tuple[str, str]]) -> None:
+    """Print one line per event folder: name, size, and what happens to it."""
+    lines = [(event.name, event.size, str(event)) for event in events]
+    lines += [(name, "", f"skipped: {reason}") for name, reason in skipped]
+    width = max([len(name) for name, _, _ in lines], default=0)
+    for name, size, text in lines:
+        print(f"{name:{width}}  {size:>15}  {text}")
+
+
 def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
-    """Say about how much memory and disk it takes."""
+    """Print estimates of the memory and disk that the run takes."""
     print(f"SAM {settings.model_type}: {settings.weights.path} ({settings.weights.origin})")
     largest_window = max(event.largest_window for event in events)
     memory = estimate_memory(settings.model_type, settings.device.type, settings.execution, largest_window)

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from osgeo import gdal, gdal_array, osr
+from osgeo import gdal, gdal_array
 
 import config
 from rasters.geotiff import IGNORING_AXIS_ORDER, GeoTiff
+from rasters.place import Anchor, find_anchor
 from utils import EventError, Window, tile
 
 MARGIN = 3  # source pixels around those that a window covers: bilinear interpolation reaches one further
 
 
 class Affine(NamedTuple):
-    """A map of the plane, as GDAL's six numbers: x' = x0 + xx * x + xy * y, y' = y0 + yx * x + yy * y."""
+    """An affine map of the plane, as GDAL's six numbers: x' = x0 + xx * x + xy * y, y' = y0 + yx * x + yy * y."""
 
     x0: float
     xx: float
@@ -36,7 +37,7 @@ class Affine(NamedTuple):
 
     @property
     def steps(self) -> tuple[float, float]:
-        """How far it moves along for one pixel to the right, and for one down."""
+        """The length in the other grid of one pixel to the right, and of one down."""
         return float(np.hypot(self.xx, self.yx)), float(np.hypot(self.xy, self.yy))
 
 
@@ -46,42 +47,39 @@ def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
 
     Raises EventError, naming both files, sizes and CRSs, where georeferencing does not relate them.
     """
-    transform, other_transform = _transform(grid), _transform(other)
-    if transform is None or other_transform is None:
+    anchor, other_anchor = _anchor(grid), _anchor(other)
+    if anchor.transform is None or other_anchor.transform is None:
         if grid.shape == other.shape:
             return None
         raise _unrelated(grid, other, "sizes differ, and not both say where they lie")
-    crs, other_crs = _crs(grid), _crs(other)
+    crs, other_crs = anchor.crs, other_anchor.crs
     if crs is not None and other_crs is not None and not crs.IsSame(other_crs, IGNORING_AXIS_ORDER):
         raise _unrelated(grid, other, "CRSs differ")
+    transform, other_transform = Affine(*anchor.transform), Affine(*other_anchor.transform)
     to_other = _inverse(other, other_transform).after(transform)
-    from_other = _inverse(grid, transform).after(other_transform)
     if grid.shape == other.shape and largest_offset(grid.shape, to_other) <= config.GRID_TOLERANCE:
         return None
     if (crs is None) != (other_crs is None):
         raise _unrelated(grid, other, "grids differ, and only one has a CRS")
+    _check_resampling(grid, other, to_other, _inverse(grid, transform).after(other_transform))
+    return to_other
+
+
+def _check_resampling(grid: GeoTiff, other: GeoTiff, to_other: Affine, from_other: Affine) -> None:
+    """Raise EventError where one image cannot be resampled to the grid of the other."""
     if any(image.dataset.GetGCPCount() for image in (grid, other)):
         raise _unrelated(grid, other, "grids differ, and ground control points do not relate them well enough")
     if not (_overlaps(grid.shape, other.shape, to_other) and _overlaps(other.shape, grid.shape, from_other)):
         raise _unrelated(grid, other, "they do not overlap")
     if max(*to_other.steps, *from_other.steps) > config.MAX_PIXEL_RATIO:
         raise _unrelated(grid, other, "one's pixels are far larger than the other's")
-    return to_other
 
 
-def _transform(image: GeoTiff) -> Affine | None:
-    georeference = image.georeference
-    numbers = georeference.transform
-    if numbers is None and georeference.gcps:
-        numbers = gdal.GCPsToGeoTransform(georeference.gcps, True)
-    if numbers is not None and not np.isfinite(numbers).all():
+def _anchor(image: GeoTiff) -> Anchor:
+    numbers, anchor = image.georeference.transform, find_anchor(image.georeference)
+    if numbers is not None and anchor.transform is None:
         raise EventError(f"{image.path}: its transform {numbers} is no place; set it right (gdal_edit)")
-    return None if numbers is None else Affine(*numbers)
-
-
-def _crs(image: GeoTiff) -> osr.SpatialReference | None:
-    georeference = image.georeference
-    return georeference.spatial_reference or georeference.gcp_spatial_reference
+    return anchor
 
 
 def _inverse(image: GeoTiff, transform: Affine) -> Affine:
@@ -96,7 +94,7 @@ def _inverse(image: GeoTiff, transform: Affine) -> Affine:
 def _unrelated(grid: GeoTiff, other: GeoTiff, reason: str) -> EventError:
     described = []
     for image in (grid, other):
-        crs = _crs(image)
+        crs = find_anchor(image.georeference).crs
         described.append(f"{image.shape[1]} x {image.shape[0]} in {crs.GetName() if crs else 'no CRS'}")
     return EventError(
         f"{grid.path} and {other.path}: {reason} ({' and '.join(described)}); warp them to one grid (gdalwarp)"

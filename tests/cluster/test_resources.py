@@ -8,7 +8,7 @@ import pytest
 import config
 from cluster.flags import add_ray_arguments
 from cluster.ray_pool import machines_with_room
-from cluster.resources import WorkerResources, worker_shape
+from cluster.resources import WorkerResources, worker_resources
 from utils import UsageError
 
 
@@ -20,7 +20,7 @@ def parse(*flags: str) -> argparse.Namespace:
 
 
 def shape(*flags: str, nodes: list[dict[str, float]]) -> WorkerResources:
-    return worker_shape(parse("--ray", *flags), nodes)
+    return worker_resources(parse("--ray", *flags), nodes)
 
 
 HEAD, GPU_BOX, CPU_BOX = {"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}
