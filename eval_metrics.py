@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+from skimage.measure import label as label_components
 from skimage.morphology import closing, disk
 
 from rasters.quantiles import valid_quantile
@@ -121,8 +121,8 @@ class SampledMap:
         height, width = self.shape
         used_rows, rows, row_counts = _nearest_used(len(self.sample), height)
         used_columns, columns, column_counts = _nearest_used(len(self.sample), width)
-        # Repeated rows and columns neither join nor part components: those of the small map are those of the whole one.
-        _, components = cv2.connectedComponents(closed[np.ix_(used_rows, used_columns)], connectivity=8)
+        # Repeated rows and columns neither join nor split components, so those of the small map are the whole map's.
+        components = label_components(closed[np.ix_(used_rows, used_columns)], connectivity=2)  # 8 neighbours
         areas = np.bincount(components.ravel(), weights=np.outer(row_counts, column_counts).ravel())
         large = areas >= int(height * width * area_ratio)
         large[0] = False  # the background

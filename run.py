@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, add_folder, positive_int
+from cli.flags import add_data_arguments, add_folder, add_number, positive_int
 from cli.script import keep_log, run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
 from utils import Event, list_events
@@ -31,12 +31,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="leave existing anomaly maps as they are (default: recompute them)",
     )
-    parser.add_argument(
-        "--patch-size",
-        type=positive_int,
-        default=config.STAGE1_PATCH_SIZE,
-        help="side of a stage 1 window in pixels (default: %(default)s)",
-    )
+    add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a stage 1 window in pixels")
     add_run_arguments(parser)
     return parse_run_arguments(parser, arguments)
 

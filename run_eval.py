@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import add_folder, add_log_argument, fraction, positive_int
+from cli.flags import add_folder, add_log_argument, add_number, fraction, positive_int
 from cli.script import keep_log, run_script
 from utils import LOG, list_events
 
@@ -15,36 +15,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_folder(parser, "--data-root", config.DEFAULT_DATA_ROOT, "folder with one folder per event, for its label")
     add_folder(parser, "--result-root", config.STAGE2_OUTPUT_DIR, "folder of stage 2's outputs")
-    parser.add_argument(
-        "--max-events",
-        type=positive_int,
-        default=config.EVAL_MAX_EVENTS,
-        help="number of event folders to take, in order of their names (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--quantile-threshold",
-        type=fraction,
-        default=config.EVAL_QUANTILE_THRESH,
-        help="quantile of the filtered change map at which stage 1 counts as changed (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--stage2-threshold",
-        type=float,
-        default=config.EVAL_STAGE2_FIXED_THRESH,
-        help="score at which stage 2 counts as anomaly (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--area-ratio",
-        type=fraction,
-        default=config.EVAL_AREA_RATIO,
-        help="stage 2 components below this share of the image are dropped (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--background-weight",
-        type=fraction,
-        default=config.EVAL_BACKGROUND_WEIGHT,
-        help="weight of a false positive in the precision (default: %(default)s)",
-    )
+    for flag, kind, default, role in (
+        ("--max-events", positive_int, config.EVAL_MAX_EVENTS, "event folders to take, by name"),
+        ("--quantile-threshold", fraction, config.EVAL_QUANTILE_THRESH, "of the filtered change map: changed above it"),
+        ("--stage2-threshold", float, config.EVAL_STAGE2_FIXED_THRESH, "score from which on stage 2 counts as anomaly"),
+        (
+            "--area-ratio",
+            fraction,
+            config.EVAL_AREA_RATIO,
+            "share of the image: smaller parts of stage 2 are dropped",
+        ),
+        ("--background-weight", fraction, config.EVAL_BACKGROUND_WEIGHT, "of a false positive in the precision"),
+    ):
+        add_number(parser, flag, kind, default, role)
     parser.add_argument(
         "--normalize-anomaly-map",
         action="store_true",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import add_data_arguments, add_folder, add_log_argument, positive_int
+from cli.flags import add_data_arguments, add_folder, add_log_argument, add_number, positive_int
 from cli.script import keep_log, require_package, run_script
 from utils import list_events
 
@@ -17,11 +17,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_folder(parser, "--result-root", config.STAGE2_OUTPUT_DIR, "folder of stage 2's outputs")
     add_folder(parser, "--stage1-root", config.STAGE1_OUTPUT_DIR, "folder of stage 1's outputs")
     add_folder(parser, "--output", config.REPORT_OUTPUT_DIR, "folder of the report; its first page is index.html")
-    parser.add_argument(
+    add_number(
+        parser,
         "--max-width",
-        type=positive_int,
-        default=config.REPORT_MAX_WIDTH,
-        help="longer side of the images in the report, pixels; larger ones are scaled down (default: %(default)s)",
+        positive_int,
+        config.REPORT_MAX_WIDTH,
+        "longer side of the images in the report, pixels; larger ones are scaled down",
     )
     parser.add_argument(
         "--figure",

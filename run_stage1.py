@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, add_folder, positive_int
+from cli.flags import add_data_arguments, add_folder, add_number, positive_int
 from cli.script import keep_log, run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
 from utils import Event, list_events
@@ -19,12 +19,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_arguments(parser)
     add_folder(parser, "--output-root", config.STAGE1_OUTPUT_DIR, "folder for one output folder per event")
-    parser.add_argument(
-        "--patch-size",
-        type=positive_int,
-        default=config.STAGE1_PATCH_SIZE,
-        help="side of a window in pixels (default: %(default)s)",
-    )
+    add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a window in pixels")
     parser.add_argument(
         "--skip-existing",
         action=argparse.BooleanOptionalAction,

@@ -48,8 +48,8 @@ from benchmarks.measure import append_rows, describe_environment, measure
 from benchmarks.simulation import EVENTS, Costs, Extent, PaperPool, SimulatedPool, Simulation, draw_extents
 from cli.flags import positive_int
 from cli.progress import Progress
+from cluster.connection import connected
 from cluster.dispatch import Dispatcher, Pool
-from cluster.ray_pool import connected
 from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
 from pipeline.stage import StageProgress, advance
 from report.figures import check_format, new_figure

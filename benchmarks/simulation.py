@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, cast
 import config
 from cluster.dispatch import Answer, WorkerLost, WorkerReady
 from cluster.environment import environment
-from cluster.ray_pool import RayPool, Welcome
+from cluster.ray_pool import RayPool
+from cluster.ray_worker import Welcome
 from cluster.remote_calls import Outcome
 from cluster.resources import WorkerResources
 from img_io import ImageOptions

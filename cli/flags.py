@@ -1,6 +1,7 @@
 """The command-line flags that several scripts share, and the types of their values. Imports nothing heavy."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import config
@@ -40,6 +41,13 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
 def add_folder(parser: argparse.ArgumentParser, flag: str, default: Path, role: str) -> None:
     """Add a flag for a folder. `role`: what the folder is, for the help text."""
     parser.add_argument(flag, type=Path, default=default, help=f"{role} (default: %(default)s)")
+
+
+def add_number(
+    parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], float], default: float, role: str
+) -> None:
+    """Add a flag for a number. `kind`: an argparse type. `role`: what the number is, for the help text."""
+    parser.add_argument(flag, type=kind, default=default, help=f"{role} (default: %(default)s)")
 
 
 def band_numbers(text: str) -> tuple[int, ...]:

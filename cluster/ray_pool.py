@@ -1,173 +1,39 @@
-"""Runs events on a Ray cluster. The only module that touches Ray, and only where `--ray` asks for it."""
+"""Keeps workers and steps running on a Ray cluster, as the pool that the dispatcher works with."""
 
-import argparse
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 import config
-from cli.progress import follow_run
-from cli.script import deferred_interrupts
-from cluster.dispatch import DEPTH, Answer, Dispatcher, WorkerLost, WorkerReady
+from cluster.connection import PATIENCE_SECONDS, machines
+from cluster.dispatch import DEPTH, Answer, WorkerLost, WorkerReady
 from cluster.environment import environment
-from cluster.remote_calls import Failure, Outcome, call, call_function
-from cluster.resources import WorkerResources, named_device, wants_cpu, worker_resources
-from cluster.window_worker import WindowWorker
+from cluster.ray_worker import RayWorker
+from cluster.remote_calls import Failure, Outcome, call_function
+from cluster.resources import WorkerResources
 from pipeline.stage import Stage, StageRequest, advance
-from sam.settings import EngineSettings, engine_settings
-from sam.weights import sha256
-from utils import LOG, Event, Listing, UsageError, Window, differing_keys, warn_once
+from sam.settings import EngineSettings
+from utils import LOG, UsageError, Window, differing_keys, warn_once
 
-CONNECT_SECONDS = 4  # that a machine may take to accept a connection
-ANSWER_SECONDS = 9  # that a cluster may take to be joined
 LOOK_SECONDS = 5  # between two looks at how many workers there is room for
-PATIENCE_SECONDS = 600  # without any worker: an autoscaler may be at work
 MOST_FAILED_STARTS = 3  # of workers, one after the other
-RETRY_SECONDS = 60  # until more are tried after that, where others work
-# Of a Ray that is started here. Processes wait for the next step: after Ray's one second most steps would start one
-# anew, which takes longer than many windows.
-LOCAL_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_idle_worker_killing_time_threshold_ms": "600000"}
+RETRY_SECONDS = 60  # pause after these, where other workers are running
 STEP_RETRIES = 2  # of a step whose process or machine died
-# Of the environment, what has a part in the maps or in the speed.
+# Environment variables that change maps or speed: workers get those of this process.
 FORWARDED = ("ANOMALYCD_", "OMP_", "MKL_", "MALLOC_", "GDAL_")
+_LOST = "lost"  # value of an outcome whose worker is lost
 
 
-# --- What runs in other processes ------------------------------------------------------------------------------------
-class Welcome(NamedTuple):
-    """What a worker says of itself."""
-
-    host: str
-    node: str  # Ray's name of the machine
-    device: str
-    environment: dict[str, Any]
-
-
-class RayWorker:
-    """One SAM on one device; becomes an actor of Ray."""
-
-    def start(self, settings: EngineSettings, shared: Sequence[Path]) -> Outcome:
-        """Load the engine; its value is a Welcome. `shared`: paths that all machines have to see."""
-        return call(lambda: self._start(settings, shared))
-
-    def _start(self, settings: EngineSettings, shared: Sequence[Path]) -> Welcome:
-        import ray
-
-        for path in (*shared, settings.weights.path):
-            if not path.exists():
-                raise UsageError(f"{path}: not there; it has to be on a file system that all machines share")
-        if sha256(settings.weights.path) != settings.weights.sha256:
-            raise UsageError(f"{settings.weights.path}: not the same file as where the run was started")
-        self._worker = WindowWorker(settings.load())
-        device = torch.cuda.get_device_name() if settings.device.type == "cuda" else "CPU"
-        return Welcome(socket.gethostname(), ray.get_runtime_context().get_node_id(), device, environment())
-
-    def compute(self, key: int, held: Sequence[Any], window: Window, keep_features: bool) -> Outcome:
-        """See WindowWorker. `held`: the reference to the prepared stage; in a list, else Ray fetches it every time."""
-        import ray
-
-        return call(lambda: self._worker.compute(key, lambda: ray.get(held[0]), window, keep_features))
-
-
-# --- The cluster -----------------------------------------------------------------------------------------------------
-def machines(ray: ModuleType) -> list[dict[str, float]]:
-    """The resources of the cluster's machines."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def machines_with_room(ray: ModuleType, args: argparse.Namespace, check: Callable[[], None]) -> list[dict[str, float]]:
-    """The resources of the machines, once one of them can have a worker: those of an allocation join one by one.
-
-    `check`: is called between looks. After a while it is as it is.
-    """
-    needed = "GPU" if named_device(args) in ("cuda", "cuda:0") else "CPU"
-    for waited in range(PATIENCE_SECONDS):
-        found = machines(ray)
-        if args.ray == "local" or any(node.get(needed, 0) >= 1 for node in found):
-            break
-        if not waited:
-            LOG.info("waiting for a machine with a %s to join the cluster", needed)
-        check()
-        time.sleep(1)
-    return found
-
-
-def _import_ray() -> ModuleType:
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError(f"--ray needs the package ray ({error}): pip install -r requirements-ray.txt") from None
-    return ray
-
-
-@contextmanager
-def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
-    """Start Ray on this machine, or join a cluster; ended, or left, with the context. Raises UsageError."""
-    ray = _import_ray()
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    if args.ray == "local":
-        for name, value in LOCAL_SETTINGS.items():
-            os.environ.setdefault(name, value)
-        cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
-        cpus = cpus and max(cpus, os.cpu_count() or 1)
-        ray.init("local", num_cpus=cpus, num_gpus=0 if wants_cpu(args) else None, include_dashboard=False, **quiet)
-    else:
-        _probe(args.ray)
-        ray.init(args.ray, **quiet)
-    signal.signal(signal.SIGTERM, on_terminate)  # Ray's own would end this process without a summary
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _probe(address: str) -> None:
-    """Join a cluster from another process, since Ray waits for minutes where nothing answers. Raises UsageError."""
-    if address.startswith("ray://"):
-        raise UsageError(f"--ray {address}: join as a machine of the cluster: run this there, with --ray auto")
-    host, _, port = address.rpartition(":")
-    if address != "auto":
-        try:
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        except (OSError, ValueError) as error:
-            raise UsageError(f"--ray {address}: nothing answers there ({error}); give HOST:PORT, or auto") from None
-    script = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-    try:
-        joined = subprocess.run(
-            [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
-        )
-        said = joined.stderr
-    except subprocess.TimeoutExpired as error:
-        joined, said = None, (error.stderr or b"").decode(errors="replace")
-    if joined is not None and joined.returncode == 0:
-        return
-    if "InvalidAuthToken" in said:
-        reason = "it asks for a token: set RAY_AUTH_MODE=token, and put its token into ~/.ray/auth_token"
-    elif joined is None:
-        reason = f"no Ray cluster answers there within {ANSWER_SECONDS} s"
-    else:
-        reason = " ".join(said.strip().splitlines()[-1:])
-    raise UsageError(f"--ray {address}: {reason}")
-
-
-# --- Workers ---------------------------------------------------------------------------------------------------------
 class RayPool:
     """Workers and steps as Ray's actors and tasks: see dispatch.Pool."""
 
     def __init__(
         self,
         ray: ModuleType,
-        shape: WorkerResources,
+        resources: WorkerResources,
         settings: EngineSettings,
         shared: Sequence[Path],
         check: Callable[[], None],
@@ -175,15 +41,15 @@ class RayPool:
         """`shared`: paths that all machines have to see. `check`: is called between waits."""
         self._check = check
         self._ray = ray
-        self._shape = shape
+        self._resources = resources
         self._settings = settings
         self._shared = shared
         variables = {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)}
         path = os.pathsep.join(filter(None, [str(config.PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
-        variables = {"OMP_NUM_THREADS": str(shape.cpus)} | variables | {"PYTHONPATH": path}
+        variables = {"OMP_NUM_THREADS": str(resources.cpus)} | variables | {"PYTHONPATH": path}
         self._actor = ray.remote(
-            num_cpus=shape.cpus,
-            num_gpus=shape.gpus,
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
             max_concurrency=DEPTH + 1,  # for each window a thread, and one for the window that is written
             runtime_env={"env_vars": variables},
         )(RayWorker)
@@ -282,11 +148,13 @@ class RayPool:
         elif self._failed_starts >= MOST_FAILED_STARTS and not self._starting:
             raise UsageError(f"no worker can be started: {self._why}")
         elif now - self._last_seen > PATIENCE_SECONDS:
-            raise UsageError(f"no worker for {PATIENCE_SECONDS} s: the cluster has no room for one with {self._shape}")
+            raise UsageError(
+                f"no worker for {PATIENCE_SECONDS} s: the cluster has no room for one with {self._resources}"
+            )
         if now - self._looked < (LOOK_SECONDS if self._failed_starts < MOST_FAILED_STARTS else RETRY_SECONDS):
             return
         self._looked = now
-        for _ in range(self._shape.room(machines(self._ray)) - len(self._workers) - len(self._starting)):
+        for _ in range(self._resources.room(machines(self._ray)) - len(self._workers) - len(self._starting)):
             self._started += 1
             actor = self.new_worker()
             self._starting[actor.start.remote(self._settings, self._shared)] = (f"worker {self._started}", actor)
@@ -338,40 +206,7 @@ class RayPool:
             del self._calls[reference]
 
 
-_LOST = "lost"  # in place of what a worker would have given
-
-
 def _short(error: Exception) -> str:
     """One line of Ray's many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-# --- A run -----------------------------------------------------------------------------------------------------------
-def run_on_cluster(
-    name: str, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], args: argparse.Namespace
-) -> int:
-    """Take every event through the stages that `plan` gives for it, on a cluster; returns the exit code.
-
-    `name`: of the run, in its summary. `args`: with the flags of `add_ray_arguments` and `add_sam_arguments`.
-    """
-    with connected(args) as ray, deferred_interrupts() as check:
-        nodes = machines_with_room(ray, args, check)
-        shape = worker_resources(args, nodes)
-        settings = engine_settings(args, torch.device("cuda:0" if shape.gpus else "cpu"))
-        settings = settings._replace(execution=settings.execution._replace(host_threads=shape.cpus))
-        outputs = {stage.folder.parent for event in listing.events[:1] for stage in plan(event)}
-        for folder in outputs:
-            folder.mkdir(parents=True, exist_ok=True)
-        weights = settings.weights
-        LOG.info(
-            "SAM %s: %s (%s); workers with %s each, now room for %d",
-            *(settings.model_type, weights.path, weights.origin, shape, shape.room(nodes)),
-        )
-        pool = RayPool(ray, shape, settings, [args.data_root, *outputs], check)
-        with follow_run(name, listing, lambda event: sum(stage.count_windows() for stage in plan(event))) as progress:
-            try:
-                Dispatcher(pool, listing, plan, progress).run()
-            finally:
-                pool.close()
-    return progress.summary.exit_code

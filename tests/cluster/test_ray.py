@@ -11,7 +11,7 @@ import pytest
 import run
 import run_stage1
 import run_stage2
-from cluster.ray_pool import LOCAL_SETTINGS
+from cluster.connection import LOCAL_SETTINGS
 from demo.make_events import DEMO_EVENTS, write_event
 from tests.cluster import small_runs
 from tests.cluster.small_runs import arguments, assert_same

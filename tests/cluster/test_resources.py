@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import config
+from cluster.connection import machines_with_room
 from cluster.flags import add_ray_arguments
-from cluster.ray_pool import machines_with_room
 from cluster.resources import WorkerResources, worker_resources
 from utils import UsageError
 

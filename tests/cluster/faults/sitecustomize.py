@@ -74,7 +74,7 @@ FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
     "kill_worker_and_node": ("pipeline.window_store", "WindowStore", "write", kill_worker_and_node),
     "kill_driver": ("cluster.dispatch", "Dispatcher", "_computed", kill_driver),
     "interrupt_driver": ("cluster.dispatch", "Dispatcher", "_computed", interrupt_driver),
-    "other_settings": ("cluster.ray_pool", "RayWorker", "_start", change_settings),
+    "other_settings": ("cluster.ray_worker", "RayWorker", "_start", change_settings),
     "count_encoded": ("sam.engine", "SamEngine", "_encode_batch", count_encoded),
 }
 

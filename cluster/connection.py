@@ -1,0 +1,104 @@
+"""Starts Ray on this machine or joins a cluster, and lists the cluster's machines."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from cluster.resources import named_device, wants_cpu
+from utils import LOG, UsageError
+
+CONNECT_SECONDS = 4  # for a machine to accept a connection
+ANSWER_SECONDS = 9  # for joining a cluster
+PATIENCE_SECONDS = 600  # for a first machine or worker: an autoscaler may be starting them
+# Settings of a Ray that is started here. Idle processes are kept for the next step: Ray ends them after a second by
+# default, and starting one takes longer than many windows.
+LOCAL_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_idle_worker_killing_time_threshold_ms": "600000"}
+
+
+def machines(ray: ModuleType) -> list[dict[str, float]]:
+    """The resources of the cluster's machines."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def machines_with_room(ray: ModuleType, args: argparse.Namespace, check: Callable[[], None]) -> list[dict[str, float]]:
+    """Wait until one of the machines can hold a worker; returns the resources of all.
+
+    The machines of an allocation join one by one. Gives up after PATIENCE_SECONDS and returns what is there.
+    `check`: called every second.
+    """
+    needed = "GPU" if named_device(args) in ("cuda", "cuda:0") else "CPU"
+    for waited in range(PATIENCE_SECONDS):
+        found = machines(ray)
+        if args.ray == "local" or any(node.get(needed, 0) >= 1 for node in found):
+            break
+        if not waited:
+            LOG.info("waiting for a machine with a %s to join the cluster", needed)
+        check()
+        time.sleep(1)
+    return found
+
+
+def _import_ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f"--ray needs the package ray ({error}): pip install -r requirements-ray.txt") from None
+    return ray
+
+
+@contextmanager
+def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
+    """Start Ray on this machine, or join a cluster, for the time of the context. Raises UsageError."""
+    ray = _import_ray()
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    if args.ray == "local":
+        for name, value in LOCAL_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
+        cpus = cpus and max(cpus, os.cpu_count() or 1)
+        ray.init("local", num_cpus=cpus, num_gpus=0 if wants_cpu(args) else None, include_dashboard=False, **quiet)
+    else:
+        _probe(args.ray)
+        ray.init(args.ray, **quiet)
+    signal.signal(signal.SIGTERM, on_terminate)  # Ray's own would end this process without a summary
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Join a cluster from another process, since Ray waits for minutes where nothing answers. Raises UsageError."""
+    if address.startswith("ray://"):
+        raise UsageError(f"--ray {address}: join as a machine of the cluster: run this there, with --ray auto")
+    host, _, port = address.rpartition(":")
+    if address != "auto":
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--ray {address}: nothing answers there ({error}); give HOST:PORT, or auto") from None
+    script = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    try:
+        joined = subprocess.run(
+            [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+        said = joined.stderr
+    except subprocess.TimeoutExpired as error:
+        joined, said = None, (error.stderr or b"").decode(errors="replace")
+    if joined is not None and joined.returncode == 0:
+        return
+    if "InvalidAuthToken" in said:
+        reason = "it asks for a token: set RAY_AUTH_MODE=token, and put its token into ~/.ray/auth_token"
+    elif joined is None:
+        reason = f"no Ray cluster answers there within {ANSWER_SECONDS} s"
+    else:
+        reason = " ".join(said.strip().splitlines()[-1:])
+    raise UsageError(f"--ray {address}: {reason}")

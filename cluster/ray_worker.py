@@ -1,0 +1,53 @@
+"""A worker of a Ray cluster: one SAM on one device, in a process of its own."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from cluster.environment import environment
+from cluster.remote_calls import Outcome, call
+from cluster.window_worker import WindowWorker
+from sam.settings import EngineSettings
+from sam.weights import sha256
+from utils import UsageError, Window
+
+
+class Welcome(NamedTuple):
+    """What a worker reports when it is ready."""
+
+    host: str
+    node: str  # Ray's name of the machine
+    device: str
+    environment: dict[str, Any]
+
+
+class RayWorker:
+    """Computes windows; run as an actor of Ray."""
+
+    def start(self, settings: EngineSettings, shared: Sequence[Path]) -> Outcome:
+        """Load the engine; the outcome's value is a Welcome. `shared`: paths that all machines must see."""
+        return call(lambda: self._start(settings, shared))
+
+    def _start(self, settings: EngineSettings, shared: Sequence[Path]) -> Welcome:
+        import ray
+
+        for path in (*shared, settings.weights.path):
+            if not path.exists():
+                raise UsageError(f"{path}: not there; it has to be on a file system that all machines share")
+        if sha256(settings.weights.path) != settings.weights.sha256:
+            raise UsageError(f"{settings.weights.path}: not the same file as where the run was started")
+        self._worker = WindowWorker(settings.load())
+        device = torch.cuda.get_device_name() if settings.device.type == "cuda" else "CPU"
+        return Welcome(socket.gethostname(), ray.get_runtime_context().get_node_id(), device, environment())
+
+    def compute(self, key: int, held: Sequence[Any], window: Window, keep_features: bool) -> Outcome:
+        """Compute a window; see WindowWorker.
+
+        `held`: the reference to the opened stage, in a list: Ray fetches a bare reference at every call.
+        """
+        import ray
+
+        return call(lambda: self._worker.compute(key, lambda: ray.get(held[0]), window, keep_features))
