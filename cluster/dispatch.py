@@ -1,4 +1,4 @@
-"""Decides what the workers of a cluster do next, and what becomes of an event whose window, worker or step fails."""
+"""Decides which window each worker computes next, and what happens when a window, a worker or a step fails."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -11,13 +11,13 @@ from cluster.remote_calls import Failure, Outcome, relay
 from pipeline.stage import Stage, StageProgress, StageRequest, event_locks, join_reasons
 from utils import Event, EventBusyError, Listing, Window
 
-MOST_DEATHS = 3  # of workers that had the same window: then it is taken to kill them
-MOST_ERRORS = 3  # that a window may meet, each on another machine
-DEPTH = 2  # windows a worker has: one is computed, the next one is read
-STEPS = 2  # for each worker, at once: they are processes, but fewer could not put together what a fast GPU computes
+MOST_DEATHS = 3  # of workers with the same window; after these its event fails
+MOST_ERRORS = 3  # of a window, each on another machine; after these its event fails
+DEPTH = 2  # windows per worker: one is computed, the next one is read
+STEPS = 2  # at once per worker: with fewer, writing maps could not keep up with a fast GPU
 
 
-# --- What a pool of workers gives ------------------------------------------------------------------------------------
+# --- What the dispatcher needs of a pool of workers ------------------------------------------------------------------
 class WorkerReady(NamedTuple):
     """A worker that is ready."""
 
@@ -26,82 +26,83 @@ class WorkerReady(NamedTuple):
 
 
 class WorkerLost(NamedTuple):
-    """A worker that is gone, with all that it had; none of its answers comes any more."""
+    """A worker ended with its windows; no answer of it will follow."""
 
     worker: str
     reason: str
 
 
 class Answer(NamedTuple):
-    """What a call gave that was sent to a worker or to the cluster."""
+    """The outcome of a call to a worker, or of a step."""
 
     ticket: int
     outcome: Outcome
 
 
 class Pool(Protocol):
-    """Workers in other processes, and other processes that take the steps between windows."""
+    """Workers that compute windows, and processes that take the steps between windows."""
 
     def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
         """Send a window to a worker: see window_worker. Returns the ticket of its answer."""
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
-        """Have an event's next step taken: see pipeline.stage. Its answer is a StageProgress."""
+        """Take an event's next step in a process of the pool: see pipeline.stage. Its answer is a StageProgress."""
 
     def forget(self, key: int) -> None:
-        """No window of these prepared stages comes any more."""
+        """Release an opened stage: no window of it will follow."""
 
     def retire(self, worker: str) -> None:
-        """End a worker, which may be gone already; its WorkerLost does not come any more."""
+        """End a worker, which may have ended already; no WorkerLost will follow."""
 
     def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
-        """What happened since the last call; waits for something, but not for ever. Raises UsageError where there is
-        no worker and none can be started.
+        """Wait for a while, and return what happened since the last call.
+
+        Raises UsageError where there is no worker and none can be started.
         """
 
 
-# --- Which window comes next -----------------------------------------------------------------------------------------
+# --- The order of the windows ----------------------------------------------------------------------------------------
 @dataclass(eq=False, slots=True)
 class QueuedWindow:
-    """A window that is to be computed."""
+    """A window to compute."""
 
-    rank: int  # of its event: the lowest comes first
+    rank: int  # of its event; events of a lower rank come first
     window: Window
-    deaths: int = 0  # of workers that had it
-    errors: int = 0
-    failed_on: frozenset[str] = frozenset()  # nodes where it met an error
+    deaths: int = 0  # workers that ended while they had it
+    errors: int = 0  # of files, each on another machine
+    failed_on: frozenset[str] = frozenset()  # machines where it met an error
 
 
 @dataclass
 class _Waiting:
-    """The windows of an event that no worker has."""
+    """The windows of an event that wait for a worker."""
 
-    again: list[QueuedWindow] = field(default_factory=list)  # that have failed before
+    again: list[QueuedWindow] = field(default_factory=list)  # that have failed
     free: deque[QueuedWindow] = field(default_factory=deque)
-    of_worker: dict[str, deque[QueuedWindow]] = field(default_factory=dict)  # which keeps their features
+    of_worker: dict[str, deque[QueuedWindow]] = field(default_factory=dict)  # by the worker that keeps their features
 
     def __len__(self) -> int:
         return len(self.again) + len(self.free) + sum(map(len, self.of_worker.values()))
 
 
 class WindowQueue:
-    """The windows that wait for a worker, those of the largest event first."""
+    """The windows of all events that wait for a worker, those of the largest event first."""
 
     def __init__(self) -> None:
         self._events: dict[int, _Waiting] = {}  # by rank, in ascending order
-        self._length = 0  # kept, since it is asked for at every turn
+        self._length = 0  # cached: it is needed at every turn
 
     def __len__(self) -> int:
-        """How many windows wait."""
+        """The number of waiting windows."""
         return self._length
 
     @property
-    def has_suspects(self) -> bool:
-        """Whether a window waits that a worker was lost with."""
-        return any(unit.deaths for waiting in self._events.values() for unit in waiting.again)
+    def holds_suspects(self) -> bool:
+        """Whether a waiting window was lost together with a worker."""
+        return any(queued.deaths for waiting in self._events.values() for queued in waiting.again)
 
     def add(self, rank: int, windows: Iterable[Window], owners: dict[Window, str]) -> None:
-        """Add an event's windows. `owners`: which worker keeps whose features."""
+        """Add an event's windows. `owners`: by window, the worker that keeps its features."""
         waiting = _Waiting()
         for window in windows:
             owner = owners.get(window)
@@ -111,9 +112,9 @@ class WindowQueue:
         self._events[rank] = waiting
         self._events = dict(sorted(self._events.items()))
 
-    def put_back(self, unit: QueuedWindow) -> None:
+    def put_back(self, queued: QueuedWindow) -> None:
         """Add a window that failed."""
-        self._events[unit.rank].again.append(unit)
+        self._events[queued.rank].again.append(queued)
         self._length += 1
 
     def drop(self, rank: int) -> None:
@@ -121,30 +122,30 @@ class WindowQueue:
         self._length -= len(self._events.pop(rank, ()))
 
     def forget_worker(self, worker: str, nodes: Set[str]) -> None:
-        """What a worker kept is lost. `nodes`: where there still are workers."""
+        """Release the windows that waited for a worker that is lost. `nodes`: the machines that still have workers."""
         for waiting in self._events.values():
             waiting.free.extend(waiting.of_worker.pop(worker, ()))
-            for unit in waiting.again:
-                if unit.failed_on >= nodes:
-                    unit.failed_on = frozenset()  # nobody would be left to take it
+            for queued in waiting.again:
+                if queued.failed_on >= nodes:
+                    queued.failed_on = frozenset()  # no machine would be left to take it
 
     def take(self, worker: str, node: str, busy: bool) -> QueuedWindow | None:
-        """The next window for a worker; None where there is none for it.
+        """Return the next window for a worker; None where there is none for it.
 
-        First those whose features it keeps, then those that nobody has begun, then those whose features another worker
-        keeps. `busy`: the worker has a window already, so that one that killed a worker has to wait: else both
-        would be suspected.
+        Order: windows that failed, windows with features on this worker, windows without features, windows with
+        features on another worker. `busy`: the worker has another window; it is not given one that was lost with
+        a worker, since a second loss could not be attributed.
         """
-        unit = self._find(worker, node, busy) if self._length else None
-        self._length -= unit is not None
-        return unit
+        queued = self._find(worker, node, busy) if self._length else None
+        self._length -= queued is not None
+        return queued
 
     def _find(self, worker: str, node: str, busy: bool) -> QueuedWindow | None:
         for waiting in self._events.values():
-            for unit in waiting.again:
-                if node not in unit.failed_on and not (busy and unit.deaths):
-                    waiting.again.remove(unit)
-                    return unit
+            for queued in waiting.again:
+                if node not in queued.failed_on and not (busy and queued.deaths):
+                    waiting.again.remove(queued)
+                    return queued
         for waiting in self._events.values():
             if waiting.of_worker.get(worker):
                 return waiting.of_worker[worker].popleft()
@@ -154,35 +155,39 @@ class WindowQueue:
         for waiting in self._events.values():
             longest = max(waiting.of_worker.values(), key=len, default=())
             if longest:
-                return longest.pop()  # which its owner would come to last
+                return longest.pop()  # the one that its owner would compute last
         return None
 
 
 # --- Events and workers ----------------------------------------------------------------------------------------------
 @dataclass(eq=False)
 class _Event:
+    """An event in work."""
+
     event: Event
-    rank: int
-    stages: Sequence[StageRequest]
-    locks: ExitStack = field(default_factory=ExitStack)
-    reasons: list[str | None] = field(default_factory=list)
-    step: StageProgress | None = None  # None while one is being taken
-    key: int = 0  # of the prepared stage; 0: none has been
-    left: int = 0  # windows that are not finished
-    owners: dict[Window, str] = field(default_factory=dict)
+    rank: int  # events are begun in this order
+    stages: Sequence[StageRequest]  # all that were asked for
+    locks: ExitStack = field(default_factory=ExitStack)  # of its output folders
+    reasons: list[str | None] = field(default_factory=list)  # why stages were skipped, None for computed ones
+    step: StageProgress | None = None  # None while a step is taken
+    key: int = 0  # of the opened stage; 0: none yet
+    left: int = 0  # unfinished windows of the stage
+    owners: dict[Window, str] = field(default_factory=dict)  # by window: the worker that computed it
 
 
 @dataclass(eq=False)
 class _Worker:
+    """A worker that is ready."""
+
     name: str
-    node: str
-    units: dict[int, QueuedWindow] = field(default_factory=dict)  # by ticket
+    node: str  # Ray's name of its machine
+    windows: dict[int, QueuedWindow] = field(default_factory=dict)  # by ticket
 
     @property
     def room(self) -> int:
-        """How many more windows it may be given."""
-        alone = any(unit.deaths for unit in self.units.values())
-        return 0 if alone else DEPTH - len(self.units)
+        """The number of windows that it can still take."""
+        alone = any(queued.deaths for queued in self.windows.values())
+        return 0 if alone else DEPTH - len(self.windows)
 
 
 class Dispatcher:
@@ -194,12 +199,12 @@ class Dispatcher:
         self._pool = pool
         self._plan = plan
         self._progress = progress
-        self._to_begin = deque(sorted(listing.events, key=progress.windows_left, reverse=True))
+        self._to_begin = deque(sorted(listing.events, key=progress.windows_left, reverse=True))  # the largest first
         self._active: dict[int, _Event] = {}  # by rank
-        self._ranks = 0
-        self._keys = 0
+        self._ranks = 0  # given so far
+        self._keys = 0  # given so far
         self._queue = WindowQueue()
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, _Worker] = {}  # by name
         self._worker_of: dict[int, _Worker] = {}  # by ticket
         self._steps: dict[int, _Event] = {}  # by ticket
 
@@ -216,11 +221,11 @@ class Dispatcher:
             for state in list(self._active.values()):
                 self._close(state)
 
-    # What is done next.
+    # Deciding.
     def _begin_events(self) -> None:
-        """Begin events until there are windows enough to keep all workers busy."""
+        """Begin events until there are enough windows to keep all workers busy."""
         workers = max(len(self._workers), 1)
-        # Of an event that has windows already, the next ones come only when these are put together: that can take long.
+        # Windows of a second stage do not count: they follow only after the maps of the first are written.
         coming = sum(self._windows_to_come(state) for state in self._steps.values() if not state.key)
         while (
             self._to_begin and len(self._steps) <= STEPS * workers and len(self._queue) + coming < 2 * DEPTH * workers
@@ -241,7 +246,7 @@ class Dispatcher:
                 self._take_step(state, None, state.stages)
 
     def _windows_to_come(self, state: _Event) -> int:
-        """About how many windows the first stage of an event has."""
+        """The approximate number of windows of an event's first stage."""
         return self._progress.windows_left(state.event) // max(len(state.stages), 1)
 
     def _take_step(self, state: _Event, finished: Stage | None, stages: Sequence[StageRequest]) -> None:
@@ -249,29 +254,29 @@ class Dispatcher:
         self._steps[self._pool.advance(finished, stages)] = state
 
     def _hand_out(self) -> None:
-        """Give windows to idle workers first, then to busy ones, unless these would only keep them from idle ones.
+        """Give windows to idle workers first, then to busy ones if more windows wait than there are workers.
 
-        While a window waits that killed a worker, none is given to busy ones, so that one becomes idle for it.
+        While a window waits that was lost with a worker, busy workers get none, so that one becomes idle for it.
         """
-        for units in range(DEPTH):
-            if len(self._queue) <= (len(self._workers) if units else 0) or (units and self._queue.has_suspects):
+        for held in range(DEPTH):
+            if len(self._queue) <= (len(self._workers) if held else 0) or (held and self._queue.holds_suspects):
                 return
             for worker in self._workers.values():
-                if len(worker.units) == units and worker.room:
-                    unit = self._queue.take(worker.name, worker.node, units > 0)
-                    if unit is not None:
-                        self._send(unit, worker)
+                if len(worker.windows) == held and worker.room:
+                    queued = self._queue.take(worker.name, worker.node, held > 0)
+                    if queued is not None:
+                        self._send(queued, worker)
 
-    def _send(self, unit: QueuedWindow, worker: _Worker) -> None:
-        state = self._active[unit.rank]
+    def _send(self, queued: QueuedWindow, worker: _Worker) -> None:
+        state = self._active[queued.rank]
         assert state.step is not None
         assert state.step.stage is not None
         keep_features = len(state.stages) > 1
-        ticket = self._pool.compute(worker.name, state.key, state.step.stage, unit.window, keep_features)
-        worker.units[ticket] = unit
+        ticket = self._pool.compute(worker.name, state.key, state.step.stage, queued.window, keep_features)
+        worker.windows[ticket] = queued
         self._worker_of[ticket] = worker
 
-    # What has happened.
+    # Reacting.
     def _handle(self, message: WorkerReady | WorkerLost | Answer) -> None:
         if isinstance(message, WorkerReady):
             self._workers[message.worker] = _Worker(message.worker, message.node)
@@ -303,36 +308,36 @@ class Dispatcher:
         relay(outcome.lines)
         failure = outcome.failure
         if failure is not None and not failure.expected:
-            # Whatever it was, its cause may still be in the process, as an error of the GPU is.
+            # The process may be in a bad state, as after an error of the GPU.
             self._pool.retire(worker.name)
             self._lose(worker.name, failure.message, failure.trace)
             return
         del self._worker_of[ticket]
-        unit = worker.units.pop(ticket)
-        state = self._active.get(unit.rank)
+        queued = worker.windows.pop(ticket)
+        state = self._active.get(queued.rank)
         if state is None:
-            return  # its event has failed meanwhile
+            return  # its event has failed
         if failure is not None:
-            self._try_elsewhere(state, unit, worker.node, failure)
+            self._try_elsewhere(state, queued, worker.node, failure)
         else:
-            state.owners[unit.window] = worker.name
+            state.owners[queued.window] = worker.name
             state.left -= 1
             self._progress.window_done(state.event)
             if not state.left:
-                self._put_together(state)
+                self._write_maps(state)
 
-    def _put_together(self, state: _Event) -> None:
+    def _write_maps(self, state: _Event) -> None:
         assert state.step is not None
         self._queue.drop(state.rank)
         self._pool.forget(state.key)
         self._take_step(state, state.step.stage, state.step.rest)
 
-    def _try_elsewhere(self, state: _Event, unit: QueuedWindow, node: str, failure: Failure) -> None:
-        """Give a window to another machine, which may see the file that this one does not; there may be none."""
-        unit.failed_on |= {node}
-        unit.errors += 1
-        if unit.errors < MOST_ERRORS and self._nodes() - unit.failed_on:
-            self._queue.put_back(unit)
+    def _try_elsewhere(self, state: _Event, queued: QueuedWindow, node: str, failure: Failure) -> None:
+        """Give a window to another machine, which may see a file that this one does not; else fail its event."""
+        queued.failed_on |= {node}
+        queued.errors += 1
+        if queued.errors < MOST_ERRORS and self._nodes() - queued.failed_on:
+            self._queue.put_back(queued)
         else:
             self._fail(state, failure)
 
@@ -340,23 +345,25 @@ class Dispatcher:
         return {worker.node for worker in self._workers.values()}
 
     def _lose(self, name: str, reason: str, trace: str = "") -> None:
-        """Give the windows of a worker that is gone to others, but for those that too many workers were lost with."""
+        """Give the windows of a lost worker to others; the event of a window that lost MOST_DEATHS workers fails."""
         worker = self._workers.pop(name, None)
         if worker is None:
             return
-        for ticket, unit in worker.units.items():
+        for ticket, queued in worker.windows.items():
             self._worker_of.pop(ticket, None)
-            state = self._active.get(unit.rank)
+            state = self._active.get(queued.rank)
             if state is None:
                 continue
-            unit.deaths += 1
-            if unit.deaths < MOST_DEATHS:
-                self._queue.put_back(unit)
+            queued.deaths += 1
+            if queued.deaths < MOST_DEATHS:
+                self._queue.put_back(queued)
             else:
-                x, y, width, height = unit.window
-                lost = f"{unit.deaths} workers were lost with its window of {width} x {height} at ({x}, {y}): {reason}"
+                x, y, width, height = queued.window
+                lost = (
+                    f"{queued.deaths} workers were lost with its window of {width} x {height} at ({x}, {y}): {reason}"
+                )
                 self._fail(state, Failure(lost, trace or reason, False))
-        # Last: of the windows that have just been put back, too, one may wait for a node that has no worker any more.
+        # Last, because windows that were just put back may wait for a machine without workers, too.
         self._queue.forget_worker(name, self._nodes())
 
     def _fail(self, state: _Event, failure: Failure) -> None:
@@ -367,7 +374,7 @@ class Dispatcher:
         """End the work on an event, finished or not."""
         self._active.pop(state.rank)
         self._queue.drop(state.rank)
-        # Where nothing can be tidied up, as in a folder that was removed, the other events go on all the same.
+        # The other events go on where nothing can be removed, as after a folder was deleted.
         with suppress(OSError), state.locks:
             if state.step is not None and state.step.stage is not None:
                 self._pool.forget(state.key)

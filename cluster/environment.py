@@ -1,4 +1,4 @@
-"""Describes a process of a cluster: everything that has to be the same in all of them for their windows to fit."""
+"""Describes what must be the same in all processes of a cluster for their windows to fit together."""
 
 import hashlib
 import importlib

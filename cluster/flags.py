@@ -9,7 +9,7 @@ from sam.flags import add_sam_arguments
 
 
 def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--ray` and the flags that shape its workers."""
+    """Add `--ray` and the flags for its workers."""
     parser.add_argument(
         "--ray",
         nargs="?",
@@ -22,26 +22,26 @@ def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray-workers",
         type=positive_int,
         metavar="N",
-        help="so many workers, on CPUs (default: one on every GPU; without GPUs as many as there are CPUs for)",
+        help="number of workers, on CPUs (default: one on every GPU; without GPUs as many as there are CPUs for)",
     )
     parser.add_argument(
         "--ray-gpus-per-worker",
         type=gpu_share,
         default=1.0,
         metavar="SHARE",
-        help="of a GPU that each worker takes: 0.5 puts two on each (default: %(default)s)",
+        help="share of a GPU per worker: 0.5 puts two on each (default: %(default)s)",
     )
     parser.add_argument(
         "--ray-cpus-per-worker",
         type=positive_int,
         metavar="N",
-        help="CPUs that each worker takes, and threads that it runs (default: the machine's, shared by its workers; "
+        help="CPUs and threads per worker (default: the machine's, shared by its workers; "
         "on CPUs without --ray-workers, 1)",
     )
 
 
 def gpu_share(text: str) -> float:
-    """An argparse type: a share of a GPU, or one."""
+    """An argparse type: a share of a GPU, above 0 and at most 1."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
@@ -49,7 +49,7 @@ def gpu_share(text: str) -> float:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how images are read, what computes, and where."""
+    """Add the flags about images, SAM, cluster and log."""
     add_image_arguments(parser)
     add_sam_arguments(parser)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Starts a run as its flags ask: as a plan that is only printed, on a Ray cluster, or in this process."""
+"""Starts a run: prints its plan, or computes it on a Ray cluster or in this process."""
 
 import argparse
 

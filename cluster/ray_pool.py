@@ -28,7 +28,7 @@ _LOST = "lost"  # value of an outcome whose worker is lost
 
 
 class RayPool:
-    """Workers and steps as Ray's actors and tasks: see dispatch.Pool."""
+    """Runs workers as Ray's actors and steps as its tasks; see dispatch.Pool."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class RayPool:
         shared: Sequence[Path],
         check: Callable[[], None],
     ) -> None:
-        """`shared`: paths that all machines have to see. `check`: is called between waits."""
+        """`shared`: paths that all machines must see. `check`: called between waits."""
         self._check = check
         self._ray = ray
         self._resources = resources
@@ -50,36 +50,36 @@ class RayPool:
         self._actor = ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
-            max_concurrency=DEPTH + 1,  # for each window a thread, and one for the window that is written
+            max_concurrency=DEPTH + 1,  # a thread per window, and one for the window that is written
             runtime_env={"env_vars": variables},
         )(RayWorker)
         self._step = ray.remote(
-            num_cpus=0,  # they need little, and must not wait for the workers to end
+            num_cpus=0,  # steps need little, and must not wait for workers to end
             max_retries=STEP_RETRIES,
             runtime_env={"env_vars": variables},
         )(call_function)
         self._workers: dict[str, Any] = {}  # actors that are ready
-        self._nodes: dict[str, str] = {}  # of these
+        self._nodes: dict[str, str] = {}  # machines of these workers
         self._starting: dict[Any, tuple[str, Any]] = {}  # by reference: name and actor
-        self._calls: dict[Any, tuple[int, str | None]] = {}  # by reference: ticket, and which worker has it
-        self._prepared: dict[int, Any] = {}  # by key: references
+        self._calls: dict[Any, tuple[int, str | None]] = {}  # by reference: ticket and worker
+        self._prepared: dict[int, Any] = {}  # opened stages as Ray's references, by key
         self._tickets = 0
         self._started = 0
         self._failed_starts = 0
         self._looked = float("-inf")
-        self._last_seen = time.monotonic()  # a worker
+        self._last_seen = time.monotonic()  # when a worker was last ready
         self._environment = environment()
 
     def new_worker(self) -> Any:
-        """An actor, which is not ready yet."""
+        """Create an actor; it is not ready yet."""
         return self._actor.remote()
 
     def end_worker(self, actor: Any) -> None:
-        """End an actor's process, whatever it does."""
+        """End an actor's process."""
         self._ray.kill(actor)
 
     def send_step(self, node: str | None, finished: Stage | None, stages: Sequence[StageRequest]) -> Any:
-        """Have a step taken on a machine, or on any; returns the reference to its Outcome."""
+        """Start a step on a machine, or on any; returns the reference to its Outcome."""
         strategy: Any = "DEFAULT"
         if node is not None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -96,7 +96,7 @@ class RayPool:
         return self._remember(call_of_worker, worker)
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
-        """Have a step taken, on the machines that have workers by turns: the others may not see the files."""
+        """Start a step on the machines with workers in turn: other machines may not see the files."""
         nodes = sorted(set(self._nodes.values()))
         node = nodes[self._tickets % len(nodes)] if nodes else None
         return self._remember(self.send_step(node, finished, stages), None)
@@ -107,11 +107,11 @@ class RayPool:
         return self._tickets
 
     def forget(self, key: int) -> None:
-        """No window of these prepared stages comes any more."""
+        """Release an opened stage."""
         self._prepared.pop(key, None)
 
     def retire(self, worker: str) -> None:
-        """End a worker, which may be gone already."""
+        """End a worker, which may have ended already."""
         if worker in self._workers:
             self.end_worker(self._workers[worker])
             self._drop(worker)
@@ -122,7 +122,7 @@ class RayPool:
             self.end_worker(actor)
 
     def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
-        """What happened; see dispatch.Pool."""
+        """Wait for up to a second, and return what happened; see dispatch.Pool."""
         self._check()
         self._start_workers()
         references = [*self._starting, *self._calls]
@@ -136,11 +136,11 @@ class RayPool:
         for reference in ready:
             if reference in self._starting:
                 messages += self._greet(reference)
-            elif reference in self._calls:  # else its worker was lost with an answer before
+            elif reference in self._calls:  # else its worker was lost before
                 messages.append(self._answer(reference))
         return messages
 
-    # Starting.
+    # Starting workers.
     def _start_workers(self) -> None:
         now = time.monotonic()
         if self._workers:
@@ -179,7 +179,7 @@ class RayPool:
         LOG.debug("%s: %s", name, failure.trace)
         return []
 
-    # Answers.
+    # Reading answers.
     def _answer(self, reference: Any) -> WorkerReady | WorkerLost | Answer:
         ticket, worker = self._calls.pop(reference)
         outcome = self._get(reference)
@@ -200,13 +200,13 @@ class RayPool:
             return Outcome(None, Failure(_short(error), str(error), False))
 
     def _drop(self, worker: str) -> None:
-        self._looked = float("-inf")  # there is room for another one
+        self._looked = float("-inf")  # look at once: there is room for another worker
         del self._workers[worker], self._nodes[worker]
         for reference in [reference for reference, (_, owner) in self._calls.items() if owner == worker]:
             del self._calls[reference]
 
 
 def _short(error: Exception) -> str:
-    """One line of Ray's many."""
+    """The first line of an error of Ray, which has many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

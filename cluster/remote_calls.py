@@ -1,4 +1,4 @@
-"""Brings home from another process what a call gave: its value or its error, and what was logged meanwhile."""
+"""Calls functions in other processes and returns their value or error with the log lines."""
 
 import logging
 import threading
@@ -14,10 +14,10 @@ class Failure(NamedTuple):
 
     message: str  # one line
     trace: str
-    expected: bool  # a file or a setting is to blame; else the process itself may be in a bad state
+    expected: bool  # caused by a file or a setting; else the process itself may be in a bad state
 
     def to_error(self) -> AnomalyCDError:
-        """An error that says the same here; the trace comes with it, for the log file."""
+        """Return an error with this message; its cause holds the trace, for the log file."""
         error = AnomalyCDError(self.message)
         error.__cause__ = RuntimeError(f"in another process:\n{self.trace}")
         return error
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a call gave."""
+    """The value or the error of a call, and its log lines."""
 
     value: Any = None
     failure: Failure | None = None
@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 
 
 class _Recorder(logging.Handler):
-    """Keeps what the present thread logs."""
+    """Keeps the log lines of the current thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -52,7 +52,7 @@ class _Recorder(logging.Handler):
 
 
 def call(work: Callable[[], Any]) -> Outcome:
-    """Call `work` in the process that was asked to, and make whatever comes of it fit to be sent."""
+    """Call `work` and return its outcome, which can be sent to another process."""
     recorder = _Recorder()
     LOG.addHandler(recorder)
     LOG.setLevel(logging.INFO)
@@ -66,12 +66,12 @@ def call(work: Callable[[], Any]) -> Outcome:
 
 
 def call_function(function: Callable[..., Any], *arguments: Any) -> Outcome:
-    """Call a function with arguments, likewise."""
+    """Call a function with arguments; see `call`."""
     return call(lambda: function(*arguments))
 
 
 def relay(lines: Iterable[Line]) -> None:
-    """Log the lines here; a warning that several processes give once."""
+    """Log the lines in this process; a warning of several processes appears once."""
     for level, message in lines:
         if level >= logging.WARNING:
             warn_once(message)

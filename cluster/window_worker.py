@@ -14,8 +14,8 @@ from pipeline.window_store import WindowStore
 from sam.engine import SamEngine
 from utils import Window
 
-STAGES_OPEN = 8  # at once, with their files
-EVENTS_CACHED = 4  # whose features wait for stage 2
+STAGES_OPEN = 8  # opened at once, with their files
+EVENTS_CACHED = 4  # events with features that wait for stage 2
 CACHE_BYTES = 64 << 20  # of an event's features held in memory; the others go to a temporary file
 
 Key = TypeVar("Key")
@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 
 
 class _OpenStage(NamedTuple):
-    """A stage of an event whose files are open here."""
+    """An opened stage with its store and features."""
 
     stage: Stage
     store: WindowStore
@@ -31,7 +31,7 @@ class _OpenStage(NamedTuple):
 
 
 class WindowWorker:
-    """Keeps the stages open that it is asked about, and the features of stage 1 for a stage 2 that comes here too."""
+    """Keeps stages open between windows, and features of stage 1 for stage 2."""
 
     def __init__(self, engine: SamEngine) -> None:
         self._engine = engine
@@ -43,7 +43,7 @@ class WindowWorker:
     def compute(self, key: int, fetch: Callable[[], Stage], window: Window, keep_features: bool) -> None:
         """Compute a window and write it to the event's store; may be called on several threads.
 
-        `key`: tells the prepared stages of a run apart. `fetch`: gives this one, where it is not open here yet.
+        `key`: identifies the stage in the run. `fetch`: returns the stage; called where it is not open yet.
         `keep_features`: both stages of the event are computed.
         Raises EventError where a file cannot be used, OSError where the window cannot be written.
         """
@@ -63,7 +63,7 @@ class WindowWorker:
             return _touch(self._stages, key, STAGES_OPEN)
 
     def _cache(self, stage: Stage) -> FeatureCache:
-        """The event's cache. One that has been dropped is only missed: its features are computed again."""
+        """Return the event's cache. If it was dropped, its features are computed again."""
         if stage.event.folder not in self._caches:
             windows = Stage2Settings().tile(stage.images.shape)
             # In a temporary folder of this machine: features never go to the shared file system.
@@ -72,7 +72,7 @@ class WindowWorker:
 
 
 def _touch(kept: OrderedDict[Key, Value], key: Key, most: int) -> Value:
-    """A value, which becomes the latest used one; those used longest ago are dropped where there are too many."""
+    """Return a value and mark it as used; drop the values used longest ago beyond `most`."""
     kept.move_to_end(key)
     while len(kept) > most:
         kept.popitem(last=False)

@@ -7,14 +7,14 @@ import numpy as np
 from skimage.registration import phase_cross_correlation
 
 UPSAMPLING = 20  # shifts are found to 1/20 pixel
-AGREEMENT = 1.0  # pixels that windows may differ by and still agree
+AGREEMENT = 1.0  # pixels by which the shifts of windows may differ from their median
 
 
 def estimate_shift(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
     """By how many pixels the second images of pairs of windows lie right of and below the first ones.
 
     Phase correlation (Kuglin and Hines, 1975; Guizar-Sicairos et al., 2008, for fractions of a pixel) of every pair,
-    and the mean of those that agree with the median: what happened in some windows does not count.
+    and the mean of those near the median, so that changes in some windows are ignored.
     `pairs`: (h, w, 3) uint8 each. Returns None where fewer than half of the pairs agree, or there is none.
     """
     shifts = np.array([_shift_of_pair(*pair) for pair in pairs])
@@ -30,7 +30,7 @@ def estimate_shift(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[floa
 
 def _shift_of_pair(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     height, width = first.shape[:2]
-    # Faded out towards the edges: the spectrum takes an image for one that repeats.
+    # Fades out towards the edges, because the spectrum treats the image as periodic.
     fade = np.outer(np.hanning(height), np.hanning(width))
     faded = []
     for image in (first, second):

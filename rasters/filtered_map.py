@@ -1,4 +1,4 @@
-"""Keeps of a change map what changed most (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
+"""Filters a change map by a quantile (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from utils import Window
 
 @dataclass(frozen=True)
 class FilteredMap:
-    """A change map in which everything below a threshold reads as 0, and NaN as NaN; see raster_store.Raster."""
+    """A change map in which everything below a threshold reads as 0, and NaN as NaN; see rasters.raster.Raster."""
 
     changes: Raster
     threshold: np.floating

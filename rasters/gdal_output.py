@@ -1,4 +1,4 @@
-"""Lets GDAL write files that appear whole or not at all, and finds out why where it does not say."""
+"""Lets GDAL write files that appear whole or not at all, and reports the system's reason where GDAL gives none."""
 
 import glob
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from osgeo import gdal
 
 from utils import EventError, atomic_file
 
-# Nothing goes into files beside the temporary one: neither a mask or a CRS that a GeoTIFF cannot hold, nor SQLite's
-# journal, which would only bring back a file that is discarded anyway.
+# GDAL writes no other files: no mask, no CRS that a GeoTIFF cannot hold, and no SQLite journal, since an unfinished
+# file is discarded anyway.
 OPTIONS = {"GDAL_PAM_ENABLED": "NO", "GDAL_TIFF_INTERNAL_MASK": "YES", "OGR_SQLITE_JOURNAL": "OFF"}
 
 
@@ -28,17 +28,17 @@ def event_file(path: Path) -> Iterator[Path]:
 def written_by_gdal(path: Path) -> Iterator[Path]:
     """`event_file` for what GDAL writes: its errors become EventErrors, and its temporary files are removed.
 
-    Those are the ones whose names begin with that of the temporary file, which is what the block is given.
+    Yields the path of the temporary file. Files with names that begin with it are removed.
     """
     with event_file(path) as part, _options():
         beside = f"{glob.escape(part.name)}*"
         for left in part.parent.glob(beside):
-            left.unlink()  # by a killed run: GDAL looks into such files, and may stumble
+            left.unlink()  # left by a killed run: GDAL would read it
         try:
             yield part
         except RuntimeError as error:
             for file in sorted(part.parent.glob(beside)):
-                _append_to(file)  # GDAL seldom gives the reason; the system does, as an OSError
+                _append_to(file)  # GDAL seldom gives the reason; the system's OSError does
             raise EventError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
         finally:
             for file in part.parent.glob(beside):
@@ -64,7 +64,7 @@ def _append_to(path: Path) -> None:
 
 @contextmanager
 def close_dataset(dataset: gdal.Dataset) -> Iterator[None]:
-    """Close a dataset by its destructor: where a file is let go of otherwise, a full disk is a message on stderr."""
+    """Close a dataset by its destructor, which raises on a full disk; otherwise GDAL only prints to stderr."""
     try:
         yield
     finally:

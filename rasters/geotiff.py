@@ -1,4 +1,4 @@
-"""Opens GeoTIFFs, and nothing else whatever a file claims to be, with one GDAL handle a thread."""
+"""Opens GeoTIFFs, and no other format, with one GDAL handle per thread."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from utils import LOG, EventError, Window
 
 for module in (gdal, ogr, osr):
     module.UseExceptions()
-# GDAL keeps decoded blocks in up to 5 % of the machine's memory: what a run takes would depend on the machine, and grow
-# with the raster. Maps are read in order, no block twice. An image in strips is decoded anew for each column of
-# windows, which takes seconds where SAM takes minutes.
+# By default GDAL caches decoded blocks in 5 % of the machine's memory, so memory would grow with the raster. Maps are
+# read in order, each block once. An image in strips is decoded once per column of windows: seconds, where SAM takes
+# minutes.
 gdal.SetCacheMax(64 << 20)
 
 
@@ -24,19 +24,19 @@ def _log(severity: int, number: int, message: str) -> None:
     LOG.debug("GDAL, severity %d, number %d: %s", severity, number, message)
 
 
-gdal.SetErrorHandler(_log)  # of all threads: else warnings go to the terminal; errors come as exceptions
+gdal.SetErrorHandler(_log)  # in all threads: warnings must not go to the terminal, errors are raised
 
 IGNORING_AXIS_ORDER = [
     "IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"
-]  # when CRSs are compared: GDAL's matter, not a file's
+]  # when CRSs are compared: GDAL's convention, not the file's
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100
-# What a file itself says of its place goes before what lies beside it.
+# Georeferencing inside the file takes precedence over files beside it.
 OPEN_OPTIONS = ["GEOREF_SOURCES=INTERNAL,PAM,WORLDFILE,TABFILE"]
 
 
 class Georeference(NamedTuple):
-    """Where a raster lies; None or empty where it does not say."""
+    """The georeferencing of a raster; None or empty where there is none."""
 
     spatial_reference: osr.SpatialReference | None = None
     transform: tuple[float, ...] | None = None  # GDAL's six numbers
@@ -48,7 +48,7 @@ class Georeference(NamedTuple):
 
 @contextmanager
 def gdal_errors_named(path: Path) -> Iterator[None]:
-    """Turn GDAL's errors into EventErrors that name the file: of a damaged one, any call can fail."""
+    """Turn GDAL's errors into EventErrors that name the file: with a damaged file, any call can fail."""
     try:
         yield
     except RuntimeError as error:
@@ -56,7 +56,7 @@ def gdal_errors_named(path: Path) -> Iterator[None]:
 
 
 class GeoTiff:
-    """A GeoTIFF, open in every thread that reads it; EventErrors name it where it is damaged or cut off."""
+    """A GeoTIFF that several threads can read; raises EventErrors that name it where it is damaged or cut off."""
 
     def __init__(self, path: Path) -> None:
         """Open the file. Raises EventError where it is no GeoTIFF."""
@@ -66,24 +66,24 @@ class GeoTiff:
         self.shape = (dataset.RasterYSize, dataset.RasterXSize)  # height and width in pixels
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the handles: another process opens its own."""
+        """Return all but the handles: another process opens its own."""
         return {name: value for name, value in vars(self).items() if name != "_handles"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what another process knew of the file; it is opened when it is first read."""
+        """Restore the state; the file is opened when it is first read."""
         vars(self).update(state)
         self._handles = threading.local()
 
     @property
     def dataset(self) -> gdal.Dataset:
-        """The handle of this thread: GDAL's are not for several at once."""
+        """The handle of this thread: GDAL's handles are not thread-safe."""
         if not hasattr(self._handles, "dataset"):
             self._handles.dataset = _open(self.path)
         return self._handles.dataset
 
     @property
     def georeference(self) -> Georeference:
-        """Everything that the file says about its place."""
+        """The georeferencing of the file."""
         dataset = self.dataset
         with gdal_errors_named(self.path):
             rpcs = dataset.GetMetadata_Dict("RPC") or {}
@@ -97,13 +97,13 @@ class GeoTiff:
             )
 
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
-        """A window of some bands, (bands, h, w), all at once because files interleave them. `numbers`: from 1."""
+        """Read a window of some bands together, (bands, h, w), since files interleave them. `numbers`: from 1."""
         with gdal_errors_named(self.path):
             values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
         return values.reshape(len(numbers), window.height, window.width)
 
     def read_mask(self, window: Window) -> np.ndarray:
-        """A window of the mask of the first band, (h, w) uint8: 0 where there is no data."""
+        """Read a window of the first band's mask, (h, w) uint8: 0 where there is no data."""
         with gdal_errors_named(self.path):
             return self.dataset.GetRasterBand(1).GetMaskBand().ReadAsArray(*window)
 
@@ -119,7 +119,7 @@ class SingleBandTiff(GeoTiff):
 def _open(path: Path) -> gdal.Dataset:
     mask = path.with_name(f"{path.name}.msk")
     try:
-        if mask.exists() and not _is_tiff(mask):  # GDAL would take whatever driver its content asks for
+        if mask.exists() and not _is_tiff(mask):  # else GDAL chooses the driver by the file's content
             raise EventError(f"{mask}: is no TIFF, and would be taken for the mask of {path.name}; remove it")
         dataset = gdal.OpenEx(
             str(path.absolute()),
@@ -140,7 +140,7 @@ def _is_tiff(path: Path) -> bool:
 
 
 def _check_size(path: Path, dataset: gdal.Dataset) -> None:
-    """Refuse what a damaged or hostile header claims, before anything of that size is allocated."""
+    """Raise EventError for a header with an impossible size, before memory of that size is allocated."""
     width, height, count = dataset.RasterXSize, dataset.RasterYSize, dataset.RasterCount
     longest, most_bytes = config.MAX_IMAGE_SIDE, config.MAX_BLOCK_BYTES
     if max(width, height) > longest:

@@ -11,7 +11,7 @@ from rasters.geotiff import IGNORING_AXIS_ORDER, GeoTiff
 from rasters.place import Anchor, find_anchor
 from utils import EventError, Window, tile
 
-MARGIN = 3  # source pixels around those that a window covers: bilinear interpolation reaches one further
+MARGIN = 3  # source pixels around those that a window covers; bilinear interpolation needs one
 
 
 class Affine(NamedTuple):
@@ -41,9 +41,9 @@ class Affine(NamedTuple):
         return float(np.hypot(self.xx, self.yx)), float(np.hypot(self.xy, self.yy))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers from a damaged header relate to nothing: see _overlaps
+@np.errstate(over="ignore", invalid="ignore")  # numbers of a damaged header: _overlaps refuses them
 def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
-    """Where the pixels of `grid` lie in `other`; None where both share their grid (docs/data.md).
+    """Return the map from pixels of `grid` to pixels of `other`; None where both share their grid (docs/data.md).
 
     Raises EventError, naming both files, sizes and CRSs, where georeferencing does not relate them.
     """
@@ -107,14 +107,14 @@ def _corners(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def largest_offset(shape: tuple[int, int], to_other: Affine) -> float:
-    """How far the corners of a grid of (H, W) pixels lie from those of a grid of the same size, in its pixels."""
+    """The largest distance between the corners of two grids of (H, W) pixels, in pixels of the second."""
     x, y = _corners(shape)
     there_x, there_y = to_other(x, y)
     return float(np.hypot(there_x - x, there_y - y).max())
 
 
 def _overlaps(shape: tuple[int, int], other_shape: tuple[int, int], to_other: Affine) -> bool:
-    """Whether the box around one grid, along the axes of the other, overlaps that one."""
+    """Whether the bounding box of one grid, along the axes of the other, overlaps the other."""
     return all(
         there.min() < length and there.max() > 0
         for there, length in zip(to_other(*_corners(shape)), reversed(other_shape), strict=True)
@@ -124,22 +124,22 @@ def _overlaps(shape: tuple[int, int], other_shape: tuple[int, int], to_other: Af
 def resample(
     read: Callable[[Window], np.ndarray], shape: tuple[int, int], to_source: Affine, window: Window
 ) -> np.ndarray:
-    """A window of a grid, resampled from an image on another one: bilinear, as `gdalwarp -r bilinear` does it.
+    """Resample a window of a grid from an image on another grid, as `gdalwarp -r bilinear` does.
 
     Parameters
     ----------
     read
-        Gives a window of the image, (h, w, C) float32, NaN where it has no data.
+        Returns a window of the image, (h, w, C) float32, NaN where it has no data.
     shape
         The image's height and width.
     to_source
-        Where the grid's pixels lie in the image.
+        The map from the grid's pixels to the image's.
     window
         Of the grid.
 
     Returns
     -------
-    (H, W, C) float32, NaN where there is no data. Every pixel is the same whatever the window.
+    (H, W, C) float32, NaN where there is no data. A pixel's value does not depend on the window.
 
     """
     steps = to_source.steps
@@ -150,7 +150,7 @@ def resample(
         there = Window(window.x + part.x, window.y + part.y, part.width, part.height)
         covered = _covered(shape, to_source, there)
         if covered is not None:
-            # GDAL writes into `resampled`; kernels follow the whole image's scale, not that of the part.
+            # GDAL writes into `resampled`. The scale is that of the whole image, so that all parts use the same kernel.
             resampled = np.full((channels, part.height, part.width), np.nan, np.float32)
             gdal.Warp(
                 _in_memory(resampled, to_source.after(Affine(there.x, 1, 0, there.y, 0, 1))),

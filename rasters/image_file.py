@@ -1,4 +1,4 @@
-"""Tells what the bands of an image file mean: which are red, green and blue, and which pixels hold data."""
+"""Finds the red, green and blue bands of an image file, and which pixels hold data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ HELP = "docs/data.md shows how to convert it"
 
 
 class Values(NamedTuple):
-    """Pixels as the file has them."""
+    """Pixel values of a file and their validity."""
 
     bands: np.ndarray  # (h, w, 3), red, green and blue, of the file's type; 8 bits for a palette
     valid: np.ndarray | None  # (h, w) bool; None where all pixels hold data
@@ -43,7 +43,7 @@ class ImageFile(GeoTiff):
         self._bands = _color_bands(self.path, len(bands), alphas, chosen)
         self._palette = _palette(bands[0]) if len(set(self._bands)) == 1 and not chosen else None
         self.dtype = np.dtype(np.uint8) if self._palette is not None else _pixel_type(self.path, bands)
-        # What has to be the same for all dates of an event; bands that were chosen are the same in any case.
+        # Must be the same for all dates of an event, unless the bands were chosen.
         self.layout = "palette" if self._palette is not None else f"{3 if chosen else len(bands) - len(alphas)} band(s)"
         self._alpha = [number for number in alphas if number not in self._bands]
         nodata = [bands[number - 1].GetNoDataValue() for number in self._bands]
@@ -53,7 +53,7 @@ class ImageFile(GeoTiff):
 
     @property
     def may_lack_data(self) -> bool:
-        """Whether any pixel can be without data."""
+        """Whether a pixel can be without data."""
         return bool(self._has_mask or self._alpha or self._nodata is not None or self.dtype.kind == "f")
 
     def read(self, window: Window) -> Values:
@@ -77,7 +77,7 @@ class ImageFile(GeoTiff):
     def sample(self, side: int) -> np.ndarray:
         """Valid pixels, (n, 3), of at most `side` rows and columns that are spread evenly.
 
-        Single rows are read: GDAL's own decimated reading would take an overview where there is one, however old.
+        Single rows are read, since GDAL's decimated reading would use an overview, which may be outdated.
         """
         height, width = self.shape
         columns = np.linspace(0, width - 1, min(width, side)).astype(int)
@@ -90,7 +90,7 @@ class ImageFile(GeoTiff):
 
 
 def _equal(values: np.ndarray, nodata: Sequence[float]) -> np.ndarray:
-    if values.dtype.kind == "f":  # the file has the value as text, rounded
+    if values.dtype.kind == "f":  # the file stores the value as rounded text
         return np.isclose(values, nodata, rtol=1e-5, atol=0)
     return values == np.array(nodata)
 
@@ -122,7 +122,7 @@ def _pixel_type(path: Path, bands: Sequence[gdal.Band]) -> np.dtype:
 
 
 def _palette(band: gdal.Band) -> np.ndarray | None:
-    """The colours of a palette, (256 or 65536, 3) uint8, none transparent in a TIFF; None where the band has none."""
+    """The colours of a palette, (256 or 65536, 3) uint8; None where there is none. In a TIFF all are opaque."""
     table = band.GetColorTable()
     if table is None:
         return None

@@ -1,4 +1,4 @@
-"""Writes maps as GeoTIFFs that appear whole or not at all, reads them back, and tells whether they are current."""
+"""Writes maps as GeoTIFFs that appear whole or not at all, reads them, and checks whether they are current."""
 
 import json
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
 
 
 class ScoreMap(SingleBandTiff):
-    """A change or anomaly map: NaN where its mask says that there is no data."""
+    """A change or anomaly map: NaN where its mask marks no data."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises EventError for one that is no such map."""
+        """Open the file. Raises EventError for a file that is no map of scores."""
         super().__init__(path)
         with gdal_errors_named(path):
             band = self.dataset.GetRasterBand(1)
@@ -52,7 +52,7 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
 
 
 def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> bool:
-    """Whether a map is there, whole, of this size and made with these parameters; where it is not, says why."""
+    """Whether a map exists, is whole, has this size and was made with these parameters; logs why not."""
     if not path.exists():
         return False
     try:
@@ -86,10 +86,10 @@ def write_raster(
     Parameters
     ----------
     path
-        Where to; its folder is made.
+        The file; its folder is created.
     source
-        A raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; it is read by bands, up to three times. NaN
-        means no data: such pixels become 0, and 0 in a mask band.
+        A raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; read in strips, up to three times. NaN
+        means no data: these pixels become 0, and 0 in a mask band.
     georeference
         Its place.
     tags
@@ -97,7 +97,7 @@ def write_raster(
     description
         Of the band.
 
-    Raises EventError where it cannot be written, as on a full disk.
+    Raises EventError where the file cannot be written, as on a full disk.
 
     """
     raster = MemoryRaster(source) if isinstance(source, np.ndarray) else source
@@ -109,7 +109,7 @@ def write_raster(
 
 
 def map_tags(parameters: dict[str, Any], checkpoint: str) -> dict[str, str]:
-    """The metadata items that a map carries: what it was made with, as `read_parameters` reads it, and by what."""
+    """The metadata items of a map: its parameters, as `read_parameters` reads them, and the program."""
     return program_tags() | {
         PARAMETERS_TAG: json.dumps(parameters, sort_keys=True),
         "ANOMALYCD_CHECKPOINT": checkpoint,
@@ -119,9 +119,9 @@ def map_tags(parameters: dict[str, Any], checkpoint: str) -> dict[str, str]:
 def _write_plain(
     path: Path, raster: Raster, georeference: Georeference, tags: Mapping[str, str], description: str
 ) -> None:
-    """Write the raster as a GeoTIFF that the final one, whose parts are in another order, can be made from."""
+    """Write the raster as a plain GeoTIFF, from which GDAL makes the Cloud Optimized one."""
     height, width = raster.shape
-    pixel = raster.read(Window(0, 0, 1, 1))  # tells the type and the number of bands
+    pixel = raster.read(Window(0, 0, 1, 1))  # for the type and the number of bands
     count = pixel.shape[2] if pixel.ndim == 3 else 1
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
     options = ["TILED=YES", "COMPRESS=DEFLATE", "ZLEVEL=1", "BIGTIFF=IF_SAFER"]
@@ -134,7 +134,7 @@ def _write_plain(
         band = dataset.GetRasterBand(1)
         band.SetDescription(description)
         if kind == gdal.GDT_Float32:
-            band.SetNoDataValue(float("nan"))  # no pixel is: says that 0 is a score
+            band.SetNoDataValue(float("nan"))  # a value that no pixel has, so that 0 counts as a score
         gaps = False
 
         def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -158,9 +158,9 @@ def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
         dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
     if georeference.rpcs:
         dataset.SetMetadata(dict(georeference.rpcs), "RPC")
-    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; those that it has
+    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; points that it has
     # read are those of Area already.
-    # And without a CRS it makes one up.
+    # Without a CRS GDAL would invent one.
     if georeference.area_or_point is not None and georeference.spatial_reference is not None:
         dataset.SetMetadataItem("AREA_OR_POINT", georeference.area_or_point)
 
@@ -195,11 +195,11 @@ def _bands_first(pixels: np.ndarray) -> np.ndarray:
 
 
 def _check_written(path: Path, raster: Raster, georeference: Georeference) -> None:
-    """Raises RuntimeError where a file does not hold what it was made from: not every failure of GDAL is an error."""
+    """Raise RuntimeError where a file differs from its source: GDAL does not report every failure."""
 
     def holds(window: Window) -> bool:
         values, valid = _without_gaps(raster.read(window))
-        dataset = gdal.Open(str(path))  # handles are not for several threads
+        dataset = gdal.Open(str(path))  # handles are not thread-safe
         mask = dataset.GetRasterBand(1).GetMaskBand()
         written = np.array_equal(dataset.ReadAsArray(*window), _bands_first(values))
         return written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)

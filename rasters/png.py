@@ -1,7 +1,7 @@
-"""Writes binary maps as PNGs strip by strip, with texts that say how they were made, and reads these texts back.
+"""Writes binary maps as PNGs strip by strip, with texts on how they were made, and reads these texts.
 
-Written by hand since no library at hand writes a PNG in pieces and reports a full disk: GDAL's driver leaves out the
-end of the file without an error. The format: https://www.w3.org/TR/png-3/
+No required library writes a PNG in pieces and reports a full disk: GDAL's driver omits the end of the file without an
+error. The format: https://www.w3.org/TR/png-3/
 """
 
 import struct

@@ -1,4 +1,4 @@
-"""Says how a map came to be: the program's version, the time, and the files that it was made from."""
+"""Records the program's version, the time, and the files that a map was made from."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ END_BYTES = 64 << 10  # of a file that are hashed at its beginning and at its en
 
 
 def file_identities(paths: Iterable[Path]) -> dict[str, dict[str, int | str]]:
-    """What tells whether files are still the same: by name, their size in bytes and the SHA-256 of both their ends."""
+    """What identifies the content of files: by name, the size in bytes and the SHA-256 of both ends."""
     return {path.name: {"bytes": path.stat().st_size, "sha256_of_ends": _hash_of_ends(path)} for path in paths}
 
 
@@ -37,7 +37,7 @@ def program_tags() -> dict[str, str]:
 @functools.cache
 def _commit() -> str:
     """The commit of the program's checkout, marked where files differ from it; `unknown` outside of a checkout."""
-    if not (config.PROJECT_ROOT / ".git").exists():  # git would look further up, and find another project
+    if not (config.PROJECT_ROOT / ".git").exists():  # git would search the parent folders, and find another project
         return "unknown"
     try:
         described = subprocess.run(

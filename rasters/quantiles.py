@@ -1,4 +1,4 @@
-"""The exact quantile of more values than memory holds, equal bit for bit to NumPy's of all of them at once."""
+"""Exact quantiles of more values than memory holds, equal bit for bit to NumPy's."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from rasters.raster import Raster, read_strips
 
-HALF = 16  # bits: few enough to count every number of so many
+HALF = 16  # bits per pass: a histogram of 2**16 bins fits in memory
 # Before this release NumPy rounded the quantile, and with it the index into the sorted values, to their float32.
 DOUBLE_INDEX = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
 
@@ -14,7 +14,7 @@ DOUBLE_INDEX = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
 def exact_quantile(strips: Callable[[], Iterable[np.ndarray]], quantile: float) -> np.float32:
     """`np.quantile` (linear interpolation) of all values that `strips()` yields, as the installed NumPy computes it.
 
-    `strips`: is called twice, and yields the same float32 arrays each time, of any shape, none empty, at least one.
+    `strips`: called twice; yields the same float32 arrays each time, of any shape, not empty, at least one.
     `quantile`: a Python float in [0, 1]. Returns NaN where any value is NaN, and 0 for -0.
     """
     counts = np.zeros(1 << HALF, np.int64)  # of the keys' upper halves
@@ -28,7 +28,7 @@ def exact_quantile(strips: Callable[[], Iterable[np.ndarray]], quantile: float) 
 
 
 def valid_quantile(raster: Raster, quantile: float) -> np.float32:
-    """The exact quantile of those pixels of a float32 raster that are not NaN; NaN where all are."""
+    """The exact quantile of the pixels of a float32 raster that are not NaN; NaN where all are NaN."""
 
     def valid_strips() -> Iterator[np.ndarray]:
         for strip in read_strips(raster):
@@ -61,7 +61,7 @@ def _histogram(halves: np.ndarray) -> np.ndarray:
 def _neighbours(count: int, quantile: float) -> tuple[int, int, float | np.float32]:
     """The ranks of the two sorted values that a quantile lies between, and the weight of the second.
 
-    They are NumPy's, its rounding included: beyond 2 ** 24 values a float32 index skips ranks.
+    Equal to NumPy's, including its rounding: beyond 2 ** 24 values a float32 index skips ranks.
     """
     index = (count - 1) * (quantile if DOUBLE_INDEX else np.float32(quantile))
     if index >= type(index)(count - 1):
@@ -92,5 +92,5 @@ def _values_of_ranks(
 
 def _interpolate(before: np.float32, after: np.float32, weight: float | np.float32) -> np.float32:
     difference = after - before
-    # From the nearer of the two, as NumPy does: the other way rounds differently.
+    # From the nearer of the two, as NumPy does, since the other order rounds differently.
     return after - difference * (1 - weight) if weight >= 0.5 else before + difference * weight

@@ -1,4 +1,4 @@
-"""Rasters that are read window by window, and the plain file that one is worked on in before it becomes a GeoTIFF."""
+"""Rasters that are read window by window: the interface, arrays in memory, and plain files for intermediate results."""
 
 import errno
 import os
@@ -15,21 +15,21 @@ import numpy as np
 from utils import Window
 
 STRIP_BYTES = 8 << 20  # of a full-width window in float32
-READERS = min(os.cpu_count() or 1, 4)  # threads: to unpack a map takes longer than most of what is done with it
-STRIP_ROWS = 256  # a tile of the GeoTIFFs that this program writes: no tile is decoded for two bands
+READERS = min(os.cpu_count() or 1, 4)  # threads: decompressing a map takes longer than most work on it
+STRIP_ROWS = 256  # height of a tile of the maps: a strip begins at a tile's edge, so that no tile is decoded twice
 
 Item = TypeVar("Item")
 
 
 class Raster(Protocol):
-    """Whatever has a size and gives its pixels window by window."""
+    """Anything with a size that can be read window by window."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w); may be called on several threads."""
+        """Read the pixels of a window, (h, w); may be called on several threads."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def strips(shape: tuple[int, int]) -> Iterator[Window]:
 
 
 def read_strips(raster: Raster) -> Iterator[np.ndarray]:
-    """The pixels of a raster's `bands`, one after the other; the next ones are read meanwhile."""
+    """Yield the pixels of a raster's `strips` in order; the next ones are read ahead."""
     return (pixels for _, pixels in read_ahead(raster.read, strips(raster.shape), READERS))
 
 
 def read_ahead(
     read: Callable[[Window], Item], windows: Iterable[Window], threads: int = 1
 ) -> Iterator[tuple[Window, Item]]:
-    """Yield every window with what `read` gives for it; while one is worked on, each thread reads one of the next."""
+    """Yield the result of `read` for every window in order; each thread reads one of the next windows ahead."""
     with ThreadPoolExecutor(threads, "reader") as readers:
         coming: deque[tuple[Window, Future[Item]]] = deque()
         for window in windows:
@@ -81,22 +81,22 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class RawRaster:
-    """A float32 raster of (H, W) pixels in a plain file, which is opened for every call.
+    """A float32 raster of (H, W) pixels in a plain file, opened at every call.
 
     Windows may be read and written from several threads and processes. A failure, as on a full disk, is an OSError that
-    names the file; a memory map would end the process instead.
+    names the file; a failing memory map would end the process.
     """
 
     path: Path
     shape: tuple[int, int]  # height and width
 
     def create(self) -> None:
-        """Make the file, filled with 0, over one that is there. Raises OSError where it cannot be made."""
+        """Create the file, filled with 0; an existing one is replaced. Raises OSError where it cannot be created."""
         with self._opened(os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
             os.truncate(file, 4 * self.shape[0] * self.shape[1])
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Set the pixels of a window, which are then on the disk. `values`: (h, w) float32."""
+        """Write the pixels of a window to the disk. `values`: (h, w) float32."""
         if values.shape != (window.height, window.width) or values.dtype != np.float32:
             raise ValueError(f"{values.dtype} of {values.shape} for {window}")
         with self._opened(os.O_WRONLY) as file:

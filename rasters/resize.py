@@ -15,9 +15,9 @@ def value_range(raster: Raster) -> tuple[np.float32, np.float32]:
 
 
 def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
-    """`skimage.transform.resize(raster, shape, order=0)` (nearest pixel centre), which reads the raster by bands.
+    """`skimage.transform.resize(raster, shape, order=0)` (nearest pixel centre), read in strips.
 
-    The published program resizes this way; OpenCV's INTER_NEAREST takes the pixel's corner and differs.
+    The published program resizes this way; OpenCV's INTER_NEAREST rounds the pixel's corner and differs.
     Returns `shape`, the raster's type.
     """
     rows, columns = (nearest_pixels(old, new) for old, new in zip(raster.shape, shape, strict=True))
@@ -30,7 +30,7 @@ def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
 
 
 def nearest_pixels(old: int, new: int) -> np.ndarray:
-    """Which of `old` pixels each of `new` pixels on the same side takes, (new,), not falling."""
+    """The index among `old` pixels that each of `new` pixels along a side takes, (new,), not decreasing."""
     pixels = np.arange(old, dtype=float)[:, None]
     nearest = resize(pixels, (new, 1), order=0, preserve_range=True, anti_aliasing=False)
     return nearest[:, 0].astype(np.intp)
