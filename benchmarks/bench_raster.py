@@ -66,7 +66,7 @@ def measure_event(args: argparse.Namespace) -> None:
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
     engine, sam = load_engine(arguments)
     stages = run.plan(read_event(args.folder / "4_sparse"), arguments)
-    _, took = measure(args.device, lambda: run_event(stages, sam, lambda: engine, lambda: None))
+    _, took = measure(args.device, lambda: run_event(stages, sam, lambda: engine, lambda *_: None))
     print(json.dumps([sum(stage.count_windows() for stage in stages), *took]))
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from rasters.png import read_preview_text, write_preview
 
 import config
 from eval_metrics import binarize_by_quantile
 from img_io import Pixels, event_shape, open_event, read_window, valid_in_all
 from pipeline.stage import Stage, StageRequest
 from rasters.maps import is_current, map_tags, write_raster
+from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster
 from sam.weights import SamIdentity
