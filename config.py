@@ -1,8 +1,8 @@
-"""Every path, threshold and default of AnomalyCD: the published values, in one table.
+"""All paths, thresholds and defaults of AnomalyCD, with the published values.
 
-Sections name docs/method.md. Every path and setting can be overridden by the environment variable ``ANOMALYCD_<NAME>``
-(numbers as numbers, parameter tables as JSON that is merged into the default); every run prints the thresholds
-that were overridden, because a changed threshold is no longer the published method.
+Section numbers refer to docs/method.md. The environment variable ``ANOMALYCD_<NAME>`` overrides a setting that
+docs/settings.md marks as overridable (numbers as numbers, parameter tables as JSON that is merged into the default).
+Every run prints the overridden settings, because a changed threshold is no longer the published method.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 VERSION = "0.2.0"
 PROJECT_ROOT = Path(__file__).resolve().parent
 
-# Settings that came from the environment, by name: {"STAGE1_PATCH_SIZE": "1024"}.
+# Settings overridden by the environment, name to text: {"STAGE1_PATCH_SIZE": "1024"}.
 OVERRIDDEN: dict[str, str] = {}
 
 Value = TypeVar("Value")
@@ -27,7 +27,7 @@ def _setting(name: str, default: Value, parse: Callable[[str], Value]) -> Value:
         return default
     try:
         value = parse(text)
-        # Every whole number here is a size or a count, every other one a share or a score.
+        # Integers in this file are sizes or counts (above 0), floats are fractions or scores (0 to 1).
         if (isinstance(value, int) and value <= 0) or (isinstance(value, float) and not 0 <= value <= 1):
             raise ValueError(text)
     except ValueError:
@@ -89,17 +89,17 @@ DEFAULT_DEVICE = _setting("DEFAULT_DEVICE", "cuda:0", str)
 # --- Input (docs/data.md) --------------------------------------------------------------------------------------------
 MIN_IMAGE_SIDE = _setting("MIN_IMAGE_SIDE", 64, int)  # pixels
 MAX_IMAGE_SIDE = _setting("MAX_IMAGE_SIDE", 100_000, int)  # pixels
-MAX_BLOCK_BYTES = _setting("MAX_BLOCK_BYTES", 512 << 20, int)  # of a tile or strip: it is read as a whole
-GRID_TOLERANCE = 0.5  # pixels that the corners of two dates may lie apart and still share their grid
-MAX_PIXEL_RATIO = 16  # between the pixel sizes of two dates
-RESAMPLING_SIDE = 2048  # of what is read at once to bring a date to another grid, pixels
-ALIGN_WINDOW = 512  # side of the windows that a shift is estimated in, pixels
-ALIGN_WINDOWS = 3  # of them along each side of the image
+MAX_BLOCK_BYTES = _setting("MAX_BLOCK_BYTES", 512 << 20, int)  # largest tile or strip: GDAL reads it as a whole
+GRID_TOLERANCE = 0.5  # largest distance between the corners of two dates on one grid, pixels
+MAX_PIXEL_RATIO = 16  # largest ratio of the pixel sizes of two dates
+RESAMPLING_SIDE = 2048  # side of the area that is resampled at once, pixels
+ALIGN_WINDOW = 512  # side of the windows that --align-shift compares, pixels
+ALIGN_WINDOWS = 3  # number of these windows along each side of the image
 STRETCH_MODES = ("auto", "minmax", "none")
-STRETCH = _setting("STRETCH", "auto", _one_of(*STRETCH_MODES))  # of images of more than 8 bits
-STRETCH_LOW_QUANTILE = _setting("STRETCH_LOW_QUANTILE", 0.02, float)  # of an event's values, becomes 0
-STRETCH_HIGH_QUANTILE = _setting("STRETCH_HIGH_QUANTILE", 0.98, float)  # becomes 255
-STRETCH_SAMPLE_SIDE = _setting("STRETCH_SAMPLE_SIDE", 1024, int)  # at most so many rows and columns of a date count
+STRETCH = _setting("STRETCH", "auto", _one_of(*STRETCH_MODES))  # for images of more than 8 bits
+STRETCH_LOW_QUANTILE = _setting("STRETCH_LOW_QUANTILE", 0.02, float)  # quantile of an event's values that becomes 0
+STRETCH_HIGH_QUANTILE = _setting("STRETCH_HIGH_QUANTILE", 0.98, float)  # quantile that becomes 255
+STRETCH_SAMPLE_SIDE = _setting("STRETCH_SAMPLE_SIDE", 1024, int)  # most rows and columns sampled per date
 
 # --- Regions, both stages (sections 3 and 4) -------------------------------------------------------------------------
 MAX_REGION_FRACTION = _setting("MAX_REGION_FRACTION", 0.9, float)  # of the window; larger regions are dropped
@@ -107,8 +107,8 @@ MAX_REGION_FRACTION = _setting("MAX_REGION_FRACTION", 0.9, float)  # of the wind
 # --- Stage 1: candidate change (section 3) ---------------------------------------------------------------------------
 STAGE1_PATCH_SIZE = _setting("STAGE1_PATCH_SIZE", 2048, int)  # window side, pixels
 STAGE1_MIN_MASK_PIXELS = _setting("STAGE1_MIN_MASK_PIXELS", 3000, int)
-STAGE1_CHANGE_QUANTILE = _setting("STAGE1_CHANGE_QUANTILE", 0.9, float)  # of the preview change_map_binary.png only
-# The published 64 points a batch is a matter of speed alone: --points-per-batch.
+STAGE1_CHANGE_QUANTILE = _setting("STAGE1_CHANGE_QUANTILE", 0.9, float)  # for the preview change_map_binary.png only
+# The published points_per_batch, 64, affects only the speed and is a flag: --points-per-batch.
 STAGE1_SAM_PARAMS = _parameters(
     "STAGE1_SAM_PARAMS",
     {
@@ -126,22 +126,22 @@ STAGE1_SAM_PARAMS = _parameters(
 # --- Stage 2: anomaly among the changes (section 4) ------------------------------------------------------------------
 STAGE2_CHANGE_MAP_QUANTILE = _setting("STAGE2_CHANGE_MAP_QUANTILE", 0.7, float)
 STAGE2_MIN_MASK_PIXELS = _setting("STAGE2_MIN_MASK_PIXELS", 1500, int)
-STAGE2_PATCH_SIZE = _setting("STAGE2_PATCH_SIZE", 2048, int)  # window side where the image's shorter side reaches it,
-STAGE2_SMALL_PATCH_SIZE = _setting("STAGE2_SMALL_PATCH_SIZE", 1024, int)  # else this one
+STAGE2_PATCH_SIZE = _setting("STAGE2_PATCH_SIZE", 2048, int)  # window side if the image's shorter side is not below it,
+STAGE2_SMALL_PATCH_SIZE = _setting("STAGE2_SMALL_PATCH_SIZE", 1024, int)  # else this, pixels
 # Part of the published configuration; neither the published stage 2 nor this one generates masks with it.
 STAGE2_SAM_PARAMS = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.6, "min_mask_region_area": 1500}
 
 # --- Evaluation (section 5) ------------------------------------------------------------------------------------------
 EVAL_QUANTILE_THRESH = _setting("EVAL_QUANTILE_THRESH", 0.945, float)  # stage 1 binary map
 EVAL_STAGE2_FIXED_THRESH = _setting("EVAL_STAGE2_FIXED_THRESH", 0.08, float)  # stage 2 binary map
-EVAL_CLOSING_SIZE = _setting("EVAL_CLOSING_SIZE", 512, int)  # side that the closing works at, pixels
-EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of its disk, pixels
+EVAL_CLOSING_SIZE = _setting("EVAL_CLOSING_SIZE", 512, int)  # side of the map that is closed, pixels
+EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of the closing's disk, pixels
 EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float)  # of the image; smaller components are dropped
 EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float)  # of a false positive in the precision
 EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)
 
 # --- Report (docs/report.md) -----------------------------------------------------------------------------------------
-REPORT_MAX_WIDTH = _setting("REPORT_MAX_WIDTH", 1600, int)  # longer side of what a page shows, pixels
-# A page stays below 15 MB: what does not fit is made smaller.
-REPORT_PHOTO_BYTES = _setting("REPORT_PHOTO_BYTES", 6 << 20, int)  # of all photos of an event
-REPORT_RASTER_BYTES = _setting("REPORT_RASTER_BYTES", 5 << 20, int)  # of an event's maps, as text
+REPORT_MAX_WIDTH = _setting("REPORT_MAX_WIDTH", 1600, int)  # longer side of the images on a page, pixels
+# These limits keep a page below 15 MB: images that exceed them are reduced.
+REPORT_PHOTO_BYTES = _setting("REPORT_PHOTO_BYTES", 6 << 20, int)  # all photos of an event
+REPORT_RASTER_BYTES = _setting("REPORT_RASTER_BYTES", 5 << 20, int)  # the maps of an event, as text

@@ -1,4 +1,4 @@
-"""From maps and labels to binary maps, recall, weighted precision and F1 (docs/method.md, section 5)."""
+"""Binarizes maps and computes recall, weighted precision and F1 (docs/method.md, section 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Scores(NamedTuple):
 
     @classmethod
     def from_rates(cls, recall: float, precision: float) -> "Scores":
-        """F1 from recall and precision; 0 where both are 0."""
+        """Compute F1 from recall and precision; 0 if both are 0."""
         total = recall + precision
         return cls(recall, precision, 2 * recall * precision / total if total else 0.0)
 
 
 @dataclass(frozen=True)
 class ChangedPixels:
-    """Stage 1's binary map: at or above a threshold where that is positive, else above 0."""
+    """Stage 1's binary map: pixels at or above the threshold if it is positive, else pixels above 0."""
 
     changes: Raster  # float32
     threshold: np.float32
@@ -41,26 +41,26 @@ class ChangedPixels:
         return self.changes.shape
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) bool."""
+        """Read the pixels of a window, (h, w) bool."""
         changes = self.changes.read(window)
         return changes >= self.threshold if self.threshold > 0 else changes > 0
 
 
 def binarize_by_quantile(changes: Raster, quantile: float) -> ChangedPixels:
-    """Stage 1's binary map, with the quantile of the whole change map (float32) as its threshold.
+    """Return stage 1's binary map; its threshold is the quantile of the whole change map (float32).
 
-    Pixels that are NaN do not count in the quantile, and are not set.
+    NaN pixels do not count in the quantile and are not set.
     """
     return ChangedPixels(changes, valid_quantile(changes, quantile))
 
 
 @dataclass(frozen=True)
 class BinaryMap:
-    """Stage 2's binary map: a small one whose rows and columns repeat."""
+    """Stage 2's binary map, stored as a small map whose rows and columns are repeated."""
 
     small: np.ndarray  # bool
-    rows: np.ndarray  # (H,) integer, not falling: which row of `small` each row of the map is
-    columns: np.ndarray  # (W,) integer, likewise
+    rows: np.ndarray  # (H,) integer, not decreasing: the row of `small` for each row of the map
+    columns: np.ndarray  # (W,) integer, not decreasing: the column of `small` for each column
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class BinaryMap:
         return len(self.rows), len(self.columns)
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) bool."""
+        """Read the pixels of a window, (h, w) bool."""
         rows, columns = window.slices
         return self.small[np.ix_(self.rows[rows], self.columns[columns])]
 
@@ -81,18 +81,19 @@ def binarize_anomaly_map(
     closing_radius: int,
     normalize: bool = False,
 ) -> BinaryMap:
-    """Stage 2's binary map: threshold, closing at a reduced size, small components dropped.
+    """Return stage 2's binary map: apply a threshold, close at a reduced size, drop small components.
 
     Parameters
     ----------
     anomalies
-        The anomaly map, float32. Pixels that are NaN are not set.
+        The anomaly map, float32. NaN pixels are not set.
     threshold
-        Pixels at or above it count; after min-max scaling of the map to [0, 1] if `normalize` is set.
+        Pixels at or above it are positive. With `normalize`, the map is first min-max scaled to [0, 1].
     area_ratio
         8-connected components of fewer than `int(H * W * area_ratio)` pixels are dropped.
     closing_size, closing_radius
-        The closing with a disk of this radius runs on the map brought to a square of this side, nearest-neighbour.
+        Side of the square that the map is resized to for the closing (nearest neighbour), and radius of the closing's
+        disk, pixels.
 
     """
     return SampledMap.of(anomalies, closing_size, normalize).binarize(threshold, area_ratio, closing_radius)
@@ -100,14 +101,14 @@ def binarize_anomaly_map(
 
 @dataclass(frozen=True)
 class SampledMap:
-    """An anomaly map at the size that its closing runs at, to be binarised at many thresholds."""
+    """An anomaly map resized for the closing, to be binarized at many thresholds."""
 
     sample: np.ndarray  # (S, S) float32
     shape: tuple[int, int]  # of the whole map
 
     @classmethod
     def of(cls, anomalies: Raster, closing_size: int, normalize: bool = False) -> "SampledMap":
-        """Sample a map; see `binarize_anomaly_map`."""
+        """Resize a map; see `binarize_anomaly_map`."""
         sample = resize_nearest(anomalies, (closing_size, closing_size))
         if normalize:
             low, high = value_range(anomalies)
@@ -115,13 +116,13 @@ class SampledMap:
         return cls(sample, anomalies.shape)
 
     def binarize(self, threshold: float, area_ratio: float, closing_radius: int) -> BinaryMap:
-        """The binary map at a threshold; see `binarize_anomaly_map`."""
+        """Return the binary map at a threshold; see `binarize_anomaly_map`."""
         closed = closing((self.sample >= threshold).astype(np.uint8), disk(closing_radius))
         closed[np.isnan(self.sample)] = 0
         height, width = self.shape
         used_rows, rows, row_counts = _nearest_used(len(self.sample), height)
         used_columns, columns, column_counts = _nearest_used(len(self.sample), width)
-        # Repeated rows and columns neither join nor split components, so those of the small map are the whole map's.
+        # Repeating rows and columns does not join or split components: the small map has those of the whole map.
         components = label_components(closed[np.ix_(used_rows, used_columns)], connectivity=2)  # 8 neighbours
         areas = np.bincount(components.ravel(), weights=np.outer(row_counts, column_counts).ravel())
         large = areas >= int(height * width * area_ratio)
@@ -130,16 +131,16 @@ class SampledMap:
 
 
 def _nearest_used(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pixels of `nearest_pixels` without repetition, where among these each one is, and how often each is taken."""
+    """Return the distinct pixels of `nearest_pixels`, the index of each pixel among them, and their counts."""
     return np.unique(nearest_pixels(old, new), return_inverse=True, return_counts=True)
 
 
 def score_binary_map(predicted: Raster, scores: Raster, label: Raster, background_weight: float) -> Scores:
-    """Recall, weighted precision and F1 of a binary map.
+    """Compute recall, weighted precision and F1 of a binary map.
 
-    `predicted`: bool. `scores`: the float32 map it was made from; pixels that are NaN there do not count.
-    `label`: integer, where values above 1 are anomalies, everything else background.
-    A false positive counts `background_weight` in the precision. Each score is 0 where its denominator is 0.
+    `predicted`: bool. `scores`: the float32 map that it was made from; pixels that are NaN there do not count.
+    `label`: integer; values above 1 are anomalies, all others background.
+    A false positive counts `background_weight` in the precision. Each score is 0 if its denominator is 0.
     """
     positives = true_positives = claims = 0
     for claim, score, truth in zip(read_strips(predicted), read_strips(scores), read_strips(label), strict=True):
@@ -160,23 +161,23 @@ def _scores(positives: float, true_positives: float, claims: float, background_w
 
 @dataclass(frozen=True)
 class PixelCounts:
-    """What each pixel of a binary map's small one stands for."""
+    """The numbers of full-size pixels that each pixel of a binary map's small map represents."""
 
-    valid: np.ndarray  # int64, how many pixels that are not NaN
-    anomalous: np.ndarray  # int64, how many of these the label marks
+    valid: np.ndarray  # int64: pixels that are not NaN
+    anomalous: np.ndarray  # int64: those of them that the label marks
 
     def flagged(self, binary: BinaryMap) -> int:
-        """How many valid pixels a binary map sets, of those that have the same rows and columns."""
+        """Return the number of valid pixels set in a binary map that has the rows and columns of the counted one."""
         return int(self.valid[binary.small].sum())
 
     def score(self, binary: BinaryMap, background_weight: float) -> Scores:
-        """What `score_binary_map` says of it."""
+        """Return the scores that `score_binary_map` gives for a binary map."""
         found = int(self.anomalous[binary.small].sum())
         return _scores(int(self.anomalous.sum()), found, self.flagged(binary), background_weight)
 
 
 def count_pixels(binary: BinaryMap, scores: Raster, label: Raster | None) -> PixelCounts:
-    """Count the pixels behind each pixel of the small map; without a label none is anomalous."""
+    """Count the full-size pixels per pixel of the small map; without a label, none is anomalous."""
     counts = np.zeros((2, *binary.small.shape), np.int64)
     first_columns = np.searchsorted(binary.columns, np.arange(binary.small.shape[1]))
     for window in strips(binary.shape):
@@ -202,7 +203,7 @@ class ThresholdCurve:
         return [self.counts.flagged(binary) for binary in self.maps]
 
     def scores(self, background_weight: float) -> list[Scores]:
-        """The scores at each threshold: exactly those of `score_binary_map`."""
+        """Return the scores at each threshold; they equal those of `score_binary_map`."""
         return [self.counts.score(binary, background_weight) for binary in self.maps]
 
 
@@ -215,9 +216,9 @@ def threshold_curve(
     closing_radius: int,
     normalize: bool = False,
 ) -> ThresholdCurve:
-    """Binarise an anomaly map at many thresholds (rising, at least one), and count the pixels in one pass over it.
+    """Binarize an anomaly map at many thresholds (ascending, at least one), and count its pixels in one pass.
 
-    All binary maps repeat the same rows and columns of a small one, so pixels are counted once per small pixel.
+    All binary maps repeat the same rows and columns of a small map, so the pixels are counted once for all thresholds.
     See `binarize_anomaly_map` for the other parameters, and `score_binary_map` for the label.
     """
     sampled = SampledMap.of(anomalies, closing_size, normalize)
@@ -225,12 +226,12 @@ def threshold_curve(
     last = -1
     for threshold in thresholds:
         above = int(np.count_nonzero(sampled.sample >= threshold))
-        # Where no score lies between two thresholds, they select the same pixels.
+        # If no score lies between two thresholds, both select the same pixels.
         maps.append(maps[-1] if above == last else sampled.binarize(threshold, area_ratio, closing_radius))
         last = above
     return ThresholdCurve(list(thresholds), maps, count_pixels(maps[0], anomalies, label))
 
 
 def average_scores(scores: list[Scores]) -> Scores:
-    """Mean recall, mean precision, and the F1 of these two means. Needs at least one."""
+    """Return the mean recall, the mean precision, and the F1 of these two means. Needs at least one item."""
     return Scores.from_rates(float(np.mean([s.recall for s in scores])), float(np.mean([s.precision for s in scores])))

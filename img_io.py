@@ -17,19 +17,19 @@ from rasters.image_file import ImageFile
 from rasters.stretch import Stretch, find_stretch
 from utils import Event, EventError, Window, warn_once
 
-LEAST_SHIFT = 0.1  # pixels: less is not told from none
+LEAST_SHIFT = 0.1  # pixels; smaller shifts are ignored
 
 
 class ImageOptions(NamedTuple):
-    """How images become 8-bit RGB on one grid: see utils.add_image_arguments."""
+    """Options for the conversion to 8-bit RGB on one grid; see cli.flags.add_image_arguments."""
 
     stretch: str = config.STRETCH  # one of config.STRETCH_MODES; only for images of more than 8 bits
-    bands: tuple[int, ...] | None = None  # numbers of those for red, green and blue, from 1; None: the first three
-    align_shift: float = 0.0  # pixels: shifts up to it are undone; 0: none is estimated
+    bands: tuple[int, ...] | None = None  # numbers of the red, green and blue band, from 1; None: the first three
+    align_shift: float = 0.0  # pixels; shifts up to this are undone; 0: no estimate
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "ImageOptions":
-        """The options of a command line."""
+        """Return the options of a parsed command line."""
         return cls(args.stretch, args.bands, args.align_shift)
 
 
@@ -37,7 +37,7 @@ class Pixels(NamedTuple):
     """A window of an image."""
 
     rgb: np.ndarray  # (H, W, 3) uint8; 0 where there is no data
-    valid: np.ndarray | None  # (H, W) bool, False where there is no data; None where there is some everywhere
+    valid: np.ndarray | None  # (H, W) bool, False where there is no data; None: data everywhere
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Image:
 
     file: ImageFile
     shape: tuple[int, int]  # of the grid, height and width
-    stretch: Stretch | None  # None: 8 bits as they are
-    to_file: Affine | None = None  # where the grid's pixels lie in the file; None: as they are
+    stretch: Stretch | None  # None: 8-bit values are kept
+    to_file: Affine | None = None  # from pixels of the grid to pixels of the file; None: they are the same
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self.file.path
 
     @property
@@ -66,7 +66,7 @@ class EventImages:
 
     historical: tuple[Image, ...]  # the reference image last
     monitor: Image
-    parameters: dict[str, Any]  # what of the options had a part in it, for the maps' tags
+    parameters: dict[str, Any]  # the options and shifts that were applied, for the maps' tags
 
     @property
     def reference(self) -> Image:
@@ -80,20 +80,19 @@ class EventImages:
 
     @property
     def georeference(self) -> Georeference:
-        """Where the grid lies."""
+        """Georeferencing of the grid."""
         return self.reference.file.georeference
 
 
 def event_shape(event: Event) -> tuple[int, int]:
-    """Height and width of an event's grid. Raises EventError where the reference image cannot be opened."""
+    """Return height and width of an event's grid. Raises EventError if the reference image cannot be opened."""
     return GeoTiff(event.reference).shape
 
 
 def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventImages:  # noqa: B008
     """Open all images of an event.
 
-    Raises EventError, naming the files, where one cannot be read, and where pixel types, bands or places do not go
-    together.
+    Raises EventError, naming the files, if one cannot be read or if pixel types, bands or places do not match.
     """
     files = [ImageFile(path, options.bands) for path in (*event.historical, event.monitor)]
     reference = files[-2]
@@ -133,7 +132,7 @@ def _tell_of_resampling(image: Image, reference: ImageFile) -> None:
 
 
 def _aligned(image: Image, reference: Image, limit: float, shifts: dict[str, list[float]]) -> Image:
-    """The image, shifted onto the reference where it is shifted by no more than `limit`; the shift joins `shifts`."""
+    """Undo an image's shift against the reference, if at most `limit` pixels, and record the shift in `shifts`."""
     if image is reference:
         return image
     shift = estimate_shift(_window_pairs(reference, image))
@@ -156,9 +155,9 @@ def _shifted(to_file: Affine | None, shift: tuple[float, float]) -> Affine:
 
 
 def _window_pairs(first: Image, second: Image) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Windows of two images, spread evenly, where both have data."""
+    """Yield evenly spaced windows of two images, those in which more than half of the pixels of both hold data."""
     height, width = first.shape
-    side = min(config.ALIGN_WINDOW, height // 2, width // 2)  # half: windows that see the same cannot disagree
+    side = min(config.ALIGN_WINDOW, height // 2, width // 2)  # at most half: identical windows always agree
     for y in np.linspace(0, height - side, config.ALIGN_WINDOWS).astype(int).tolist():
         for x in np.linspace(0, width - side, config.ALIGN_WINDOWS).astype(int).tolist():
             pair = [read_window(image, Window(x, y, side, side)) for image in (first, second)]
@@ -167,7 +166,7 @@ def _window_pairs(first: Image, second: Image) -> Iterator[tuple[np.ndarray, np.
 
 
 def read_window(image: Image, window: Window) -> Pixels:
-    """A window of an image. Raises EventError where the file is damaged or cut off."""
+    """Read a window of an image. Raises EventError if the file is damaged or truncated."""
     if image.to_file is None:
         values, valid = image.file.read(window)
     else:
@@ -181,13 +180,13 @@ def read_window(image: Image, window: Window) -> Pixels:
 
 
 def valid_in_all(windows: Iterable[Pixels]) -> np.ndarray | None:
-    """Where all images of a window hold data, (H, W) bool; None: everywhere."""
+    """Return where all images of a window hold data, (H, W) bool; None: everywhere."""
     partly = [pixels.valid for pixels in windows if pixels.valid is not None]
     return np.logical_and.reduce(partly) if partly else None
 
 
 def _with_gaps(file: ImageFile, window: Window) -> np.ndarray:
-    """Values of a file, (h, w, 3) float32, NaN where there is no data."""
+    """Read values of a file, (h, w, 3) float32, NaN where there is no data."""
     values, valid = file.read(window)
     values = values.astype(np.float32)
     if valid is not None:
@@ -196,21 +195,21 @@ def _with_gaps(file: ImageFile, window: Window) -> np.ndarray:
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """8-bit values, which resampling may have made fractions of."""
+    """Round resampled values to uint8 (NaN: 0); return uint8 values unchanged."""
     return values if values.dtype == np.uint8 else np.rint(np.nan_to_num(values)).astype(np.uint8)
 
 
 class Label(SingleBandTiff):
-    """An open label, on the grid of its event: value 0 where the monitor image does not reach."""
+    """An open label on the grid of its event; 0 outside the monitor image."""
 
     def __init__(self, event_label: Path, grid: GeoTiff, to_label: Affine | None) -> None:
-        """Open the file. `to_label`: where the grid's pixels lie in it; None: as they are."""
+        """Open the file. `to_label`: from pixels of the grid to pixels of the label; None: they are the same."""
         super().__init__(event_label)
         self._own_shape, self._to_label = self.shape, to_label
         self.shape = grid.shape
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) of the file's type. Raises EventError where it is damaged or cut off."""
+        """Read the pixels of a window, (h, w) integer. Raises EventError if the file is damaged or truncated."""
         if self._to_label is None:
             return super().read(window)
         height, width = self._own_shape
@@ -229,8 +228,8 @@ class Label(SingleBandTiff):
 def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
     """Open the label of an event that has one.
 
-    `shift`: what `--align-shift` undid of the monitor image, if anything. Raises EventError where the file is not one
-    band of integers on the grid of the monitor image.
+    `shift`: (x, y) in pixels, the shift of the monitor image that `--align-shift` undid; None: none. Raises EventError
+    if the file is not one band of integers on the grid of the monitor image.
     """
     reference, monitor, label = (GeoTiff(path) for path in (event.reference, event.monitor, event.label) if path)
     bands = label.dataset.RasterCount

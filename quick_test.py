@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cli.flags import add_data_arguments, add_image_arguments
 from sam.flags import add_sam_arguments
 
-# The modules that need the packages which `check_packages` looks for are imported after it.
+# Modules that need the packages of `check_packages` are imported after that check.
 if TYPE_CHECKING:
     from img_io import EventImages, Pixels
     from sam.engine import SamEngine
@@ -28,16 +28,16 @@ IMPORT_NAMES = {
     "opencv-python": "cv2",
     "scikit-learn": "sklearn",
     "scikit-image": "skimage",
-    "GDAL": "osgeo.gdal_array",  # not there where GDAL was built without NumPy
+    "GDAL": "osgeo.gdal_array",  # missing if GDAL was built without NumPy
 }
 
 
 class SetupError(Exception):
-    """Something is missing; the message says what to do."""
+    """A part of the set-up is missing or unusable; the message says what to do."""
 
 
 def check_packages() -> list[str]:
-    """The version of every required package. Raises SetupError for the first one that is missing or too old."""
+    """Return the version of every required package. Raises SetupError for the first one that is missing or too old."""
     versions = [f"Python {platform.python_version()}"]
     for name, minimum in re.findall(r"^([\w-]+)>=([\d.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE):
         try:
@@ -65,7 +65,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_weights(args: argparse.Namespace) -> "SamEngine":
-    """Load SAM. Raises SetupError for a file that has the name of a published one, and other content."""
+    """Load SAM. Raises SetupError if the file has the name of a published one but other content."""
     from sam.registry import SAM_VARIANTS
     from sam.settings import load_engine
     from sam.weights import default_checkpoint
@@ -81,7 +81,10 @@ def check_weights(args: argparse.Namespace) -> "SamEngine":
 
 
 def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
-    """The event asked for, or the data root's first one, or a generated demo event where it has none yet."""
+    """Return the event given by --event, else the data root's first one, else a generated demo event if it has none.
+
+    Raises SetupError if no event folder is usable, UsageError if the given event is unknown.
+    """
     from demo.make_events import DEMO_EVENTS, write_event
     from utils import UsageError, list_events, read_event
 
@@ -100,7 +103,10 @@ def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
 
 
 def first_window_with_data(images: "EventImages") -> tuple["Window", list["Pixels"]]:
-    """The first window in which any pixel holds data in all dates, and all dates' pixels there. Raises SetupError."""
+    """Return the first window in which a pixel holds data in all dates, and the pixels of all dates in it.
+
+    Raises SetupError if there is no such window.
+    """
     from img_io import read_window, valid_in_all
     from utils import tile
 
@@ -113,7 +119,7 @@ def first_window_with_data(images: "EventImages") -> tuple["Window", list["Pixel
 
 
 def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) -> None:
-    """Take the first window with data through both stages. Raises SetupError where the scores make no sense."""
+    """Run both stages on the first window with data. Raises SetupError if a score is invalid."""
     import numpy as np
 
     import config
@@ -153,7 +159,7 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all checks; returns the exit code: 0 where everything works, else 1."""
+    """Run all checks; returns the exit code, 0 if everything works, else 1."""
     args = parse_arguments(arguments)
     try:
         versions = check_packages()

@@ -37,7 +37,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plan(event: Event, args: argparse.Namespace) -> "list[StageRequest]":
-    """Return the stages to take an event through."""
+    """Return the stages to run for an event."""
     from img_io import ImageOptions
     from pipeline.stage1 import Stage1Request, Stage1Settings
     from pipeline.stage2 import Stage2Request

@@ -17,25 +17,24 @@ def change_map(
     max_region_fraction: float,
     valid: np.ndarray | None = None,
 ) -> np.ndarray:
-    """How much every pixel's regions changed between the two images of a window.
+    """Compute how much the regions of each pixel changed between the two images of a window.
 
     Parameters
     ----------
     reference, monitor
         Encoder features of the two images of the same window.
     reference_masks, monitor_masks
-        SAM's masks of the two images, in the generator's order. Either may be empty: that image then contributes
-        zeros.
+        SAM's masks of the two images, in the generator's order. An image without masks contributes zeros.
     min_mask_pixels, max_region_fraction
         Masks with fewer pixels, or covering more than this share of the window, are dropped.
     valid
-        (H, W) bool, where both images hold data, at least one pixel; None: everywhere. Other pixels count neither in
-        the masks nor in the window.
+        (H, W) bool, True where both images hold data (at least one pixel); None: everywhere. Other pixels are excluded
+        from the masks and from the window's size.
 
     Returns
     -------
-    (H, W) float32 in [0, 1], 0 where no mask remains: the maximum of the maps painted from either mask set. NaN where
-    there is no data.
+    (H, W) float32 in [0, 1]: the pixel-wise maximum of the maps painted from the two mask sets. 0 outside of all
+    remaining masks, NaN where there is no data.
 
     """
     pixels = reference.window_size[0] * reference.window_size[1]
@@ -69,7 +68,7 @@ def _paint(masks: list[Mask], scores: np.ndarray, window_size: tuple[int, int]) 
 
 
 def change_scores(reference_means: np.ndarray, monitor_means: np.ndarray) -> np.ndarray:
-    """`1 - r.m / (|r||m| + 1e-8)` of each pair of rows, clipped to [0, 1]. (N, C) each; returns (N,) float64."""
+    """Return `1 - r.m / (|r||m| + 1e-8)` of each pair of rows, clipped to [0, 1]: (N, C) each to (N,) float64."""
     products = np.einsum("nc,nc->n", reference_means, monitor_means)
     norms = np.linalg.norm(reference_means, axis=1) * np.linalg.norm(monitor_means, axis=1)
     return np.clip(1 - products / (norms + 1e-8), 0, 1)

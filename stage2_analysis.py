@@ -1,4 +1,4 @@
-"""Stage 2: which changes no earlier date explains (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
+"""Stage 2: the anomaly map of one window (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,14 @@ def anomaly_map(
     min_region_pixels: int,
     max_region_fraction: float,
 ) -> np.ndarray:
-    """How unlike every earlier date the changed regions of one window are.
+    """Compute how much the changed regions of one window differ from every earlier date.
 
     Parameters
     ----------
     filtered
         (H, W) float32, the window of the filtered change map. Its regions are the sets of pixels with the same
-        non-zero value. NaN where any image holds no data: such pixels count neither in regions nor in the window.
+        non-zero value. NaN where any image holds no data; these pixels are excluded from the regions and from the
+        window's size.
     historical, monitor
         Encoder features of all historical images (at least one) and of the monitor image of the same window.
     min_region_pixels, max_region_fraction
@@ -28,8 +29,8 @@ def anomaly_map(
 
     Returns
     -------
-    (H, W) float32 in [0, 2], 0 outside the regions: `1 - max over dates of cos(historical, monitor)`, not clipped
-    (so that it can fall below 0 by rounding). NaN where `filtered` is.
+    (H, W) float32 in [0, 2]: `1 - max over dates of cos(historical, monitor)`, not clipped, so rounding can make it
+    negative. 0 outside the regions, NaN where `filtered` is NaN.
 
     """
     invalid = np.isnan(filtered)
@@ -52,7 +53,7 @@ def anomaly_map(
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of each pair of rows, 0 where either is all zeros. (N, C) each; returns (N,) float64 in [-1, 1]."""
+    """Return the cosine of each pair of rows, 0 if either is all zeros: (N, C) each to (N,) float64 in [-1, 1]."""
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("nc,nc->n", a, b)
     return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)

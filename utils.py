@@ -1,4 +1,4 @@
-"""What the scripts share: errors and notices, events, windows, files that appear whole, and command-line types."""
+"""Code shared by all modules: errors, warnings, events, windows, atomic file writing."""
 
 import difflib
 import itertools
@@ -28,40 +28,40 @@ CATEGORIES = {
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
 class AnomalyCDError(Exception):
-    """Something a user can mend; the message is one line that says what and how."""
+    """An error that the user can fix; the message is one line that says what is wrong and how to fix it."""
 
 
 class UsageError(AnomalyCDError):
-    """Nothing can be run as asked: exit code 2."""
+    """The run is impossible as requested; exit code 2."""
 
 
 class EventError(AnomalyCDError):
-    """One event cannot be processed; the others go on."""
+    """An event cannot be processed; the run continues with the others."""
 
 
 class EventBusyError(AnomalyCDError):
-    """Another run is working on this event."""
+    """Another run is processing this event."""
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the rest of a long message."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def describe_error(error: Exception) -> str:
-    """An error in one line, whatever a library's message looks like."""
+    """Return an error's message as one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, (AnomalyCDError, OSError, MemoryError)):
         return text
-    return f"unexpected {type(error).__name__}: {text} (--log-file keeps where)"  # a defect of ours
+    return f"unexpected {type(error).__name__}: {text} (--log-file keeps where)"  # a bug in this program
 
 
-# --- Notices ---------------------------------------------------------------------------------------------------------
+# --- Warnings --------------------------------------------------------------------------------------------------------
 _WARNED: set[str] = set()
 
 
 def warn_once(message: str) -> None:
-    """Warn of something that both stages would, once a run."""
+    """Log a warning once per run."""
     if message not in _WARNED:
         _WARNED.add(message)
         LOG.warning("%s", message)
@@ -70,7 +70,7 @@ def warn_once(message: str) -> None:
 # --- Events ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Event:
-    """One place: its monitor image, its historical images (oldest first), and where there is one, its label."""
+    """One event: its monitor image, its historical images (oldest first), and its label, if it has one."""
 
     folder: Path
     monitor: Path
@@ -79,7 +79,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """The folder's name, which begins with the category."""
+        """Name of the folder, which begins with the category's digit."""
         return self.folder.name
 
     @property
@@ -95,13 +95,13 @@ class Event:
 
 @dataclass
 class Listing:
-    """The event folders of a data root, by name."""
+    """The event folders of a data root, sorted by name."""
 
     events: list[Event] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)  # name, reason
 
     def first(self, count: int) -> "Listing":
-        """The first `count` event folders by name, usable or not."""
+        """Return the first `count` event folders by name, usable or not."""
         names = sorted([event.name for event in self.events] + [name for name, _ in self.skipped])[:count]
         return Listing(
             [event for event in self.events if event.name in names],
@@ -110,10 +110,11 @@ class Listing:
 
 
 def list_events(data_root: Path, only: str | None = None) -> Listing:
-    """Find the events of a data root: the folders whose names begin with a category, `0_` to `6_`.
+    """List the events of a data root: the folders whose names begin with a category, `0_` to `6_`.
 
-    `only`: the name of the one folder to take. Folders that hold no usable event are listed with the reason.
-    Raises UsageError for a data root that is missing or empty, and for an unknown event, naming the nearest ones.
+    `only`: name of the only folder to list. Folders without a usable event are listed as skipped, with the reason.
+    Raises UsageError if the data root is missing or has no event folder, or if `only` is unknown; the message then
+    gives the most similar names.
     """
     try:
         entries = sorted(entry for entry in data_root.iterdir() if not entry.name.startswith("."))
@@ -139,7 +140,7 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
 
 
 def _normal_form(name: str) -> str:
-    return unicodedata.normalize("NFC", name)  # a folder copied from macOS spells accents as two characters
+    return unicodedata.normalize("NFC", name)  # macOS may store an accented letter as two characters
 
 
 def _is_event_name(name: str) -> bool:
@@ -147,10 +148,11 @@ def _is_event_name(name: str) -> bool:
 
 
 def read_event(folder: Path) -> Event:
-    """Tell monitor, historical images and label apart (docs/method.md, section 1).
+    """Find the monitor image, the historical images and the label of an event (docs/method.md, section 1).
 
-    Names decide where they follow `anomaly_DATE.tif`, `anomaly_DATE_label.tif`, `normal_DATE.tif`; where none of them
-    does, the sorted order decides. Everything that is not `*.tif` or `*.tiff` is ignored. Raises EventError.
+    File names decide their roles: `anomaly_DATE.tif`, `anomaly_DATE_label.tif`, `normal_DATE.tif`. If no file has such
+    a name, the sorted order decides. Files other than `*.tif` and `*.tiff` are ignored. Raises EventError if an image
+    is missing or a role is ambiguous.
     """
     files = _images_of(folder)
     normals = [path for path in files if path.stem.lower().startswith("normal_")]
@@ -166,7 +168,7 @@ def read_event(folder: Path) -> Event:
 
 
 def _images_of(folder: Path) -> list[Path]:
-    """The images of an event's folder, sorted. Raises EventError for links that leave the data root."""
+    """Return the images of an event's folder, sorted. Raises EventError for links that leave the data root."""
     if folder.resolve().parent != folder.parent.resolve():
         raise EventError("the folder is a link that leaves the data root; copy it or name its real parent")
     files = sorted(
@@ -207,7 +209,7 @@ def _normal_control(folder: Path, images: list[Path]) -> Event:
 
 
 def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """The keys whose values differ between what something was made with and what it should be made with."""
+    """Return the keys whose values differ, sorted; a missing key counts as None."""
     return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
 
 
@@ -222,15 +224,15 @@ class Window(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Rows and columns, to index an (H, W) array with."""
+        """Row slice and column slice, to index an (H, W) array."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
 
 def tile(height: int, width: int, patch_size: int) -> list[Window]:
     """Cover an image with square windows, column by column (docs/method.md, section 2).
 
-    The last window in each direction is moved back to end at the image's edge, so it overlaps its neighbour; a window
-    larger than the image is clipped to it.
+    The last window in each direction is moved back to end at the image's edge, so it can overlap its neighbour. A
+    window larger than the image is clipped to it.
     """
     return [
         Window(x, y, min(patch_size, width), min(patch_size, height))
@@ -240,9 +242,10 @@ def tile(height: int, width: int, patch_size: int) -> list[Window]:
 
 
 def owned_parts(windows: Iterable[Window]) -> dict[Window, Window]:
-    """The part of each of an image's windows that no later one covers: together they cover the image, none twice.
+    """Return the part of each window that no later window covers; these parts cover the image without overlap.
 
-    `windows`: as `tile` gives them. Where windows overlap, the later one wins (docs/method.md, section 2).
+    `windows`: all windows of an image, as returned by `tile`. Where windows overlap, the later one takes precedence
+    (docs/method.md, section 2).
     """
     listed = list(windows)
     next_x, next_y = (_next_start({window[axis] for window in listed}) for axis in (0, 1))
@@ -265,15 +268,15 @@ def _starts(length: int, patch_size: int) -> list[int]:
     return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size)})
 
 
-# --- Files that appear whole or not at all ---------------------------------------------------------------------------
+# --- Atomic file writing ---------------------------------------------------------------------------------------------
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; when the block ends well, it is synced to disk and takes its place.
+    """Yield a temporary path beside `path`. If the block succeeds, sync the file to disk and rename it to `path`.
 
-    When it does not, what was written is removed and `path` stays as it was.
+    If the block fails, the temporary file is removed and `path` stays unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")  # some formats insist on their suffix
+    part = path.with_name(f".{path.stem}.part{path.suffix}")  # some formats require their suffix
     try:
         yield part
         with open(part, "rb+") as file:
@@ -284,18 +287,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all. Raises an OSError that names it."""
+    """Write a file atomically: it appears whole or not at all. Raises an OSError that names the file."""
     try:
         with atomic_file(path) as part:
             part.write_bytes(content)
     except OSError as error:
-        named = str(error.filename or "")  # none where the disk is full
+        named = str(error.filename or "")  # empty if the disk is full
         where = named if named and Path(named).parent != path.parent else str(path)
         raise OSError(error.errno, error.strerror, where) from None
 
 
 def date_text(path: Path) -> str:
-    """The date in an image's name, as in `2019-06-20`, and what follows it; without a date, the name after its role."""
+    """Return the date in an image's name, as in `2019-06-20`, and the text after it.
+
+    Without a date, returns the name without `normal_` or `anomaly_`.
+    """
     date = re.search(r"(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)(?:T\d{6})?(.*)", path.stem)
     if date:
         return f"{date[1]}-{date[2]}-{date[3]}{date[4]}"

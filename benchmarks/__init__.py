@@ -1,1 +1,1 @@
-"""Measures the project's speed against the published method, as it is written down."""
+"""Measures the project's speed against a literal implementation of the published method."""

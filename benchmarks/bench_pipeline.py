@@ -1,8 +1,8 @@
-"""Times the pipeline against the literal method, on the same window and weights, in turns; needs no GDAL.
+"""Times the pipeline against the literal method, alternately, on the same window and weights; needs no GDAL.
 
     python -m benchmarks.bench_pipeline --device cuda:0 --model vit_b --random --size 2048 --dates 5
 
-Each program runs in a process of its own, so that each one's peak memory is its own. Rows are appended to a CSV.
+Each program runs in its own process, so that its peak memory is measured alone. Rows are appended to a CSV.
 """
 
 import argparse
@@ -46,18 +46,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="torch.compile our encoder (default: not)")
     parser.add_argument("--rounds", type=int, default=1, help="turns; the fastest counts (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
-    parser.add_argument("--program", help=argparse.SUPPRESS)  # how this script calls itself, once a program and round
+    parser.add_argument("--program", help=argparse.SUPPRESS)  # when the script calls itself, once per program and round
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def draw_event(args: argparse.Namespace) -> SyntheticEvent:
-    """The scene, the same in every process."""
+    """Draw the scene, which is the same in every process."""
     return make_event(SEED, CATEGORY, args.size, args.dates - 1)
 
 
 def run_program(args: argparse.Namespace) -> None:
-    """Run one program and leave its outcome in the folder."""
+    """Run one program and write its outcome to the folder."""
     weights = Weights(args.model, None if args.random else args.checkpoint)
     event, changes = draw_event(args), args.folder / "changes.npy"
     if args.program == "reference":
@@ -69,7 +69,7 @@ def run_program(args: argparse.Namespace) -> None:
 
 
 def take_turns(args: argparse.Namespace) -> dict[str, Outcome]:
-    """Run every program once a round; returns each one's maps, with its fastest stages."""
+    """Run every program once per round; returns each program's maps and the fastest measurement of each stage."""
     best: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(args.rounds):
@@ -85,7 +85,7 @@ def take_turns(args: argparse.Namespace) -> dict[str, Outcome]:
 
 
 def tabulate(args: argparse.Namespace, outcomes: dict[str, Outcome]) -> list[dict[str, str]]:
-    """One row a stage and program."""
+    """Return one row per stage and program."""
     event, literal = draw_event(args), outcomes["reference"]
     rows = []
     for stage in ("stage1", "stage2"):
@@ -113,14 +113,14 @@ def tabulate(args: argparse.Namespace, outcomes: dict[str, Outcome]) -> list[dic
 
 
 def f1_of(anomalies: np.ndarray, event: SyntheticEvent) -> str:
-    """F1 of an anomaly map at the published thresholds; empty where scikit-image is not there."""
+    """Return F1 of an anomaly map at the published thresholds; empty if scikit-image is not installed."""
     try:
         from eval_metrics import binarize_anomaly_map, score_binary_map
     except ImportError:
         return ""
     from rasters.raster import MemoryRaster
 
-    assert event.label is not None  # CATEGORY is no normal control
+    assert event.label is not None  # CATEGORY is not a normal control
     scores, label = MemoryRaster(anomalies), MemoryRaster(event.label)
     binary = binarize_anomaly_map(
         scores,

@@ -1,8 +1,8 @@
-"""Shows where the time of stage 1 goes, in the literal method and in ours, on one window; needs no GDAL.
+"""Profiles stage 1 on one window, in the literal method and in ours; needs no GDAL.
 
     python -m benchmarks.bench_profile --device cpu --size 2048
 
-Each part is timed from its call to its end, the device included; what host threads do beside it shows as `waiting`.
+Each part is timed from its call to the end of its device work. Work in other host threads shows as `waiting`.
 """
 
 import argparse
@@ -57,7 +57,7 @@ OUR_PARTS: list[tuple[Any, str, str]] = [
 
 @contextmanager
 def parts_timed(parts: list[tuple[Any, str, str]], device: str) -> Iterator[dict[str, float]]:
-    """Seconds spent in each part while this lasts, by its title."""
+    """Yield the seconds that the block spends in each part, by title."""
     seconds: dict[str, float] = defaultdict(float)
     with ExitStack() as patches:
         for owner, name, title in parts:
@@ -69,7 +69,7 @@ def parts_timed(parts: list[tuple[Any, str, str]], device: str) -> Iterator[dict
 
 
 def timed(work: Callable[..., Any], title: str, seconds: dict[str, float], device: str) -> Callable[..., Any]:
-    """`work`, which adds what it takes to the seconds of its title."""
+    """Return `work`, extended to add its time to the seconds of its title."""
 
     def run(*arguments: Any, **keywords: Any) -> Any:
         started = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Times both stages of one event against the size of its rasters, with the peak of host memory; needs GDAL.
+"""Measures time and peak host memory of both stages against the size of an event's rasters; needs GDAL.
 
     python -m benchmarks.bench_raster --device cpu --megapixels 1 4 16 65 130 --dates 5
 
-The rasters are sparse: a synthetic scene in the first window, nothing elsewhere, which costs the network just as much.
-Every size runs in a process of its own. Rows are appended to a CSV. Where hours matter, take fewer points:
-ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 8}' takes far less time, and some 90 MiB less memory.
+The rasters are sparse: a synthetic scene in the first window, zeros elsewhere, which cost the network the same time.
+Each size runs in its own process. Rows are appended to a CSV. For a shorter run, use fewer points:
+ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 8}' takes far less time and about 90 MiB less memory.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from utils import read_event
 RESULTS = Path(__file__).parent / "results" / "raster.csv"
 SEED, CATEGORY = 14, 4  # of the scene: a fire
 SCENE = 1024  # pixels
-SHAPE = 13184 / 9840  # height to width, of the largest published event
+SHAPE = 13184 / 9840  # height over width of the largest published event
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # how this script calls itself, once a size
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # when this script calls itself, once per size
     return parser.parse_args()
 
 
@@ -60,7 +60,7 @@ def write_rasters(folder: Path, height: int, width: int, dates: int) -> None:
 
 
 def measure_event(args: argparse.Namespace) -> None:
-    """Take the event through both stages and print what that took, beyond the loaded model."""
+    """Run both stages with a loaded model; print the number of windows and `Measured` as JSON."""
     roots = ["--stage1-root", str(args.folder / "stage1"), "--stage2-root", str(args.folder / "stage2")]
     flags = ["--device", args.device, "--sam-model-type", args.model]
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])

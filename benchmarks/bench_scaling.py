@@ -1,29 +1,30 @@
-"""Measures how a run with `--ray` grows with its workers, really and with simulated ones; needs Ray and GDAL.
+"""Measures how a run with `--ray` scales with its workers, real or simulated; needs Ray and GDAL.
 
     python -m benchmarks.bench_scaling real --workers 1 2
     python -m benchmarks.bench_scaling simulated --chart docs/images/scaling.png
     python -m benchmarks.bench_scaling driver
 
-`real` times `run.py --ray --ray-workers N` on demo events, one CPU and one thread a worker, against one worker and
-against a single process without Ray. Starting is told apart from work by the times in the log: a worker counts from
-when it is ready, its model loaded, all of them until the last event is done; a single process counts from when it
-begins to load its model. Efficiency is the worker-seconds that one worker needs by those that N need.
+`real` times `run.py --ray --ray-workers N` on demo events, with one CPU and one thread per worker, against one worker
+and against a single process without Ray. The times in the log separate start-up from work: a worker's time begins when
+it is ready, with its model loaded; that of a single process when it begins to load its model. All times end when the
+last event is done. Efficiency is the worker-seconds of one worker, divided by those of N workers.
 
-`simulated` has the real dispatcher and Ray's real calls, but workers and steps that only wait as long as the work would
-take, which is measured first, with vit_demo on one thread of this CPU. Many workers share a process. The list of the
-published events is not at hand ("some 80 events, up to 130 megapixels and 7 dates each"): 80 sizes are drawn, always
-the same ones, log-uniform from 2 to exactly 130 megapixels, with 3 to 7 dates and 0.75 to 1.33 times as wide as high,
-and have the published windows. A window that a small image clips takes its share of a full one; features that stage 1
-leaves for stage 2 save nothing. All waiting is divided by a speed-up, at most 100, so that a run takes about
-`--seconds`: the driver has to be as many times faster, so that efficiency is rather understated. Seconds are given as
-they would be without it. `on paper` is the efficiency of the same dispatcher with messages that cost nothing: what the
-order of the windows and the steps between them leave. No run can be shorter than its windows' seconds by its workers,
-nor than the longest event were there a worker for each of its windows; both are given.
+`simulated` uses the real dispatcher and real Ray calls, but its workers and steps only wait as long as the work would
+take. These times are measured first, with vit_demo on one thread of this CPU. Many workers share a process. The list of
+the published events is not available ("some 80 events, up to 130 megapixels and 7 dates each"), so 80 sizes are drawn,
+always the same ones: log-uniform from 2 to exactly 130 megapixels, with 3 to 7 dates, a width of 0.75 to 1.33 times the
+height, and the published windows. A window that a small image clips takes its share of a full window's time. Features
+that stage 1 keeps for stage 2 save no time. All waiting times are divided by a speed-up of at most 100, so that a run
+takes about `--seconds`. The driver then has to be faster by the same factor, so efficiency is rather underestimated.
+Seconds are reported without the speed-up. `on paper` is the efficiency of the same dispatcher with messages that cost
+nothing, limited only by the order of the windows and the steps between them. No run can be shorter than the windows'
+seconds divided by the workers, nor than the longest event with one worker per window; both are reported.
 
-`driver` gives 64 workers 100,000 windows that take no time, of many events and of one.
+`driver` gives 64 workers 100,000 windows that take no time, of many events and of one event.
 
-Efficiency is windows' seconds by workers and makespan. The driver's CPU time counts all threads of its process, Ray's
-included; its memory is the peak beyond what it was when the workers' processes were ready. Each run has a new process.
+With simulated workers, efficiency is the windows' seconds divided by workers and makespan. The driver's CPU time counts
+all threads of its process, including Ray's. Its memory is the peak beyond that when the workers' processes were ready.
+Each run has a new process.
 """
 
 import argparse
@@ -61,7 +62,7 @@ PROJECT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 DEMO = ("--device", "cpu", "--sam-model-type", "vit_demo")
 TARGET = 0.9  # efficiency
-MOST_SPEED_UP = 100  # more, and a window is no longer than what waiting for it is late by
+MOST_SPEED_UP = 100  # above it, a window's wait is no longer than the delay of its timer
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
         part.add_argument(
             "--processes", type=positive_int, default=4, help="that the workers share (default: %(default)s)"
         )
-    parts.add_parser("one").add_argument("task")  # how this script calls itself, once a run
+    parts.add_parser("one").add_argument("task")  # when this script calls itself, once per run
     return parser.parse_args()
 
 
@@ -111,7 +112,7 @@ class Task(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a run took, and what it would take on paper."""
+    """Time and memory of a run, and its time on paper."""
 
     seconds: float
     driver_seconds: float  # of CPU time
@@ -120,14 +121,14 @@ class Taken(NamedTuple):
 
 
 def in_new_process(task: Task) -> Taken:
-    """Run it where nothing has run before."""
+    """Run the task in a new process."""
     this_script = [sys.executable, "-m", "benchmarks.bench_scaling", "one", json.dumps(task)]
     done = subprocess.run(this_script, check=True, stdout=subprocess.PIPE, text=True)
     return Taken(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def run_task(text: str) -> None:
-    """Run it here, and print what it took."""
+    """Run the task in this process and print `Taken` as JSON."""
     extents, costs, workers, processes = json.loads(text)
     task = Task([Extent(*extent) for extent in extents], Costs(*costs), workers, processes)
     settings = engine_settings(run.parse_arguments(DEMO), torch.device("cpu"))
@@ -145,7 +146,7 @@ def run_task(text: str) -> None:
 
 
 def dispatch(pool: Pool, simulation: Simulation) -> None:
-    """Take all events through their stages."""
+    """Run all stages of all events."""
     listing = simulation.listing
     progress = Progress(
         "simulated", listing, lambda event: sum(stage.count_windows() for stage in simulation.plan(event)), "window"
@@ -157,7 +158,7 @@ def dispatch(pool: Pool, simulation: Simulation) -> None:
 
 
 def measure_costs(size: int) -> Costs:
-    """What the work takes on one thread: an event with 3 dates through both stages."""
+    """Measure the seconds of the work on one thread, with a demo event through both stages."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         event = read_event(write_event(Path(folder) / "events", DEMO_EVENTS[-1], size))
@@ -191,7 +192,7 @@ def measure_costs(size: int) -> Costs:
 
 
 def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
-    """A row for each number of workers."""
+    """Return a row for each number of workers."""
     if args.chart is not None:
         check_format(args.chart)
     costs = Costs(*args.costs) if args.costs else measure_costs(args.size)
@@ -233,7 +234,7 @@ def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def driver_columns(took: Taken, windows: int) -> dict[str, str]:
-    """What the driver did."""
+    """Return the driver's columns of a row."""
     return {
         "driver windows a second": f"{windows / took.seconds:.1f}",
         "driver CPU ms a window": f"{took.driver_seconds / windows * 1e3:.2f}",
@@ -242,7 +243,7 @@ def driver_columns(took: Taken, windows: int) -> dict[str, str]:
 
 
 def run_driver(args: argparse.Namespace) -> list[dict[str, str]]:
-    """A row for many events of 50 windows a stage, and one for a single event."""
+    """Return a row for many events of 50 windows per stage, and one for a single event."""
     side = config.STAGE1_PATCH_SIZE
     half = args.windows // 2  # for each stage
     rows = []
@@ -257,7 +258,7 @@ def run_driver(args: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def draw_chart(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """Efficiency and windows a second over workers."""
+    """Draw efficiency and windows per second over workers."""
     workers = [int(row["workers"]) for row in rows]
     rate = [float(row["windows a second"]) for row in rows]
     with new_figure(path, 160, 65) as figure:
@@ -280,7 +281,7 @@ def draw_chart(rows: Sequence[dict[str, str]], path: Path) -> None:
 
 # --- Real workers ----------------------------------------------------------------------------------------------------
 def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
-    """A row for a single process, and one for each number of workers."""
+    """Return a row for a single process, and one for each number of workers."""
     rows: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -289,7 +290,7 @@ def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
             write_event(folder / "events", DemoEvent(f"{like.name}_{number}", like.seed + 100 * number), args.size)
         listing = list_events(folder / "events")
         windows = count_windows(listing)
-        alone = 0.0  # worker-seconds of a single one
+        alone = 0.0  # worker-seconds of a single worker
         for workers in (None, *args.workers):
             seconds, ready = time_run(folder, workers)
             work = sum(ready)
@@ -311,13 +312,13 @@ def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def count_windows(listing: Listing) -> int:
-    """How many windows the events have."""
+    """Count the windows of both stages of all events."""
     args = run.parse_arguments(DEMO)
     return sum(stage.count_windows() for event in listing.events for stage in run.plan(event, args))
 
 
 def time_run(folder: Path, workers: int | None) -> tuple[float, list[float]]:
-    """Seconds of a whole run, and those from when each worker was ready; None: without Ray."""
+    """Return the seconds of a whole run, and those since each worker was ready. `workers` None: without Ray."""
     with tempfile.TemporaryDirectory(dir=folder) as outputs:
         log = Path(outputs) / "log.txt"
         roots = ["--stage1-root", f"{outputs}/1", "--stage2-root", f"{outputs}/2", "--log-file", str(log)]
@@ -332,19 +333,19 @@ def time_run(folder: Path, workers: int | None) -> tuple[float, list[float]]:
 
 
 def logged(lines: Iterable[str], message: str) -> list[float]:
-    """When a message was logged, in seconds."""
+    """Return the times at which a message was logged, in seconds."""
     found = (re.match(rf"(\S+ \S+) [A-Z]+ \S+ {message}", line) for line in lines)
     return [datetime.strptime(line[1], "%Y-%m-%d %H:%M:%S,%f").timestamp() for line in found if line]
 
 
-# --- All of it -------------------------------------------------------------------------------------------------------
+# --- Main ------------------------------------------------------------------------------------------------------------
 def print_row(row: dict[str, Any]) -> None:
-    """Print it at once."""
+    """Print a row and flush the output."""
     print("  ".join(f"{column}: {value}" for column, value in row.items()), flush=True)
 
 
 def main() -> None:
-    """Run the part asked for, append to its results."""
+    """Run the selected part and append to its results."""
     args = parse_arguments()
     if args.part == "one":
         run_task(args.task)

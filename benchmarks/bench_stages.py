@@ -1,8 +1,8 @@
-"""Times `run.py --stage all` against `run_stage1.py`, then `run_stage2.py`: what features kept in between give.
+"""Times `run.py --stage all` against `run_stage1.py`, then `run_stage2.py`: the gain from keeping features.
 
     python -m benchmarks.bench_stages --device cpu --size 1024 --dates 5
 
-Needs GDAL. Each is run as a user runs it, start of the process and loading of the weights included.
+Needs GDAL. Times include process start and loading of the weights, as for a user.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def timed(data_root: str, script: str, *arguments: str) -> float:
-    """Seconds that a script takes."""
+    """Run a script and return the seconds that it takes."""
     started = time.perf_counter()
     subprocess.run([sys.executable, script, "--data-root", data_root, *arguments], cwd=PROJECT, check=True)
     return time.perf_counter() - started

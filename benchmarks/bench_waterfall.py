@@ -41,32 +41,32 @@ class Images(NamedTuple):
 
 
 class EncodedPredictor(SamPredictor):
-    """A predictor that keeps the features it has, instead of encoding the image that it is given."""
+    """A predictor that encodes its image once and keeps the features."""
 
     def __init__(self, model: Sam, image: np.ndarray) -> None:
         super().__init__(model)
         super().set_image(image)
 
     def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
-        """Called by the mask generator, with the image that is encoded already."""
+        """Do nothing: the mask generator passes the image that is already encoded."""
 
     def reset_image(self) -> None:
-        """Called by the mask generator when it has its masks."""
+        """Do nothing: the features are kept."""
 
 
 class StockDecoder(PromptDecoder):
-    """SAM's decoder as it is, in the place of ours: the image repeated for every prompt, filtered at the end."""
+    """SAM's own decoder in place of ours: repeats the image for every prompt and filters at the end."""
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model.prompt_encoder, model.mask_decoder)
         self._model = model
 
     def image_side(self, embedding: Tensor) -> Tensor:  # type: ignore[override]
-        """Nothing is shared but the embedding."""
+        """Return the embedding; nothing else is shared."""
         return embedding
 
     def decode(self, image: Tensor, points: Tensor, iou_threshold: float) -> Decoded:  # type: ignore[override]
-        """All masks of all points, then the filter."""
+        """Compute all masks of all points, then filter them."""
         labels = torch.ones((len(points), 1), dtype=torch.int, device=points.device)
         sparse, dense = self._model.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
         logits, predicted_iou = self._model.mask_decoder(
@@ -81,7 +81,7 @@ class StockDecoder(PromptDecoder):
 
 
 def stock_masks(predictor: EncodedPredictor, image: np.ndarray) -> list[dict[str, Any]]:
-    """The masks of SamAutomaticMaskGenerator, on features that are there already."""
+    """Return the masks of SamAutomaticMaskGenerator for an encoded image."""
     generator = SamAutomaticMaskGenerator(predictor.model, **STOCK_PARAMETERS)
     generator.predictor = predictor
     return generator.generate(image)
@@ -89,7 +89,7 @@ def stock_masks(predictor: EncodedPredictor, image: np.ndarray) -> list[dict[str
 
 @torch.no_grad()
 def encoded_once(model: Sam, images: Images) -> np.ndarray:
-    """The literal method, but for the second encoder pass of each image."""
+    """Compute the change map literally, but without the second encoder pass of each image."""
     predictors = [EncodedPredictor(model, image) for image in images]
     features = [reference.upsampled_features(predictor) for predictor in predictors]
     painted = [
@@ -100,7 +100,7 @@ def encoded_once(model: Sam, images: Images) -> np.ndarray:
 
 
 def weighted_cells(model: Sam, images: Images) -> np.ndarray:
-    """The above, with averages over weighted cells instead of features at the window's size."""
+    """Like `encoded_once`, but with averages over weighted cells instead of features at the window's size."""
     predictors = [EncodedPredictor(model, image) for image in images]
     masks = [
         [Mask.of(found["segmentation"]) for found in stock_masks(predictor, image)]
@@ -111,13 +111,13 @@ def weighted_cells(model: Sam, images: Images) -> np.ndarray:
 
 
 def window_features(predictor: EncodedPredictor) -> WindowFeatures:
-    """What a predictor has encoded, as the engine would hand it over."""
+    """Return a predictor's features in the engine's format."""
     size = predictor.model.image_encoder.img_size
     return WindowFeatures.from_embedding(predictor.features, predictor.original_size, predictor.input_size, size)
 
 
 def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images) -> np.ndarray:
-    """The above, with the engine's masks; it decodes with the decoder that it has been given."""
+    """Like `weighted_cells`, but with the masks of the engine and its current decoder."""
     masks = [
         engine.generate_masks(image, of_image, config.STAGE1_SAM_PARAMS).collect()
         for image, of_image in zip(images, features, strict=True)
@@ -126,7 +126,7 @@ def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images)
 
 
 def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, Callable[[], np.ndarray]]:
-    """Stage 1 of the window, each time with one technique more."""
+    """Return variants of stage 1 of the window, each with one more technique."""
     own_model = load(weights)
     engine = SamEngine(own_model, stock_model.device)
     own_decoder = engine.decoder if weights.checkpoint is not None else BlobDecoder(own_model)

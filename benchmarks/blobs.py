@@ -1,7 +1,7 @@
-"""Draws stand-ins for SAM's masks, for measurements where only random weights are at hand.
+"""Draws stand-ins for SAM's masks, for measurements with random weights.
 
-A decoder with random weights gives noise: what follows it (filters, suppression, clean-up, averages) then takes no
-time that resembles a real run's. Blobs give that work masks of real numbers and sizes.
+A decoder with random weights gives noise, on which the later steps (filters, suppression, clean-up, averages) do not
+take the time of a real run. Blobs give these steps masks of realistic numbers and sizes.
 """
 
 import math
@@ -13,22 +13,22 @@ from typing import Any
 import torch
 from segment_anything.modeling import Sam
 
-# Points in one square of a level see the same object, as neighbouring points of a real image do; squares a side.
+# Squares per side at each level. Points in one square get the same object, as neighbours in a real image do.
 SQUARES = (8, 5, 3)
-MASK_STRIDE = 4  # pixels of the encoder's input a pixel of the decoder's masks is wide, as in every SAM
+MASK_STRIDE = 4  # pixels of the encoder's input per pixel of the decoder's masks, per side, as in every SAM
 HIGHEST_LOGIT, LOWEST_LOGIT = 16.0, -20.0  # neither is reached
-NOWHERE = -100.0  # radius of a hole or an island that is not there
+NOWHERE = -100.0  # radius of an absent hole or island
 
 _DRAWING: list[float] = []  # seconds of every call of blob_masks
 
 
 def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three masks for each point, as the mask decoder gives them: one of each of three levels of object size.
+    """Return three masks per point in the mask decoder's format, one for each level of object size.
 
     Parameters
     ----------
     points
-        (B, 2) float: x, y in pixels of the encoder's input, of which eighths count.
+        (B, 2) float: x, y in pixels of the encoder's input, with a precision of 1/8 pixel.
     encoder_size
         Side of the encoder's input, pixels.
     seed
@@ -37,7 +37,7 @@ def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torc
     Returns
     -------
     Logits, (B, 3, L, L) float32 with `L = encoder_size // 4`, and predicted IoUs, (B, 3) float32 in [0.3, 0.8), on
-    the points' device. Both follow from the point and the seed alone, whatever the batch.
+    the points' device. Both depend only on the point and the seed, not on the batch.
 
     Notes
     -----
@@ -63,12 +63,12 @@ def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torc
 
 
 def drawing_seconds() -> float:
-    """What this process's CPU has spent on drawing blobs; a GPU's time is not in it."""
+    """Return the seconds that this process's CPU has spent on drawing blobs, without GPU time."""
     return sum(_DRAWING)
 
 
 class _Draws:
-    """Numbers that look random, from integers alone: the finalizer of splitmix64 over (level, x, y, seed, draw)."""
+    """Pseudo-random numbers from integers alone: the finalizer of splitmix64 over (level, x, y, seed, draw)."""
 
     def __init__(self, places: torch.Tensor, seed: int) -> None:
         """`places`: (B, 3, 2) int64, x and y at three levels."""
@@ -82,7 +82,7 @@ class _Draws:
         )
 
     def uniform(self, low: float, high: float) -> torch.Tensor:
-        """The next draw, (B, 3) float64 in [low, high)."""
+        """Return the next draw, (B, 3) float64 in [low, high)."""
         self._key = self._key + 0x1E3779B97F4A7C15
         mixed = (self._key ^ _shift_right(self._key, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
         mixed = (mixed ^ _shift_right(mixed, 27)) * (0x94D049BB133111EB - 2**64)
@@ -91,21 +91,21 @@ class _Draws:
 
 
 def _shift_right(values: torch.Tensor, bits: int) -> torch.Tensor:
-    return (values >> bits) & (2 ** (64 - bits) - 1)  # int64's own shift repeats the sign
+    return (values >> bits) & (2 ** (64 - bits) - 1)  # the mask clears the copies of the sign bit
 
 
 def _table(encoder_size: int, center: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
-    """Where the masks' pixels lie along one axis, in radii from the center: (B, 3, L) float64."""
+    """Return the masks' pixel positions along one axis, in radii from the center: (B, 3, L) float64."""
     pixels = (torch.arange(encoder_size // MASK_STRIDE, device=center.device) + 0.5) * MASK_STRIDE
     return (pixels - center[..., None]) / radius[..., None]
 
 
 def _inside(x: torch.Tensor, y: torch.Tensor, draws: _Draws) -> torch.Tensor:
-    """About the distance to a blob's edge, in radii, positive inside: (B, 3, L, L) float32.
+    """Approximate the distance to a blob's edge, in radii, positive inside: (B, 3, L, L) float32.
 
-    The blob is an ellipse with a wavy edge, every other one with a hole, every other one with an island beside it.
-    Tables along one axis are in double precision and then rounded; the images take nothing but arithmetic and roots,
-    which are exactly rounded. So no device and no batch shows in the result.
+    A blob is an ellipse with a wavy edge; half of the blobs have a hole, and half have an island beside them. Tables
+    along one axis are computed in double precision and then rounded; the images need only arithmetic and square roots,
+    which are exactly rounded. So the result depends neither on the device nor on the batch.
     """
     stretch = draws.uniform(1, 1.35)[..., None]
     turn = draws.uniform(0, math.pi)[..., None]
@@ -123,7 +123,7 @@ def _inside(x: torch.Tensor, y: torch.Tensor, draws: _Draws) -> torch.Tensor:
 
 
 def _disk(x: torch.Tensor, y: torch.Tensor, draws: _Draws, away: float, largest: float) -> torch.Tensor:
-    """Distance to the edge of a disk `away` from the center, positive inside; half of the disks lie nowhere."""
+    """Return the distance to the edge of a disk `away` from the center, positive inside; half the disks are absent."""
     turn = draws.uniform(0, 2 * math.pi)[..., None]
     radius = draws.uniform(-largest, largest)
     radius = torch.where(radius > 0, radius, NOWHERE)[..., None, None].float()
@@ -141,10 +141,10 @@ def _saturate(logits: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def use_blobs(model: Sam, seed: int) -> Iterator[None]:
-    """Let the model's mask decoder run at its full cost, then put blobs in the place of what it returns.
+    """Run the model's mask decoder at its full cost within the block, but replace its output with blobs.
 
-    The prompt encoder's calls tell the points. Each prompt must be one point, with three masks asked for, as
-    segment_anything's automatic mask generator does it.
+    The points are taken from the prompt encoder's calls. Each prompt must be one point with three masks requested, as
+    in segment_anything's automatic mask generator.
     """
     points = torch.empty(0)
 

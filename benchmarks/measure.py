@@ -1,4 +1,4 @@
-"""Measures time and peak memory of a piece of work, and says where it was measured."""
+"""Measures time and peak memory of a piece of work, and describes the environment."""
 
 import csv
 import ctypes
@@ -20,25 +20,25 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Measured(NamedTuple):
-    """What a piece of work took."""
+    """Time and memory of a piece of work."""
 
     seconds: float
-    host_bytes: int  # peak beyond what was there before it: model and libraries
+    host_bytes: int  # peak beyond the memory in use before: model and libraries
     device_bytes: int  # peak, the model's weights included; 0 on a CPU
 
 
 def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
-    """Run the work on the device to its end. Linux with glibc only.
+    """Run the work, wait for the device, and measure time and memory. Linux with glibc only.
 
-    What the CPU spends on drawing blobs is not counted.
+    CPU time for drawing blobs is not counted.
     """
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would count as there already
-    CLEAR.write_text("5")  # the peak begins anew
+    ctypes.CDLL(None).malloc_trim(0)  # else memory freed earlier would count as in use before
+    CLEAR.write_text("5")  # resets the peak
     before, drawing, started = _status("VmRSS"), drawing_seconds(), time.perf_counter()
     result = work()
     if on_gpu:
@@ -54,7 +54,7 @@ def _status(name: str) -> int:
 
 
 def describe_environment(device: str) -> dict[str, str]:
-    """Device, versions and commit, for a row of results."""
+    """Return device, versions and commit for a row of results."""
     on_gpu = torch.device(device).type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
@@ -69,7 +69,7 @@ def describe_environment(device: str) -> dict[str, str]:
 
 
 def append_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Append to a CSV, which begins with the names of the columns."""
+    """Append rows to a CSV; a new file begins with the column names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     begins = not path.exists()
     with open(path, "a", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The two programs that are compared, each taking one window through both stages."""
+"""The two programs to compare, each of which runs both stages on one window."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,20 +27,20 @@ from stage2_analysis import anomaly_map
 from utils import Window
 
 SEED = 14  # of the scene, the random weights and the blobs
-TOLERANCE = 1e-4  # of the maps' equality
+TOLERANCE = 1e-4  # largest deviation of equal scores
 STAGE1_LIMITS = (config.STAGE1_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
 STAGE2_LIMITS = (config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION)
 
 
 class Weights(NamedTuple):
-    """Which SAM to run."""
+    """Architecture and weights of the SAM to run."""
 
     model_type: str
     checkpoint: Path | None  # None: seeded random weights, whose masks are replaced by blobs
 
 
 class Outcome(NamedTuple):
-    """What a program gave and took."""
+    """Results and measurements of a program."""
 
     change_map: np.ndarray
     anomaly_map: np.ndarray
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
 
 def load(weights: Weights) -> Sam:
-    """The model, on the CPU."""
+    """Load the model on the CPU."""
     if weights.checkpoint is not None:
         return load_model(weights.model_type, weights.checkpoint)
     torch.manual_seed(SEED)
@@ -58,7 +58,7 @@ def load(weights: Weights) -> Sam:
 
 
 def run_reference(weights: Weights, device: str, event: SyntheticEvent, changes: Path) -> Outcome:
-    """Both stages, literally. Writes the change map that stage 2 of both programs starts from, if it is not there."""
+    """Run both stages literally. Writes the change map from which both programs start stage 2, unless it exists."""
     model = load(weights).to(device)
     parameters = config.STAGE1_SAM_PARAMS | {"points_per_batch": 64}
     with blobs_for(weights, model):
@@ -77,7 +77,7 @@ def run_reference(weights: Weights, device: str, event: SyntheticEvent, changes:
 
 @contextmanager
 def blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
-    """Blobs in the place of the masks of random weights, while this lasts."""
+    """Replace the masks of random weights with blobs within the block."""
     if weights.checkpoint is None:
         with use_blobs(model, SEED):
             yield
@@ -86,7 +86,7 @@ def blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
 
 
 def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path, execution: Execution) -> Outcome:
-    """Both stages with the project's engine."""
+    """Run both stages with the project's engine."""
     model = load(weights)
     engine = SamEngine(model, torch.device(device), execution)
     if weights.checkpoint is None:
@@ -115,7 +115,7 @@ def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path
 
 
 class BlobDecoder(PromptDecoder):
-    """The engine's decoder at its full cost, with blobs in the place of what it finds."""
+    """The engine's decoder at its full cost, with blobs instead of its masks."""
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model.prompt_encoder, model.mask_decoder)
@@ -123,7 +123,7 @@ class BlobDecoder(PromptDecoder):
         self._iou_head = model.mask_decoder.iou_prediction_head
 
     def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> Decoded:
-        """The blobs of the points; as many masks are upscaled as have a predicted IoU above the threshold."""
+        """Return the points' blobs; upscale as many masks as have a predicted IoU above the threshold."""
         logits, predicted_iou = blob_masks(points, self._encoder_size, SEED)
         hook = self._iou_head.register_forward_hook(
             lambda _module, _inputs, output: torch.cat([output[:, :1], predicted_iou.to(output.dtype)], dim=1)

@@ -1,9 +1,9 @@
-"""Computes both stages of a window literally as docs/method.md has them: the yardstick of speed and of equality.
+"""Computes both stages of a window literally as in docs/method.md: the reference for speed and equality.
 
-Nothing of the project is imported, and nothing is rearranged: every image is encoded as often as the published program
-encodes it, features are brought to the size of the window, and regions are averaged one after the other. Nothing is
-slower than that either. The features of an image take C * H * W * 4 bytes on the model's device: 4 GiB for a window of
-2048 pixels and a SAM of 256 channels; stage 1 holds two images' features at a time, stage 2 one's.
+This module imports nothing from the project and rearranges nothing: every image is encoded as often as in the published
+program, features are upsampled to the size of the window, and regions are averaged one after the other. It is not
+made slower in any other way. The features of an image take C * H * W * 4 bytes on the model's device: 4 GiB for a
+window of 2048 pixels and a SAM of 256 channels. Stage 1 holds the features of two images at a time, stage 2 of one.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def stage1_window(
     min_mask_pixels: int,
     max_region_fraction: float,
 ) -> tuple[np.ndarray, int]:
-    """Section 3: the change map of one window.
+    """Compute the change map of one window (section 3).
 
     Parameters
     ----------
@@ -40,14 +40,14 @@ def stage1_window(
 
     Returns
     -------
-    (H, W) float32 in [0, 1], 0 in no mask; and the number of masks that the generator gave for both images together,
-    before any is dropped for its area.
+    (H, W) float32 in [0, 1], 0 outside all masks; and the number of masks generated for both images together, before
+    any is dropped for its area.
 
     """
     generator = SamAutomaticMaskGenerator(model, **sam_params)
     reference_masks = generator.generate(reference)
     monitor_masks = generator.generate(monitor)
-    # The generator does not hand out its encodings: the published program encodes both images a second time.
+    # The generator does not return its encodings, so the published program encodes both images a second time.
     features = _window_features(model, reference), _window_features(model, monitor)
     painted = [
         paint_changes(masks, *features, min_mask_pixels, max_region_fraction)
@@ -63,7 +63,7 @@ def paint_changes(
     min_mask_pixels: int,
     max_region_fraction: float,
 ) -> np.ndarray:
-    """The scores of the generator's masks of one image, painted: (H, W) float32. Features: (C, H, W) float32."""
+    """Paint the scores of one image's masks, (H, W) float32, from both images' features, (C, H, W) float32."""
     height, width = reference.shape[1:]
     painted = np.zeros((height, width), np.float32)
     # Python's sort is stable in reverse, too: masks of equal area keep the generator's order.
@@ -78,7 +78,7 @@ def paint_changes(
 
 
 def filter_change_map(change_map: np.ndarray, quantile: float) -> np.ndarray:
-    """Section 4, step 1: a copy of a whole event's change map with everything below its `quantile` set to 0.
+    """Return a copy of an event's whole change map with values below its `quantile` set to 0 (section 4, step 1).
 
     `change_map`: (H, W) float32.
     """
@@ -96,7 +96,7 @@ def stage2_window(
     min_region_pixels: int,
     max_region_fraction: float,
 ) -> np.ndarray:
-    """Section 4: the anomaly map of one window.
+    """Compute the anomaly map of one window (section 4).
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def stage2_window(
 
     Returns
     -------
-    (H, W) float32 in [0, 2] but for rounding, 0 in no region.
+    (H, W) float32 in [0, 2] apart from rounding, 0 outside all regions.
 
     """
     regions = []
@@ -119,7 +119,7 @@ def stage2_window(
         region = filtered == value
         if min_region_pixels <= np.count_nonzero(region) <= max_region_fraction * filtered.size:
             regions.append(region)
-    # Date by date, so that the features of one date at a time take memory.
+    # Date by date, so that only one date's features are in memory.
     *historical_means, monitor_means = (
         [_region_mean(features, region) for region in regions]
         for features in (_window_features(model, image) for image in (*historical, monitor))
@@ -131,18 +131,18 @@ def stage2_window(
 
 
 def _window_features(model: Sam, image: np.ndarray) -> torch.Tensor:
-    """Encode a window, (H, W, 3) uint8 RGB, and bring its features to its size: (C, H, W) float32."""
+    """Encode a window, (H, W, 3) uint8 RGB, and upsample its features to its size: (C, H, W) float32."""
     predictor = SamPredictor(model)
     predictor.set_image(image)
     return upsampled_features(predictor)
 
 
 def upsampled_features(predictor: SamPredictor) -> torch.Tensor:
-    """The features of the image that a predictor has encoded, brought to its size: (C, H, W) float32."""
+    """Return the features of a predictor's image, upsampled to its size: (C, H, W) float32."""
     features = predictor.get_image_embedding()
     height, width = predictor.input_size
     if height != width:
-        # Where the padding begins inside a cell, only the encoder's own pixels tell which part to cut away.
+        # The padding may begin inside a cell, so it is cut off at the resolution of the encoder's input.
         size = predictor.model.image_encoder.img_size
         features = F.interpolate(features, size=(size, size), mode="nearest")[..., :height, :width]
     return F.interpolate(features, size=predictor.original_size, mode="nearest")[0]

@@ -1,4 +1,4 @@
-"""Events and workers that take their time but compute nothing, for the real dispatcher and the real Ray."""
+"""Simulated events and workers, which wait instead of computing, for the real dispatcher and real Ray."""
 
 import asyncio
 import heapq
@@ -24,38 +24,38 @@ from sam.settings import EngineSettings
 from sam.weights import SamIdentity
 from utils import Event, Listing, Window, tile
 
-# Of the published events the number, the largest size and the most dates are known.
+# Known of the published events: their number, the largest size and the most dates.
 EVENTS = 80
 SMALLEST, LARGEST = 2.0, 130.0  # megapixels
 FEWEST_DATES, MOST_DATES = 3, 7
-NARROWEST, WIDEST = 0.75, 1.33  # width to height
+NARROWEST, WIDEST = 0.75, 1.33  # width over height
 SEED = 20
 
 
 # --- Events ----------------------------------------------------------------------------------------------------------
 class Costs(NamedTuple):
-    """Seconds that the work takes."""
+    """Seconds of each kind of work."""
 
     open: float  # an event, before its first window
     stage1_window: float  # of full size
-    stage2_date: float  # of a window of full size, each
-    stage1_megapixel: float  # to put stage 1 together and go on to stage 2
-    stage2_megapixel: float  # to put stage 2 together
+    stage2_date: float  # per date of a window of full size
+    stage1_megapixel: float  # to write stage 1's maps and open stage 2
+    stage2_megapixel: float  # to write stage 2's maps
 
     def faster(self, times: float) -> "Costs":
-        """All of it, divided."""
+        """Return the costs divided by `times`."""
         return Costs(*(seconds / times for seconds in self))
 
 
 class Extent(NamedTuple):
-    """The size of a simulated event."""
+    """Size and number of dates of a simulated event."""
 
     shape: tuple[int, int]  # height and width
     dates: int
 
 
 def draw_extents(events: int) -> list[Extent]:
-    """Sizes log-uniform between the limits, the largest exactly at its limit; always the same ones."""
+    """Draw log-uniform sizes between the limits, the first at the upper limit; always the same ones."""
     drawn = random.Random(SEED)
     extents = []
     for number in range(events):
@@ -68,15 +68,15 @@ def draw_extents(events: int) -> list[Extent]:
 
 @dataclass(frozen=True)
 class SimulatedStage:
-    """A stage with windows and maps that take time; as much of `Stage` as dispatchers and pools use."""
+    """A stage whose windows and maps only take time. Has the parts of `Stage` that dispatchers and pools use."""
 
     windows: Sequence[Window]
     patch_size: int  # side of a full window, pixels
     full_window: float  # seconds
-    step: float  # seconds to write the maps and go on
+    step: float  # seconds to write the maps and open the next stage
 
     def seconds(self, window: Window) -> float:
-        """Return what a window takes, by its share of a full one."""
+        """Return the seconds of a window, in proportion to its area."""
         return self.full_window * window.width * window.height / self.patch_size**2
 
 
@@ -90,7 +90,7 @@ class SimulatedRequest(StageRequest):
     step: float  # seconds
 
     def tile_event(self) -> list[Window]:
-        """The windows, in order."""
+        """Return the windows in order."""
         return tile(*self.shape, self.patch_size)
 
     def open(self, sam: SamIdentity) -> Stage:
@@ -107,7 +107,7 @@ class Simulation(NamedTuple):
 
     @classmethod
     def of(cls, extents: Sequence[Extent], costs: Costs, folder: Path) -> "Simulation":
-        """Events of these extents. `folder`: for their locks."""
+        """Make events of these extents. `folder`: for their locks."""
         plans: dict[str, list[StageRequest]] = {}
         listing = Listing()
         for number, (shape, dates) in enumerate(extents):
@@ -124,15 +124,15 @@ class Simulation(NamedTuple):
         return cls(plans, listing, costs)
 
     def plan(self, event: Event) -> list[StageRequest]:
-        """The stages of an event."""
+        """Return the stages of an event."""
         return self.plans[event.name]
 
     def window_seconds(self) -> list[float]:
-        """What each window takes."""
+        """Return the seconds of each window."""
         return [seconds for plans in self.plans.values() for plan in plans for seconds in _window_seconds(plan)]
 
     def longest_chain(self) -> float:
-        """Seconds from the opening of an event to its end, were there a worker for every window; of all the longest."""
+        """Return the longest event's seconds from opening to end if each of its windows had its own worker."""
         return self.costs.open + max(
             sum(max(_window_seconds(plan)) + cast(SimulatedRequest, plan).step for plan in plans)
             for plans in self.plans.values()
@@ -147,7 +147,7 @@ def _window_seconds(plan: StageRequest) -> list[float]:
 def simulated_step(
     finished: Stage | None, stages: Sequence[StageRequest], opening: float
 ) -> tuple[float, StageProgress]:
-    """What a step takes, and what it gives: see stage_job.advance."""
+    """Return the seconds and the result of a step: see pipeline.stage.advance."""
     seconds = opening if finished is None else cast(SimulatedStage, finished).step
     reasons: list[str | None] = [] if finished is None else [None]
     if not stages:
@@ -158,7 +158,7 @@ def simulated_step(
 
 # --- Workers behind Ray ----------------------------------------------------------------------------------------------
 class Host:
-    """Many workers in one process, and steps; becomes an actor of Ray whose calls wait side by side."""
+    """Many workers, or steps, in one process; becomes a Ray actor whose calls wait concurrently."""
 
     def __init__(self, opening: float) -> None:
         self._opening = opening
@@ -167,7 +167,7 @@ class Host:
         self._welcome = Welcome(socket.gethostname(), "node", "none", environment())
 
     async def start(self, *_: object) -> Outcome:
-        """Be a worker, which has nothing to load."""
+        """Start a worker, which has nothing to load."""
         return Outcome(self._welcome)
 
     async def compute(self, worker: int, key: int, held: Sequence[Any], window: Window, _: bool) -> Outcome:
@@ -194,17 +194,17 @@ class _Method(NamedTuple):
 
 
 class _Actor:
-    """What stands for a worker's actor."""
+    """A stand-in for a worker's actor."""
 
     def __init__(self, host: Any, worker: int) -> None:
         self.start, self.compute = _Method(host.start, worker), _Method(host.compute, worker)
 
 
 class SimulatedPool(RayPool):
-    """Ray's pool, with many workers in few processes: there is no memory for hundreds of processes."""
+    """A Ray pool with many workers in few processes: hundreds of processes would need too much memory."""
 
     def __init__(self, ray: Any, settings: EngineSettings, workers: int, processes: int, opening: float) -> None:
-        """`opening`: seconds that it takes to open an event. Returns when the processes are there."""
+        """Start the processes and wait until they are ready. `opening`: seconds to open an event."""
         super().__init__(ray, _Room(1, 0.0, workers), settings, [], lambda: None)
         variables = {"PYTHONPATH": str(config.PROJECT_ROOT), "OMP_NUM_THREADS": "1"}
         options = {"num_cpus": 0, "max_concurrency": 10_000, "runtime_env": {"env_vars": variables}}
@@ -214,20 +214,20 @@ class SimulatedPool(RayPool):
         self._made = 0
 
     def new_worker(self) -> Any:
-        """A worker of a process that has the fewest."""
+        """Return a worker in a process with the fewest workers."""
         self._made += 1
         return _Actor(self._hosts[1 + self._made % (len(self._hosts) - 1)], self._made)
 
     def end_worker(self, actor: Any) -> None:
-        """Nothing to end: the process is other workers', too."""
+        """Do nothing: other workers share the process."""
 
     def send_step(self, node: str | None, finished: Stage | None, stages: Sequence[StageRequest]) -> Any:
-        """Have a process of its own wait for all steps."""
+        """Send the step to the process that is reserved for steps."""
         return self._hosts[0].take_step.remote(finished, list(stages), self._settings.identity)
 
 
 class _Room(WorkerResources):
-    """There is room for all workers."""
+    """Resources with room for all workers."""
 
     def room(self, nodes: Sequence[dict[str, float]]) -> int:
         return self.most or 0
@@ -235,7 +235,7 @@ class _Room(WorkerResources):
 
 # --- Workers on paper ------------------------------------------------------------------------------------------------
 class PaperPool:
-    """Workers whose time is only counted: what the order of the windows alone costs, without any overhead."""
+    """Workers whose time is only counted: the cost of the order of the windows alone, without any overhead."""
 
     def __init__(self, workers: int, opening: float) -> None:
         self.now = 0.0
@@ -243,18 +243,18 @@ class PaperPool:
         self._messages: list[WorkerReady | WorkerLost | Answer] = [
             WorkerReady(f"worker {i}", "node") for i in range(workers)
         ]
-        self._coming: list[tuple[float, int, Outcome]] = []  # a heap: when, ticket, what
-        self._free: defaultdict[str, float] = defaultdict(float)  # when a worker will be
+        self._coming: list[tuple[float, int, Outcome]] = []  # a heap: time, ticket, outcome
+        self._free: defaultdict[str, float] = defaultdict(float)  # time from which a worker is free
         self._tickets = 0
 
     def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
-        """A worker takes its windows one by one."""
+        """Queue a window after the worker's earlier ones."""
         seconds = cast(SimulatedStage, prepared).seconds(window)
         self._free[worker] = max(self._free[worker], self.now) + seconds
         return self._answer(self._free[worker], Outcome())
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
-        """Steps wait for nothing."""
+        """Begin a step at once."""
         seconds, step = simulated_step(finished, stages, self._opening)
         return self._answer(self.now + seconds, Outcome(step))
 
@@ -264,13 +264,13 @@ class PaperPool:
         return self._tickets
 
     def forget(self, key: int) -> None:
-        """Nothing is kept."""
+        """Do nothing: nothing is kept."""
 
     def retire(self, worker: str) -> None:
-        """No worker fails."""
+        """Do nothing: no worker fails."""
 
     def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
-        """The next answer."""
+        """Return the ready messages of all workers first, then one answer per call."""
         messages, self._messages = self._messages, []
         if not messages:
             self.now, ticket, outcome = heapq.heappop(self._coming)

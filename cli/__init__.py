@@ -1,1 +1,1 @@
-"""What the scripts share: flags, progress, log, exit codes."""
+"""Code shared by the scripts: flags, progress, log, exit codes."""

@@ -1,4 +1,4 @@
-"""The command-line flags that several scripts share, and the types of their values. Imports nothing heavy."""
+"""Command-line flags shared by several scripts, and the types of their values. Imports no large library."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Follows a run over events: progress bar, outcome of each event, summary."""
+"""Tracks a run over events: progress bar, outcome of each event, summary."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """1 when any event failed."""
+        """1 if any event failed, else 0."""
         return 1 if self.failed else 0
 
     def log(self, seconds: float) -> None:
@@ -41,7 +41,7 @@ class Summary:
 
 
 class Progress:
-    """The progress bar of a run and the outcomes of its events, several of which may be under way at once."""
+    """The progress bar of a run and the outcomes of its events; several events may be in progress at once."""
 
     def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
         self.summary = Summary(
@@ -49,12 +49,12 @@ class Progress:
         )
         self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
         self._started: dict[str, float] = {}
-        # In a log file each update of the bar is a line of its own, so updates are rare.
+        # In a log file, each update of the bar is a separate line, so updates are rare.
         interval = 0.1 if sys.stderr.isatty() else 30
         self._bar = tqdm(total=sum(self._windows_left.values()), desc=stage, unit=unit, mininterval=interval)
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the progress bar."""
         self._bar.close()
 
     def windows_left(self, event: Event) -> int:
@@ -62,7 +62,7 @@ class Progress:
         return self._windows_left[event.name]
 
     def begin(self, event: Event) -> None:
-        """Start the clock of an event."""
+        """Start the timer of an event."""
         self._started[event.name] = time.monotonic()
 
     def window_done(self, event: Event, count: int = 1) -> None:
@@ -119,9 +119,9 @@ def run_events(
 ) -> Summary:
     """Process every event under one progress bar; an event that fails does not stop the others.
 
-    `process(event, window_done)` returns None, or the reason why the event was skipped, and raises an error where the
-    event failed. It calls `window_done()` after each of the `count_windows(event)` windows, or `window_done(n)` for n.
-    Raises UsageError where `process` does.
+    `process(event, window_done)` returns None, or the reason why the event was skipped, and raises an error if the
+    event failed. It calls `window_done()` after each of the `count_windows(event)` windows, or `window_done(n)` after
+    n windows. Raises UsageError if `process` does.
     """
     with follow_run(stage, listing, count_windows, unit) as progress:
         for event in listing.events:
@@ -129,7 +129,7 @@ def run_events(
             try:
                 progress.done(event, process(event, partial(progress.window_done, event)))
             except UsageError:
-                raise  # nothing can be run as asked
+                raise  # the run is impossible as requested
             except EventBusyError as error:
                 progress.done(event, str(error))
             except Exception as error:

@@ -22,7 +22,7 @@ class Interrupted(BaseException):
     """Ctrl-C or SIGTERM."""
 
     def __init__(self, number: int) -> None:
-        """`number`: of the signal."""
+        """`number`: the signal's number."""
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
 
@@ -37,7 +37,7 @@ class _TerminalHandler(logging.Handler):
 
 @contextmanager
 def keep_log(path: Path | None) -> Iterator[None]:
-    """Append the full log to a file, if one is given. Raises UsageError where it cannot be opened."""
+    """Append the full log to a file, if one is given. Raises UsageError if it cannot be opened."""
     if path is None:
         yield
         return
@@ -60,7 +60,10 @@ def keep_log(path: Path | None) -> Iterator[None]:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script's `main` with its log on stderr, and exit: 2 after usage errors, 130 or 143 after a signal."""
+    """Run a script's `main` with its log on stderr, and exit with its result.
+
+    Exit codes: 2 after a UsageError, 1 after any other error, 130 or 143 after a signal.
+    """
     LOG.addHandler(_TerminalHandler(logging.INFO))
     LOG.setLevel(logging.DEBUG)
     for number in INTERRUPTS:
@@ -72,7 +75,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     except UsageError as error:
         LOG.error("%s", error)
         sys.exit(2)
-    except Exception as error:  # outside of the events: a table that cannot be written, or a defect
+    except Exception as error:  # outside of the events: a table that cannot be written, or a bug
         LOG.error("%s", describe_error(error))
         sys.exit(1)
     except Interrupted as error:
@@ -108,7 +111,7 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
 
 
 def require_package(module: str, message: str) -> None:
-    """Raise UsageError with this message where an optional package is missing."""
+    """Raise UsageError with this message if an optional package is missing."""
     try:
         importlib.import_module(module)
     except ImportError:

@@ -1,1 +1,1 @@
-"""The same windows on the workers of a Ray cluster."""
+"""Runs the stages on the workers of a Ray cluster."""

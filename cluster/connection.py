@@ -17,18 +17,18 @@ from utils import LOG, UsageError
 CONNECT_SECONDS = 4  # for a machine to accept a connection
 ANSWER_SECONDS = 9  # for joining a cluster
 PATIENCE_SECONDS = 600  # for a first machine or worker: an autoscaler may be starting them
-# Settings of a Ray that is started here. Idle processes are kept for the next step: Ray ends them after a second by
-# default, and starting one takes longer than many windows.
+# Settings of a Ray started on this machine. Idle processes are kept for the next step: by default, Ray ends them after
+# a second, and starting one takes longer than computing many windows.
 LOCAL_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_idle_worker_killing_time_threshold_ms": "600000"}
 
 
 def machines(ray: ModuleType) -> list[dict[str, float]]:
-    """The resources of the cluster's machines."""
+    """Return the resources of each machine of the cluster, as Ray names them."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def machines_with_room(ray: ModuleType, args: argparse.Namespace, check: Callable[[], None]) -> list[dict[str, float]]:
-    """Wait until one of the machines can hold a worker; returns the resources of all.
+    """Wait until one of the machines can hold a worker; returns the resources of all machines.
 
     The machines of an allocation join one by one. Gives up after PATIENCE_SECONDS and returns what is there.
     `check`: called every second.
@@ -55,7 +55,7 @@ def _import_ray() -> ModuleType:
 
 @contextmanager
 def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
-    """Start Ray on this machine, or join a cluster, for the time of the context. Raises UsageError."""
+    """Start Ray on this machine, or join a cluster; disconnect at the end. Raises UsageError if this is impossible."""
     ray = _import_ray()
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     on_terminate = signal.getsignal(signal.SIGTERM)
@@ -68,7 +68,7 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
     else:
         _probe(args.ray)
         ray.init(args.ray, **quiet)
-    signal.signal(signal.SIGTERM, on_terminate)  # Ray's own would end this process without a summary
+    signal.signal(signal.SIGTERM, on_terminate)  # Ray's handler would end this process without a summary
     try:
         yield ray
     finally:
@@ -76,7 +76,10 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
 
 
 def _probe(address: str) -> None:
-    """Join a cluster from another process, since Ray waits for minutes where nothing answers. Raises UsageError."""
+    """Try to join a cluster from another process; raises UsageError if that fails.
+
+    In this process, Ray would wait for minutes if nothing answers.
+    """
     if address.startswith("ray://"):
         raise UsageError(f"--ray {address}: join as a machine of the cluster: run this there, with --ray auto")
     host, _, port = address.rpartition(":")

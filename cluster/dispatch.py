@@ -11,13 +11,13 @@ from cluster.remote_calls import Failure, Outcome, relay
 from pipeline.stage import Stage, StageProgress, StageRequest, event_locks, join_reasons
 from utils import Event, EventBusyError, Listing, Window
 
-MOST_DEATHS = 3  # of workers with the same window; after these its event fails
-MOST_ERRORS = 3  # of a window, each on another machine; after these its event fails
-DEPTH = 2  # windows per worker: one is computed, the next one is read
-STEPS = 2  # at once per worker: with fewer, writing maps could not keep up with a fast GPU
+MOST_DEATHS = 3  # workers lost with the same window; then its event fails
+MOST_ERRORS = 3  # errors of a window, each on another machine; then its event fails
+DEPTH = 2  # windows per worker: one is computed while the next is read
+STEPS = 2  # concurrent steps per worker: with fewer, writing maps could not keep up with a fast GPU
 
 
-# --- What the dispatcher needs of a pool of workers ------------------------------------------------------------------
+# --- Interface of a pool of workers ----------------------------------------------------------------------------------
 class WorkerReady(NamedTuple):
     """A worker that is ready."""
 
@@ -26,7 +26,7 @@ class WorkerReady(NamedTuple):
 
 
 class WorkerLost(NamedTuple):
-    """A worker ended with its windows; no answer of it will follow."""
+    """A worker ended, and its windows are lost; no answer from it follows."""
 
     worker: str
     reason: str
@@ -40,24 +40,27 @@ class Answer(NamedTuple):
 
 
 class Pool(Protocol):
-    """Workers that compute windows, and processes that take the steps between windows."""
+    """Interface of a pool: workers that compute windows, and processes that run the steps between windows."""
 
     def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
-        """Send a window to a worker: see window_worker. Returns the ticket of its answer."""
+        """Send a window to a worker; see window_worker. Returns the ticket of its answer."""
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
-        """Take an event's next step in a process of the pool: see pipeline.stage. Its answer is a StageProgress."""
+        """Run an event's next step in a process of the pool; see pipeline.stage.advance.
+
+        Returns the ticket of its answer, a StageProgress.
+        """
 
     def forget(self, key: int) -> None:
-        """Release an opened stage: no window of it will follow."""
+        """Release an opened stage, of which no window follows."""
 
     def retire(self, worker: str) -> None:
-        """End a worker, which may have ended already; no WorkerLost will follow."""
+        """End a worker, which may have ended already; no WorkerLost follows."""
 
     def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
-        """Wait for a while, and return what happened since the last call.
+        """Wait for a limited time, and return the messages since the last call.
 
-        Raises UsageError where there is no worker and none can be started.
+        Raises UsageError if there is no worker and none can be started.
         """
 
 
@@ -68,16 +71,16 @@ class QueuedWindow:
 
     rank: int  # of its event; events of a lower rank come first
     window: Window
-    deaths: int = 0  # workers that ended while they had it
-    errors: int = 0  # of files, each on another machine
-    failed_on: frozenset[str] = frozenset()  # machines where it met an error
+    deaths: int = 0  # workers that were lost with it
+    errors: int = 0  # file errors, each on another machine
+    failed_on: frozenset[str] = frozenset()  # machines on which it failed
 
 
 @dataclass
 class _Waiting:
     """The windows of an event that wait for a worker."""
 
-    again: list[QueuedWindow] = field(default_factory=list)  # that have failed
+    again: list[QueuedWindow] = field(default_factory=list)  # failed before
     free: deque[QueuedWindow] = field(default_factory=deque)
     of_worker: dict[str, deque[QueuedWindow]] = field(default_factory=dict)  # by the worker that keeps their features
 
@@ -90,7 +93,7 @@ class WindowQueue:
 
     def __init__(self) -> None:
         self._events: dict[int, _Waiting] = {}  # by rank, in ascending order
-        self._length = 0  # cached: it is needed at every turn
+        self._length = 0  # cached, because it is read often
 
     def __len__(self) -> int:
         """The number of waiting windows."""
@@ -102,7 +105,7 @@ class WindowQueue:
         return any(queued.deaths for waiting in self._events.values() for queued in waiting.again)
 
     def add(self, rank: int, windows: Iterable[Window], owners: dict[Window, str]) -> None:
-        """Add an event's windows. `owners`: by window, the worker that keeps its features."""
+        """Add an event's windows. `owners`: for each window, the worker that keeps its features, if any."""
         waiting = _Waiting()
         for window in windows:
             owner = owners.get(window)
@@ -113,28 +116,28 @@ class WindowQueue:
         self._events = dict(sorted(self._events.items()))
 
     def put_back(self, queued: QueuedWindow) -> None:
-        """Add a window that failed."""
+        """Put back a window that failed."""
         self._events[queued.rank].again.append(queued)
         self._length += 1
 
     def drop(self, rank: int) -> None:
-        """Forget an event."""
+        """Remove an event's windows."""
         self._length -= len(self._events.pop(rank, ()))
 
     def forget_worker(self, worker: str, nodes: Set[str]) -> None:
-        """Release the windows that waited for a worker that is lost. `nodes`: the machines that still have workers."""
+        """Release the windows reserved for a lost worker. `nodes`: the machines that still have workers."""
         for waiting in self._events.values():
             waiting.free.extend(waiting.of_worker.pop(worker, ()))
             for queued in waiting.again:
                 if queued.failed_on >= nodes:
-                    queued.failed_on = frozenset()  # no machine would be left to take it
+                    queued.failed_on = frozenset()  # no machine would be left to compute it
 
     def take(self, worker: str, node: str, busy: bool) -> QueuedWindow | None:
-        """Return the next window for a worker; None where there is none for it.
+        """Return the next window for a worker; None if there is none for it.
 
         Order: windows that failed, windows with features on this worker, windows without features, windows with
-        features on another worker. `busy`: the worker has another window; it is not given one that was lost with
-        a worker, since a second loss could not be attributed.
+        features on another worker. `busy`: the worker has another window. It then gets no window that was lost with
+        a worker, because a second loss could not be attributed to one of the two.
         """
         queued = self._find(worker, node, busy) if self._length else None
         self._length -= queued is not None
@@ -162,14 +165,14 @@ class WindowQueue:
 # --- Events and workers ----------------------------------------------------------------------------------------------
 @dataclass(eq=False)
 class _Event:
-    """An event in work."""
+    """An event in progress."""
 
     event: Event
     rank: int  # events are begun in this order
-    stages: Sequence[StageRequest]  # all that were asked for
+    stages: Sequence[StageRequest]  # all requested stages
     locks: ExitStack = field(default_factory=ExitStack)  # of its output folders
     reasons: list[str | None] = field(default_factory=list)  # why stages were skipped, None for computed ones
-    step: StageProgress | None = None  # None while a step is taken
+    step: StageProgress | None = None  # None while a step runs
     key: int = 0  # of the opened stage; 0: none yet
     left: int = 0  # unfinished windows of the stage
     owners: dict[Window, str] = field(default_factory=dict)  # by window: the worker that computed it
@@ -180,18 +183,18 @@ class _Worker:
     """A worker that is ready."""
 
     name: str
-    node: str  # Ray's name of its machine
+    node: str  # Ray's ID of its machine
     windows: dict[int, QueuedWindow] = field(default_factory=dict)  # by ticket
 
     @property
     def room(self) -> int:
-        """The number of windows that it can still take."""
+        """The number of windows that it can still take; a window that was lost with a worker is computed alone."""
         alone = any(queued.deaths for queued in self.windows.values())
         return 0 if alone else DEPTH - len(self.windows)
 
 
 class Dispatcher:
-    """Takes the events of a listing through their stages, on the workers of a pool."""
+    """Runs the stages of the events of a listing on the workers of a pool."""
 
     def __init__(
         self, pool: Pool, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], progress: Progress
@@ -209,7 +212,7 @@ class Dispatcher:
         self._steps: dict[int, _Event] = {}  # by ticket
 
     def run(self) -> None:
-        """Work until every event is done, skipped or failed."""
+        """Run until every event is done, skipped or failed."""
         try:
             while self._to_begin or self._active:
                 self._begin_events()
@@ -221,7 +224,7 @@ class Dispatcher:
             for state in list(self._active.values()):
                 self._close(state)
 
-    # Deciding.
+    # Decisions.
     def _begin_events(self) -> None:
         """Begin events until there are enough windows to keep all workers busy."""
         workers = max(len(self._workers), 1)
@@ -246,7 +249,7 @@ class Dispatcher:
                 self._take_step(state, None, state.stages)
 
     def _windows_to_come(self, state: _Event) -> int:
-        """The approximate number of windows of an event's first stage."""
+        """Return the approximate number of windows of an event's first stage."""
         return self._progress.windows_left(state.event) // max(len(state.stages), 1)
 
     def _take_step(self, state: _Event, finished: Stage | None, stages: Sequence[StageRequest]) -> None:
@@ -256,7 +259,7 @@ class Dispatcher:
     def _hand_out(self) -> None:
         """Give windows to idle workers first, then to busy ones if more windows wait than there are workers.
 
-        While a window waits that was lost with a worker, busy workers get none, so that one becomes idle for it.
+        While a window that was lost with a worker is waiting, busy workers get none, so that one becomes idle for it.
         """
         for held in range(DEPTH):
             if len(self._queue) <= (len(self._workers) if held else 0) or (held and self._queue.holds_suspects):
@@ -276,7 +279,7 @@ class Dispatcher:
         worker.windows[ticket] = queued
         self._worker_of[ticket] = worker
 
-    # Reacting.
+    # Handling of messages.
     def _handle(self, message: WorkerReady | WorkerLost | Answer) -> None:
         if isinstance(message, WorkerReady):
             self._workers[message.worker] = _Worker(message.worker, message.node)
@@ -308,7 +311,7 @@ class Dispatcher:
         relay(outcome.lines)
         failure = outcome.failure
         if failure is not None and not failure.expected:
-            # The process may be in a bad state, as after an error of the GPU.
+            # The process may be in a bad state, for example after a GPU error.
             self._pool.retire(worker.name)
             self._lose(worker.name, failure.message, failure.trace)
             return
@@ -333,7 +336,7 @@ class Dispatcher:
         self._take_step(state, state.step.stage, state.step.rest)
 
     def _try_elsewhere(self, state: _Event, queued: QueuedWindow, node: str, failure: Failure) -> None:
-        """Give a window to another machine, which may see a file that this one does not; else fail its event."""
+        """Put a window back for another machine, which may have the file that this one lacks; else fail its event."""
         queued.failed_on |= {node}
         queued.errors += 1
         if queued.errors < MOST_ERRORS and self._nodes() - queued.failed_on:
@@ -345,7 +348,7 @@ class Dispatcher:
         return {worker.node for worker in self._workers.values()}
 
     def _lose(self, name: str, reason: str, trace: str = "") -> None:
-        """Give the windows of a lost worker to others; the event of a window that lost MOST_DEATHS workers fails."""
+        """Put back the windows of a lost worker; an event fails if MOST_DEATHS workers were lost with one window."""
         worker = self._workers.pop(name, None)
         if worker is None:
             return
@@ -363,7 +366,7 @@ class Dispatcher:
                     f"{queued.deaths} workers were lost with its window of {width} x {height} at ({x}, {y}): {reason}"
                 )
                 self._fail(state, Failure(lost, trace or reason, False))
-        # Last, because windows that were just put back may wait for a machine without workers, too.
+        # Last, because windows that were just put back may also have failed on all remaining machines.
         self._queue.forget_worker(name, self._nodes())
 
     def _fail(self, state: _Event, failure: Failure) -> None:
@@ -371,10 +374,10 @@ class Dispatcher:
         self._progress.failed(state.event, failure.to_error())
 
     def _close(self, state: _Event) -> None:
-        """End the work on an event, finished or not."""
+        """Release the windows, the stage and the locks of an event, finished or not."""
         self._active.pop(state.rank)
         self._queue.drop(state.rank)
-        # The other events go on where nothing can be removed, as after a folder was deleted.
+        # If nothing can be removed, for example because a folder was deleted, the other events continue.
         with suppress(OSError), state.locks:
             if state.step is not None and state.step.stage is not None:
                 self._pool.forget(state.key)

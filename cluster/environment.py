@@ -1,4 +1,4 @@
-"""Describes what must be the same in all processes of a cluster for their windows to fit together."""
+"""Describes the versions and settings that must be equal in all processes of a cluster."""
 
 import hashlib
 import importlib
@@ -8,7 +8,7 @@ from typing import Any
 import config
 
 LIBRARIES = ("numpy", "torch", "cv2", "osgeo.gdal")
-PACKAGES = ("cli", "cluster", "evaluation", "pipeline", "rasters", "sam")  # beside the root's modules
+PACKAGES = ("cli", "cluster", "evaluation", "pipeline", "rasters", "sam")  # and the modules in the root folder
 
 
 def environment() -> dict[str, Any]:
@@ -23,7 +23,7 @@ def environment() -> dict[str, Any]:
 
 
 def source_checksum(root: Path) -> str:
-    """Return the SHA-256 of all modules that have a part in the maps, with their paths."""
+    """Return the SHA-256 (hexadecimal) of the paths and contents of all modules that affect the maps."""
     program = hashlib.sha256()
     packages = (path for package in PACKAGES for path in (root / package).rglob("*.py"))
     for path in sorted([*root.glob("*.py"), *packages]):

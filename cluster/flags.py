@@ -1,4 +1,4 @@
-"""The command-line flags of a run: images, SAM, dry run, Ray cluster, log. Imports nothing heavy."""
+"""Command-line flags of a run: images, SAM, dry run, Ray cluster, log. Imports no large library."""
 
 import argparse
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def gpu_share(text: str) -> float:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags about images, SAM, cluster and log."""
+    """Add the flags for images, SAM, dry run, cluster and log."""
     add_image_arguments(parser)
     add_sam_arguments(parser)
     parser.add_argument(

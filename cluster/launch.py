@@ -18,10 +18,10 @@ from utils import LOG, Listing
 
 
 def run_stages(name: str, listing: Listing, plan: Plan, args: argparse.Namespace) -> int:
-    """Take every event through the stages that `plan` returns for it; returns the exit code.
+    """Run the stages that `plan` returns for each event; returns the exit code.
 
-    `name`: of the run, for its summary. `args`: with the flags of `add_run_arguments`. Raises UsageError where nothing
-    can be run as asked.
+    `name`: name of the run, for its summary. `args`: parsed flags, including those of `add_run_arguments`. Raises
+    UsageError if the run is impossible as requested.
     """
     if args.dry_run:
         device = expected_device(args) if args.ray is not None else resolve_device(args.device)

@@ -1,4 +1,4 @@
-"""Keeps workers and steps running on a Ray cluster, as the pool that the dispatcher works with."""
+"""Runs workers and steps on a Ray cluster: the pool that the dispatcher uses."""
 
 import os
 import time
@@ -18,17 +18,17 @@ from pipeline.stage import Stage, StageRequest, advance
 from sam.settings import EngineSettings
 from utils import LOG, UsageError, Window, differing_keys, warn_once
 
-LOOK_SECONDS = 5  # between two looks at how many workers there is room for
-MOST_FAILED_STARTS = 3  # of workers, one after the other
-RETRY_SECONDS = 60  # pause after these, where other workers are running
+LOOK_SECONDS = 5  # between two checks for room for more workers
+MOST_FAILED_STARTS = 3  # of workers, in succession
+RETRY_SECONDS = 60  # pause after these, if other workers are running
 STEP_RETRIES = 2  # of a step whose process or machine died
-# Environment variables that change maps or speed: workers get those of this process.
+# Prefixes of environment variables that affect maps or speed; workers get those of this process.
 FORWARDED = ("ANOMALYCD_", "OMP_", "MKL_", "MALLOC_", "GDAL_")
 _LOST = "lost"  # value of an outcome whose worker is lost
 
 
 class RayPool:
-    """Runs workers as Ray's actors and steps as its tasks; see dispatch.Pool."""
+    """Runs workers as Ray actors and steps as Ray tasks; see dispatch.Pool."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class RayPool:
         shared: Sequence[Path],
         check: Callable[[], None],
     ) -> None:
-        """`shared`: paths that all machines must see. `check`: called between waits."""
+        """`shared`: paths that must exist on all machines. `check`: called between waits."""
         self._check = check
         self._ray = ray
         self._resources = resources
@@ -50,11 +50,11 @@ class RayPool:
         self._actor = ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
-            max_concurrency=DEPTH + 1,  # a thread per window, and one for the window that is written
+            max_concurrency=DEPTH + 1,  # a thread per window, and one for the window that is being written
             runtime_env={"env_vars": variables},
         )(RayWorker)
         self._step = ray.remote(
-            num_cpus=0,  # steps need little, and must not wait for workers to end
+            num_cpus=0,  # steps need little CPU time and must not wait for workers to end
             max_retries=STEP_RETRIES,
             runtime_env={"env_vars": variables},
         )(call_function)
@@ -71,7 +71,7 @@ class RayPool:
         self._environment = environment()
 
     def new_worker(self) -> Any:
-        """Create an actor; it is not ready yet."""
+        """Create an actor, which is not ready yet on return."""
         return self._actor.remote()
 
     def end_worker(self, actor: Any) -> None:
@@ -79,7 +79,7 @@ class RayPool:
         self._ray.kill(actor)
 
     def send_step(self, node: str | None, finished: Stage | None, stages: Sequence[StageRequest]) -> Any:
-        """Start a step on a machine, or on any; returns the reference to its Outcome."""
+        """Start a step on a machine, None: on any; returns the reference to its Outcome."""
         strategy: Any = "DEFAULT"
         if node is not None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -89,14 +89,14 @@ class RayPool:
         return step.remote(advance, finished, list(stages), self._settings.identity)
 
     def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
-        """Send a window to a worker."""
+        """Send a window to a worker; returns the ticket of its answer."""
         if key not in self._prepared:
             self._prepared[key] = self._ray.put(prepared)
         call_of_worker = self._workers[worker].compute.remote(key, [self._prepared[key]], window, keep_features)
         return self._remember(call_of_worker, worker)
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
-        """Start a step on the machines with workers in turn: other machines may not see the files."""
+        """Start a step; returns its ticket. Uses the machines with workers in turn, as others may lack the files."""
         nodes = sorted(set(self._nodes.values()))
         node = nodes[self._tickets % len(nodes)] if nodes else None
         return self._remember(self.send_step(node, finished, stages), None)
@@ -122,7 +122,7 @@ class RayPool:
             self.end_worker(actor)
 
     def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
-        """Wait for up to a second, and return what happened; see dispatch.Pool."""
+        """Wait for up to a second, and return the new messages; see dispatch.Pool."""
         self._check()
         self._start_workers()
         references = [*self._starting, *self._calls]
@@ -136,7 +136,7 @@ class RayPool:
         for reference in ready:
             if reference in self._starting:
                 messages += self._greet(reference)
-            elif reference in self._calls:  # else its worker was lost before
+            elif reference in self._calls:  # else its worker was lost earlier
                 messages.append(self._answer(reference))
         return messages
 
@@ -200,13 +200,13 @@ class RayPool:
             return Outcome(None, Failure(_short(error), str(error), False))
 
     def _drop(self, worker: str) -> None:
-        self._looked = float("-inf")  # look at once: there is room for another worker
+        self._looked = float("-inf")  # check at once: there is room for another worker
         del self._workers[worker], self._nodes[worker]
         for reference in [reference for reference, (_, owner) in self._calls.items() if owner == worker]:
             del self._calls[reference]
 
 
 def _short(error: Exception) -> str:
-    """The first line of an error of Ray, which has many."""
+    """Return the first non-empty line of a Ray error, which has many lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""A worker of a Ray cluster: one SAM on one device, in a process of its own."""
+"""A worker of a Ray cluster: one SAM on one device, in its own process."""
 
 import socket
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ class Welcome(NamedTuple):
     """What a worker reports when it is ready."""
 
     host: str
-    node: str  # Ray's name of the machine
+    node: str  # Ray's ID of the machine
     device: str
     environment: dict[str, Any]
 
 
 class RayWorker:
-    """Computes windows; run as an actor of Ray."""
+    """Computes windows; runs as a Ray actor."""
 
     def start(self, settings: EngineSettings, shared: Sequence[Path]) -> Outcome:
-        """Load the engine; the outcome's value is a Welcome. `shared`: paths that all machines must see."""
+        """Load the engine; the outcome's value is a Welcome. `shared`: paths that must exist here."""
         return call(lambda: self._start(settings, shared))
 
     def _start(self, settings: EngineSettings, shared: Sequence[Path]) -> Welcome:
@@ -46,7 +46,7 @@ class RayWorker:
     def compute(self, key: int, held: Sequence[Any], window: Window, keep_features: bool) -> Outcome:
         """Compute a window; see WindowWorker.
 
-        `held`: the reference to the opened stage, in a list: Ray fetches a bare reference at every call.
+        `held`: a list with the reference to the opened stage. Ray would fetch a bare reference at every call.
         """
         import ray
 

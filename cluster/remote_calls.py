@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 
 
 class _Recorder(logging.Handler):
-    """Keeps the log lines of the current thread."""
+    """Records the log lines of the current thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -71,7 +71,7 @@ def call_function(function: Callable[..., Any], *arguments: Any) -> Outcome:
 
 
 def relay(lines: Iterable[Line]) -> None:
-    """Log the lines in this process; a warning of several processes appears once."""
+    """Log the lines in this process; the same warning from several processes is logged once."""
     for level, message in lines:
         if level >= logging.WARNING:
             warn_once(message)

@@ -1,4 +1,4 @@
-"""What each worker of a cluster takes, from the flags and the machines."""
+"""Determines the resources of each worker of a cluster from the flags and the machines."""
 
 import argparse
 import math
@@ -12,11 +12,11 @@ from utils import LOG, UsageError
 
 
 class WorkerResources(NamedTuple):
-    """What each worker takes of a machine, and how many there may be."""
+    """The resources of each worker, and the greatest number of workers."""
 
     cpus: int
     gpus: float  # 0: workers compute on the CPU
-    most: int | None  # workers; None: as many as there is room for
+    most: int | None  # workers; None: as many as fit on the machines
 
     def __str__(self) -> str:
         """Text for messages."""
@@ -24,7 +24,7 @@ class WorkerResources(NamedTuple):
         return f"{self.gpus:g} GPU and {cpus}" if self.gpus else cpus
 
     def room(self, nodes: Sequence[dict[str, float]]) -> int:
-        """The number of workers that fit on machines with these resources."""
+        """Return the number of workers that fit on machines with these resources."""
         room = 0
         for node in nodes:
             on_cpus = int(node.get("CPU", 0) // self.cpus)
@@ -33,12 +33,12 @@ class WorkerResources(NamedTuple):
 
 
 def on_gpus(node: dict[str, float], share: float) -> int:
-    """The number of workers on the GPUs of a machine; none is on two GPUs."""
+    """Return the number of workers that fit on the GPUs of a machine; a worker never spans two GPUs."""
     return int(node.get("GPU", 0)) * math.floor(1 / share)
 
 
 def worker_resources(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
-    """What each worker takes, from the flags and the machines. Raises UsageError where these do not agree.
+    """Return the resources of each worker. Raises UsageError if flags and machines do not match.
 
     `nodes`: the resources of the machines, as Ray names them.
     """
@@ -58,14 +58,20 @@ def worker_resources(args: argparse.Namespace, nodes: Sequence[dict[str, float]]
 
 
 def _on_gpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
-    """One worker per GPU, or per share of one. The machine with the fewest CPUs per worker sets their number."""
+    """Return the resources for one worker per GPU, or per share of one.
+
+    The machine with the fewest CPUs per worker sets the number of CPUs.
+    """
     gpus = args.ray_gpus_per_worker
     shared = min(node.get("CPU", 0) // on_gpus(node, gpus) for node in nodes if on_gpus(node, gpus))
     return WorkerResources(args.ray_cpus_per_worker or max(int(shared), 1), gpus, None)
 
 
 def _on_cpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
-    """Workers on CPUs; where only their number was given, they share the CPUs, each on one machine."""
+    """Return the resources for workers on CPUs.
+
+    If only the number of workers is given, they share the CPUs; no worker spans two machines.
+    """
     cpus = args.ray_cpus_per_worker
     if cpus is None and args.ray_workers is not None:
         of_machines = [node["CPU"] for node in nodes if node.get("CPU", 0)]
@@ -74,15 +80,15 @@ def _on_cpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> Wor
 
 
 def expected_device(args: argparse.Namespace) -> torch.device:
-    """The kind of device that workers will compute on, as far as the flags alone tell."""
+    """Return the device type that workers will use, according to the flags alone."""
     return torch.device("cpu" if wants_cpu(args) else "cuda")
 
 
 def wants_cpu(args: argparse.Namespace) -> bool:
-    """Whether workers compute on CPUs even where there are GPUs."""
+    """Return whether workers compute on CPUs even if there are GPUs."""
     return args.ray_workers is not None or named_device(args) == "cpu"
 
 
 def named_device(args: argparse.Namespace) -> str | None:
-    """The device named by flag or environment; None where it is not named."""
+    """Return the device named by the flag or the environment; None if neither names one."""
     return args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")

@@ -14,9 +14,9 @@ from pipeline.window_store import WindowStore
 from sam.engine import SamEngine
 from utils import Window
 
-STAGES_OPEN = 8  # opened at once, with their files
-EVENTS_CACHED = 4  # events with features that wait for stage 2
-CACHE_BYTES = 64 << 20  # of an event's features held in memory; the others go to a temporary file
+STAGES_OPEN = 8  # stages open at once, with their files
+EVENTS_CACHED = 4  # events whose features are kept for stage 2
+CACHE_BYTES = 64 << 20  # of an event's features in memory; the others go to a temporary file
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -43,9 +43,9 @@ class WindowWorker:
     def compute(self, key: int, fetch: Callable[[], Stage], window: Window, keep_features: bool) -> None:
         """Compute a window and write it to the event's store; may be called on several threads.
 
-        `key`: identifies the stage in the run. `fetch`: returns the stage; called where it is not open yet.
-        `keep_features`: both stages of the event are computed.
-        Raises EventError where a file cannot be used, OSError where the window cannot be written.
+        `key`: identifies the stage in the run. `fetch`: returns the stage; called if it is not open yet.
+        `keep_features`: both stages of the event are computed, so features are cached.
+        Raises EventError if a file cannot be used, OSError if the window cannot be written.
         """
         opened = self._open(key, fetch, keep_features)
         item = opened.stage.read(window, self._engine, opened.features)
@@ -72,7 +72,7 @@ class WindowWorker:
 
 
 def _touch(kept: OrderedDict[Key, Value], key: Key, most: int) -> Value:
-    """Return a value and mark it as used; drop the values used longest ago beyond `most`."""
+    """Return a value and mark it as used; if there are more than `most`, drop the least recently used ones."""
     kept.move_to_end(key)
     while len(kept) > most:
         kept.popitem(last=False)

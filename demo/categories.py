@@ -1,6 +1,6 @@
 """Draws the events of a data root by category: `python -m demo.categories DATA_ROOT OUT.png`.
 
-Every event is a square of its category's column: the monitor image, its label outlined. Needs matplotlib
+Each event is a square in its category's column: its monitor image with the label outlined. Needs matplotlib
 (requirements-report.txt).
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TILE, GAP, MARGIN = 21.0, 3.6, 4.0  # millimetres
 HEADER, FOOTER = 9.0, 12.0
-PIXELS = 320  # of a tile's picture, a side
+PIXELS = 320  # side of a tile's picture
 
 
 class Tile(NamedTuple):
@@ -38,7 +38,7 @@ class Tile(NamedTuple):
 
 
 def read_tile(event: Event) -> Tile:
-    """Read an event. Raises EventError where its images are damaged."""
+    """Read an event. Raises EventError if its images are damaged."""
     monitor = open_event(event).monitor
     shape = fit(monitor.shape, PIXELS)
     picture = shrink_image(monitor, shape).rgb
@@ -51,7 +51,7 @@ def read_tile(event: Event) -> Tile:
 
 
 def labelled_text(shares: Sequence[float]) -> str:
-    """How much of the images is labelled, as in `6 % labelled` or `3 to 9 % labelled`."""
+    """Format the labelled shares of images, as in `6 % labelled` or `3 to 9 % labelled`."""
     if not shares:
         return "no label"
     least, most = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
@@ -91,7 +91,7 @@ def _draw_tile(axes: "Axes", tile: Tile, x: float, y: float, color: str) -> None
 
 
 def _draw_frame(axes: "Axes", x: float, y: float, color: str, dashed: bool = False) -> None:
-    """A frame in a category's colour, with a thin dark edge that light colours need."""
+    """Draw a frame in a category's colour, with a thin dark edge for light colours."""
     xs, ys = np.array([0, 1, 1, 0, 0]) * TILE + x, np.array([0, 0, 1, 1, 0]) * TILE + y
     if dashed:
         axes.plot(xs, ys, color=color, lw=1, ls="--", clip_on=False)

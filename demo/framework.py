@@ -1,7 +1,7 @@
 """Draws the method's framework with real panels of a demo event: `python -m demo.framework DATA_ROOT RESULTS OUT.png`.
 
-RESULTS is the folder with `stage1` and `stage2` that `make demo` leaves. Features and masks are computed here, by the
-demo SAM on the CPU. Needs matplotlib (requirements-report.txt).
+RESULTS is the folder with `stage1` and `stage2` that `make demo` writes. Features and masks are computed here, with
+the demo SAM on the CPU. Needs matplotlib (requirements-report.txt).
 """
 
 import argparse
@@ -29,20 +29,20 @@ EVENT = "1_demo_explosion"
 # Millimetres.
 WIDTH, HEIGHT = 240.0, 138.0
 TILE = 19.0  # side of a panel
-SHIFT = 2.2  # between the panels of a stack
+SHIFT = 2.2  # offset between the panels of a stack
 STAGE1, STAGE2, EVALUATION, INPUT = "#dfeaf6", "#fdeed8", "#e2f0e2", "#eeeeee"
 INK, ARROW = "#202020", "#4a4a4a"
 ON_ARROW = {"boxstyle": "square,pad=0.3", "fc": "white", "ec": "none"}
 
 
 def encode(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
-    """The features of an image, (H, W, 3) uint8: (G, G, C) float32."""
+    """Return the features of an image, (H, W, 3) uint8, as (G, G, C) float32."""
     (features,) = engine.encode([engine.scale(rgb)])
     return features.embedding[0].permute(1, 2, 0).numpy()
 
 
 def find_masks(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
-    """The number of the smallest mask that each pixel of an image lies in, (H, W) integer; 0 for none."""
+    """Return the number of the smallest mask at each pixel of an image, (H, W) integer; 0 for none."""
     (features,) = engine.encode([engine.scale(rgb)])
     masks = engine.generate_masks(rgb, features, config.STAGE1_SAM_PARAMS).collect()
     numbers = np.zeros(rgb.shape[:2], int)
@@ -52,7 +52,7 @@ def find_masks(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
 
 
 def feature_colors(features: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The three main components of features as colours, (G, G, 3) in [0, 1], the same for all images."""
+    """Map the three main components of all images' features to colours, (G, G, 3) in [0, 1] per image."""
     together = np.concatenate([one.reshape(-1, one.shape[-1]) for one in features])
     mean = together.mean(axis=0)
     _, _, axes = np.linalg.svd(together - mean, full_matrices=False)
@@ -62,14 +62,14 @@ def feature_colors(features: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def mask_colors(masks: np.ndarray) -> np.ndarray:
-    """Every mask in a colour of its own, (H, W, 3) uint8; pixels in no mask white."""
+    """Return the masks in different colours, (H, W, 3) uint8; pixels in no mask are white."""
     colors = np.random.default_rng(3).integers(70, 230, (masks.max() + 1, 3), dtype=np.uint8)
     colors[0] = 255
     return colors[masks]
 
 
 class Canvas:
-    """A figure measured in millimetres from its top left corner, with areas, panels, steps and arrows."""
+    """A figure with coordinates in millimetres from its top left corner, for areas, panels, steps and arrows."""
 
     def __init__(self, axes: "Axes") -> None:
         """Take axes that fill the figure."""
@@ -78,21 +78,21 @@ class Canvas:
         axes.set_axis_off()
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        """Text around a point."""
+        """Draw text, by default centred at a point."""
         self.axes.text(x, y, text, **{"ha": "center", "va": "center", "color": INK, "size": 8.5, "zorder": 6, **style})
 
     def area(self, x: float, y: float, end_x: float, end_y: float, color: str, title: str) -> None:
-        """A coloured area with a title in its upper left corner."""
+        """Draw a coloured area with a title in its upper left corner."""
         self.axes.fill([x, end_x, end_x, x], [y, y, end_y, end_y], color=color, lw=0, zorder=0)
         self.text(x + 2.5, y + 4.5, title, ha="left", weight="bold", size=10.5)
 
     def step(self, x: float, y: float, end_x: float, end_y: float, text: str, **style: Any) -> None:
-        """A computation: a white box with text."""
+        """Draw a computation: a white box with text."""
         self.axes.fill([x, end_x, end_x, x], [y, y, end_y, end_y], facecolor="white", edgecolor=INK, lw=0.8, zorder=3)
         self.text((x + end_x) / 2, (y + end_y) / 2, text, linespacing=1.45, **style)
 
     def panel(self, x: float, y: float, picture: np.ndarray, caption: str = "", level: int = 0) -> None:
-        """A square picture, or scores of 0 to 1, with a caption below; higher levels cover lower ones."""
+        """Draw a square picture, or scores of 0 to 1, with a caption below; higher levels cover lower ones."""
         end_x, end_y = x + TILE, y + TILE
         smooth = "antialiased" if picture.ndim == 3 and len(picture) > 64 else "nearest"
         extent = (x, end_x, end_y, y)
@@ -105,14 +105,14 @@ class Canvas:
         self.text(x + TILE / 2, end_y + 1.2, caption, va="top", linespacing=1.2)
 
     def stack(self, x: float, y: float, pictures: Sequence[np.ndarray], caption: str) -> None:
-        """Panels behind each other, the last one in front at the lower right."""
+        """Draw panels behind each other, the last one in front at the lower right."""
         for number, picture in enumerate(pictures):
             self.panel(x + SHIFT * number, y + SHIFT * number, picture, level=number)
         end = SHIFT * (len(pictures) - 1)
         self.text(x + (TILE + end) / 2, y + TILE + end + 1.2, caption, va="top", linespacing=1.2)
 
     def arrow(self, *points: tuple[float, float]) -> None:
-        """An arrow along straight lines between points."""
+        """Draw an arrow along straight lines between points."""
         *_, before, end = points
         xs, ys = zip(*points[:-1], strict=True)
         self.axes.plot(xs, ys, color=ARROW, lw=1.4, solid_joinstyle="miter", solid_capstyle="butt", zorder=2)
@@ -129,8 +129,8 @@ class Canvas:
 def draw(axes: "Axes", panels: EventPanels, features: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> None:
     """Draw the framework.
 
-    `features`: colours of those of all historical dates and the monitor date, (G, G, 3). `masks`: of the reference and
-    the monitor image, (H, W, 3).
+    `features`: colours of the features of all historical dates and the monitor date, (G, G, 3) each. `masks`: colours
+    of the masks of the reference and the monitor image, (H, W, 3) each.
     """
     canvas = Canvas(axes)
     canvas.area(2, 2, 43, 136, INPUT, "One event")
@@ -144,7 +144,7 @@ def draw(axes: "Axes", panels: EventPanels, features: Sequence[np.ndarray], mask
 
 
 def draw_inputs(canvas: Canvas, panels: EventPanels) -> None:
-    """The images of the event."""
+    """Draw the images of the event."""
     canvas.panel(14, 11, panels.monitor.rgb, "monitor")
     canvas.panel(14, 37, panels.historical[-1].rgb, "reference")
     canvas.stack(8, 98, [one.rgb for one in panels.historical], "all historical dates,\nthe reference last")
@@ -155,7 +155,7 @@ def draw_inputs(canvas: Canvas, panels: EventPanels) -> None:
 def draw_stage1(
     canvas: Canvas, panels: EventPanels, features: Sequence[np.ndarray], masks: Sequence[np.ndarray]
 ) -> None:
-    """From the reference and the monitor image to the change map."""
+    """Draw the steps from the reference and the monitor image to the change map."""
     canvas.step(50, 11, 60, 56, "SAM image encoder", rotation=90)
     canvas.step(95, 11, 105, 56, "SAM mask generator", rotation=90)
     rows = ((11, features[-1], masks[1]), (37, features[-2], masks[0]))
@@ -183,7 +183,7 @@ def draw_stage1(
 
 
 def draw_stage2(canvas: Canvas, panels: EventPanels, features: Sequence[np.ndarray]) -> None:
-    """From the change map and all dates to the anomaly map."""
+    """Draw the steps from the change map and all dates to the anomaly map."""
     canvas.arrow((209.5, 49), (209.5, 67.5), (107.5, 67.5), (107.5, 79))
     canvas.text(158, 67.5, "filter: below the 0.7 quantile, the score becomes 0", bbox=ON_ARROW)
     canvas.panel(98, 79, panels.filtered, "changed regions")
@@ -205,7 +205,7 @@ def draw_stage2(canvas: Canvas, panels: EventPanels, features: Sequence[np.ndarr
 
 
 def draw_evaluation(canvas: Canvas, panels: EventPanels) -> None:
-    """From the anomaly map and the label to the scores."""
+    """Draw the steps from the anomaly map and the label to the scores."""
     assert panels.label is not None
     assert panels.scores is not None
     canvas.arrow((184, 102.5), (188.5, 102.5), (188.5, 86), (193, 86))
@@ -220,7 +220,7 @@ def draw_evaluation(canvas: Canvas, panels: EventPanels) -> None:
 
 
 def binary_picture(binary: np.ndarray, color: str) -> np.ndarray:
-    """A binary map in a colour on dark ground, (h, w, 3) uint8."""
+    """Return a binary map as a picture in `color` on dark ground, (h, w, 3) uint8."""
     ground, ink = np.array([32, 32, 32]), np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)])
     return np.where(binary[..., None], ink, ground).astype(np.uint8)
 
@@ -245,7 +245,7 @@ def main() -> int:
 
 
 def dates(event: Event) -> list[Image]:
-    """All historical images and the monitor image."""
+    """Return all historical images and the monitor image."""
     images = open_event(event)
     return [*images.historical, images.monitor]
 

@@ -2,7 +2,7 @@
 
 The world is made of patches (fields, woods, water, roads, roofs), painted in order. Crop fields cycle
 bare -> green -> ripe from date to date, so that the reference and the monitor image differ in ways that earlier dates
-explain: what stage 2 has to suppress. Every date has light, contrast, colour cast and noise of its own.
+explain; stage 2 has to suppress these changes. Light, contrast, colour cast and noise differ from date to date.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 
 class Surface(NamedTuple):
-    """What a kind of ground looks like."""
+    """The appearance of a kind of ground."""
 
     color: tuple[int, int, int]  # mean RGB
     grain: float  # amplitude of the texture, grey levels
@@ -42,17 +42,17 @@ CROP_CYCLE = ("crop_bare", "crop_green", "crop_ripe")
 
 @dataclass(frozen=True)
 class Patch:
-    """One thing on the ground: a polygon, or a polyline of `line_width` pixels."""
+    """One object on the ground: a polygon, or a polyline of `line_width` pixels."""
 
     outline: np.ndarray  # (N, 2) float64: x, y in pixels
     kind: str  # a surface, or "crop", whose surface changes with the date
     tint: np.ndarray  # (3,) float64: added to the surface's colour
-    phase: int = 0  # where in the crop cycle the first date finds it
+    phase: int = 0  # place in the crop cycle on the first date
     line_width: int = 0
-    label: int = 0  # class in the label raster; 0 where it is no anomaly
+    label: int = 0  # class in the label raster; 0 if not an anomaly
 
     def surface(self, date: int) -> int:
-        """Index in SURFACES on the `date`-th date."""
+        """Return the index in SURFACES on the `date`-th date."""
         return SURFACE_INDEX[CROP_CYCLE[(self.phase + date) % 3] if self.kind == "crop" else self.kind]
 
 
@@ -100,7 +100,7 @@ def _patch(rng: Generator, outline: np.ndarray, kind: str, line_width: int = 0) 
 
 
 def _fields(rng: Generator, size: int, scale: float) -> list[Patch]:
-    """A skewed, jittered grid of fields over the whole scene; a quarter of them divided in two."""
+    """Return a skewed, jittered grid of fields over the whole scene; a quarter of them are divided in two."""
     angle = rng.uniform(0, np.pi)
     cell = rng.uniform(0.09, 0.2) * scale
     n = int(np.ceil(1.5 * size / cell))
@@ -170,13 +170,13 @@ def _villages(rng: Generator, size: int, scale: float) -> list[Patch]:
 
 
 def build_world(rng: Generator, size: int, zoom: float = 1.0) -> list[Patch]:
-    """The patches of a place of `size` x `size` pixels, in painting order; `zoom` enlarges all of them."""
+    """Return the patches of a place of `size` x `size` pixels, in painting order; `zoom` enlarges all of them."""
     scale = size * zoom
     return [patch for part in (_fields, _woods_and_lakes, _roads, _villages) for patch in part(rng, size, scale)]
 
 
 def disaster(rng: Generator, size: int, category: int) -> list[Patch]:
-    """The patches that a disaster of `category` (1 explosion ... 5 dam break) leaves in a scene."""
+    """Return the patches that a disaster of `category` (1 explosion ... 5 dam break) leaves in a scene."""
     y, x = rng.uniform(0.25 * size, 0.75 * size, 2)
     # kind, label, radius, stretch
     shapes = {
@@ -193,7 +193,7 @@ def disaster(rng: Generator, size: int, category: int) -> list[Patch]:
 
 
 def paint(patches: Sequence[Patch], size: int, date: int) -> Painting:
-    """Paint the patches in their order, as they are on the `date`-th date."""
+    """Paint the patches in order, with their surfaces on the `date`-th date."""
     surfaces = np.full((size, size), SURFACE_INDEX["grass"], np.uint8)
     instances = np.zeros((size, size), np.int32)
     for number, patch in enumerate(patches, 1):
@@ -210,7 +210,7 @@ def paint(patches: Sequence[Patch], size: int, date: int) -> Painting:
 
 
 def render(rng: Generator, painting: Painting, noise: float = 3.0) -> np.ndarray:
-    """Photograph a painting: texture, the date's own light and colour cast, blur, sensor noise of `noise` grey levels.
+    """Add texture, random light and colour cast, blur, and sensor noise of `noise` grey levels to a painting.
 
     Returns (S, S, 3) uint8 RGB.
     """
@@ -235,9 +235,9 @@ def render(rng: Generator, painting: Painting, noise: float = 3.0) -> np.ndarray
 def make_event(
     seed: int, category: int, size: int = 1024, historical_dates: int = 4, zoom: float = 1.9
 ) -> SyntheticEvent:
-    """A place with `historical_dates` normal dates and a monitor date that shows a disaster of `category`.
+    """Draw a place on `historical_dates` normal dates and on a monitor date with a disaster of `category`.
 
-    Category 0 is a normal control: its monitor image shows one more season and nothing else.
+    Category 0 is a normal control: its monitor image shows one more season and no disaster.
     """
     rng = np.random.default_rng(seed)
     world = build_world(rng, size, zoom)

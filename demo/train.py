@@ -1,9 +1,9 @@
 """Trains the demo SAM on synthetic scenes: `python -m demo.train`, about an hour on 2 CPU cores, from a fixed seed.
 
-Masks are learnt as SAM learns them (Kirillov et al., 2023, section A): a point on an object, three masks, focal and
-dice loss (20 : 1) on the best of them, and a regression of their IoU. Beside that the encoder's features feed a
-*cosine* classifier of the surfaces: it makes cosine similarity mean "same surface, whatever the light", so that the
-published thresholds on 1 - cosine make sense for this model too.
+Masks are trained as in SAM (Kirillov et al., 2023, section A): a point on an object, three masks, focal and dice loss
+(20 : 1) on the best of them, and a regression of their IoU. In addition, a *cosine* classifier of the surfaces is
+trained on the encoder's features. It makes the features of a surface similar under any light, so that the published
+thresholds on 1 - cosine suit this model too.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from demo import scenes
 from sam.vit_demo import build_vit_demo
 
 SCENE_SIZE, INPUT_SIZE = 1024, 512  # scenes are drawn at the first size and reduced to the second
-IMAGES, POINTS = 2, 16  # of a training step
+IMAGES, POINTS = 2, 16  # per training step
 MIN_OBJECT_PIXELS = 150
-OTHER_MASKS_WEIGHT = 0.05  # of the loss of all three masks, so that none of them dies
+OTHER_MASKS_WEIGHT = 0.05  # of the loss of all three masks, so that all of them are trained
 SURFACE_WEIGHT, SURFACE_TEMPERATURE = 0.5, 16.0
 PEAK_LEARNING_RATE, WARM_UP_STEPS = 1e-3, 200
-VALIDATION_SEED = 1_000_000  # scenes from here on are never trained on
+VALIDATION_SEED = 1_000_000  # seeds from here on are not used for training
 
 
 class Sample(NamedTuple):
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one step sees."""
+    """The input of one training step."""
 
     images: torch.Tensor  # (B, 3, 512, 512) float32, 0..255
     points: torch.Tensor  # (B, P, 2) float32: x, y
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Of one batch; `total` is what the optimiser sees, the others are for reading."""
+    """The losses of one batch; `total` is minimized, the others are only reported."""
 
     total: torch.Tensor
     best_iou: float  # mean IoU of the best of three masks
@@ -60,7 +60,7 @@ class Losses(NamedTuple):
 
 
 def draw_sample(seed: int) -> Sample:
-    """A scene of the given seed with up to two disasters, on any date of the crop cycle."""
+    """Draw the scene of a seed, with up to two disasters, on a random date of the crop cycle."""
     rng = np.random.default_rng(seed)
     patches = scenes.build_world(rng, SCENE_SIZE, rng.uniform(1.5, 2.3))
     for _ in range(rng.integers(0, 3)):
@@ -72,7 +72,7 @@ def draw_sample(seed: int) -> Sample:
 
 
 def draw_samples(first_seed: int, count: int) -> list[Sample]:
-    """Samples of consecutive seeds, drawn by one process a core."""
+    """Draw the samples of consecutive seeds, with one process per core."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         drawn = pool.map(draw_sample, range(first_seed, first_seed + count), chunksize=8)
         return list(tqdm(drawn, "scenes", count, unit="scene"))
@@ -87,7 +87,7 @@ def _augmented(rng: Generator, sample: Sample) -> Sample:
 
 
 def _points_on_objects(rng: Generator, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (P, 2) on objects drawn by the root of their area, and the objects' masks (P, H, W)."""
+    """Choose objects with weights sqrt(area); return points (P, 2) on them, and their masks (P, H, W)."""
     numbers, areas = np.unique(instances, return_counts=True)
     numbers, areas = numbers[areas > MIN_OBJECT_PIXELS], areas[areas > MIN_OBJECT_PIXELS]
     chance = np.sqrt(areas) / np.sqrt(areas).sum()
@@ -97,7 +97,7 @@ def _points_on_objects(rng: Generator, instances: np.ndarray) -> tuple[np.ndarra
 
 
 def make_batch(rng: Generator, samples: list[Sample]) -> Batch:
-    """Random samples, turned, mirrored and lit anew, with points on their objects."""
+    """Return random samples with random rotation, mirroring and light, and with points on their objects."""
     grid = INPUT_SIZE // 16
     images, points, masks, surfaces = [], [], [], []
     for index in rng.integers(len(samples), size=IMAGES):
@@ -114,7 +114,7 @@ def make_batch(rng: Generator, samples: list[Sample]) -> Batch:
 def _mask_loss(
     model: Sam, features: torch.Tensor, points: torch.Tensor, target: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
-    """SAM's mask and IoU loss for the points of one image, and the mean IoU of the best masks."""
+    """Return SAM's mask and IoU loss for the points of one image, and the mean IoU of the best masks."""
     sparse, dense = model.prompt_encoder(
         points=(points[:, None], torch.ones(len(points), 1, dtype=torch.int)), boxes=None, masks=None
     )
@@ -141,7 +141,7 @@ def _mask_loss(
 
 
 def losses(model: Sam, surface_head: torch.nn.Linear, batch: Batch) -> Losses:
-    """The whole loss of a batch."""
+    """Compute the losses of a batch."""
     features = model.image_encoder(model.preprocess(batch.images))
     cosine = F.normalize(features, dim=1).permute(0, 2, 3, 1) @ F.normalize(surface_head.weight, dim=1).T
     share = batch.surfaces.permute(0, 2, 3, 1)
@@ -155,7 +155,7 @@ def losses(model: Sam, surface_head: torch.nn.Linear, batch: Batch) -> Losses:
 
 
 def train(model: Sam, surface_head: torch.nn.Linear, samples: list[Sample], steps: int, rng: Generator) -> None:
-    """AdamW with warm-up and cosine decay, gradients clipped to norm 1."""
+    """Train with AdamW, warm-up, cosine decay, and gradients clipped to norm 1."""
     parameters = [*model.parameters(), *surface_head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_LEARNING_RATE, weight_decay=0.01)
 
@@ -177,7 +177,7 @@ def train(model: Sam, surface_head: torch.nn.Linear, samples: list[Sample], step
 
 @torch.no_grad()
 def validate(model: Sam, surface_head: torch.nn.Linear, samples: list[Sample]) -> tuple[float, float]:
-    """Mean best-of-three IoU and surface accuracy on samples that were not trained on."""
+    """Return mean best-of-three IoU and surface accuracy on samples that were not used for training."""
     rng = np.random.default_rng(VALIDATION_SEED)
     results = [losses(model, surface_head, make_batch(rng, samples)) for _ in tqdm(range(50), "validation")]
     return float(np.mean([r.best_iou for r in results])), float(np.mean([r.surface_accuracy for r in results]))

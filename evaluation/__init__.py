@@ -1,1 +1,1 @@
-"""From maps and labels to tables, curves, regions and polygons."""
+"""Evaluates maps against labels: tables, curves, regions and polygons."""

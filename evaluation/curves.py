@@ -1,4 +1,4 @@
-"""What the evaluation's plots show, as numbers: precision-recall curves and score histograms (no drawing here)."""
+"""Computes the data of the evaluation's plots: precision-recall curves and score histograms."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,32 +10,32 @@ from evaluation.event_maps import EventMaps
 from rasters.raster import strips
 from rasters.resize import value_range
 
-# Denser where most scores are, and where the published threshold lies.
+# Denser at low scores, where most scores and the published threshold lie.
 CURVE_THRESHOLDS = tuple(np.concatenate([np.arange(50) * 0.004, 0.2 + np.arange(51) * 0.016]).round(3).tolist())
-BIN_EDGES = np.linspace(0, 1, 51)  # of the score histograms; scores beyond count in the first and the last bin
+BIN_EDGES = np.linspace(0, 1, 51)  # of the score histograms; scores outside count in the first or the last bin
 
 
 class ScoreHistogram(NamedTuple):
-    """How many pixels have a score in each bin of BIN_EDGES."""
+    """The number of pixels with a score in each bin of BIN_EDGES."""
 
-    inside: np.ndarray  # (bins,) int64: where the label says anomaly
-    outside: np.ndarray  # (bins,) int64: everywhere else
+    inside: np.ndarray  # (bins,) int64: pixels that the label marks as anomaly
+    outside: np.ndarray  # (bins,) int64: all other pixels
 
 
 class EventCurves(NamedTuple):
-    """What is plotted of one event."""
+    """The data plotted for one event."""
 
     precision_recall: list[Scores]  # at each threshold
     histogram: ScoreHistogram
 
 
 def curve_thresholds(stage2_threshold: float) -> list[float]:
-    """The thresholds of the precision-recall curves, rising: CURVE_THRESHOLDS and the one of the evaluation."""
+    """Return the thresholds of the precision-recall curves, ascending: CURVE_THRESHOLDS and the evaluation's own."""
     return sorted({*CURVE_THRESHOLDS, stage2_threshold})
 
 
 def event_curves(maps: EventMaps, thresholds: Sequence[float]) -> EventCurves:
-    """Compute what is plotted of an event, which has a label; reads its rasters in strips."""
+    """Compute the data plotted for an event, which must have a label; reads its rasters in strips."""
     assert maps.label is not None
     settings = maps.settings
     curve = threshold_curve(
@@ -47,7 +47,7 @@ def event_curves(maps: EventMaps, thresholds: Sequence[float]) -> EventCurves:
 def score_histogram(maps: EventMaps) -> ScoreHistogram:
     """Count the scores of the anomaly map inside and outside the label; pixels without data do not count.
 
-    With `normalize_anomaly_map` the scores are those after min-max scaling, which the threshold applies to.
+    With `normalize_anomaly_map`, the scores are min-max scaled first, as they are for the threshold.
     """
     assert maps.label is not None
     low, high = value_range(maps.anomalies) if maps.settings.normalize_anomaly_map else (0, 1)
@@ -63,22 +63,22 @@ def score_histogram(maps: EventMaps) -> ScoreHistogram:
 
 
 def average_curve(curves: Sequence[Sequence[Scores]]) -> list[Scores]:
-    """The average of events at each threshold: mean recall, mean precision, and the F1 of these two means."""
+    """Average the curves of events at each threshold: mean recall, mean precision, and the F1 of these two means."""
     return [average_scores(list(at_threshold)) for at_threshold in zip(*curves, strict=True)]
 
 
 def found_points(curve: Sequence[Scores]) -> np.ndarray:
-    """Recall and precision, (n, 2), of those points of a curve at which an anomalous pixel is found.
+    """Return recall and precision, (n, 2), of the points of a curve at which an anomalous pixel is found.
 
-    Where none is, both are 0, which is the convention of an empty denominator and no part of the curve's course.
+    At all other points both are 0, by convention for an empty denominator; they are left out.
     """
     return np.array([(point.recall, point.precision) for point in curve if point.recall > 0]).reshape(-1, 2)
 
 
 def mean_shares(counts: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The share of pixels in each bin, (bins,), as the mean over events: every event counts alike, however large.
+    """Return the share of pixels in each bin, (bins,), averaged over events with equal weights.
 
-    Events without any pixel are left out; None where all are.
+    Events without any pixel are left out; returns None if no event has a pixel.
     """
     shares = [count / count.sum() for count in counts if count.any()]
     return np.mean(shares, axis=0) if shares else None

@@ -12,7 +12,7 @@ from utils import Event, Listing
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found of all events."""
+    """The results of all events."""
 
     results: list[Result]  # one per labelled event
     curves: list[EventCurves]  # one per result, or empty
@@ -20,7 +20,7 @@ class Evaluation:
 
 
 def evaluate_events(listing: Listing, result_root: Path, settings: EvalSettings, with_curves: bool) -> Evaluation:
-    """Evaluate the maps that stage 2 wrote to `result_root`; `with_curves` also computes what the plots show."""
+    """Evaluate the maps that stage 2 wrote to `result_root`; `with_curves` also computes the data of the plots."""
     thresholds = curve_thresholds(settings.stage2_threshold)
     results: list[Result] = []
     curves: list[EventCurves] = []

@@ -1,4 +1,4 @@
-"""Opens the label of an event and the maps that it is evaluated by, and scores both stages."""
+"""Opens the maps and the label of an event for the evaluation, and scores both stages."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ def _from_config(name: str) -> Any:
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """What turns maps into binary maps and scores; by default the values of config.py."""
+    """Settings for binary maps and scores; the defaults are the values of config.py."""
 
     quantile_threshold: float = _from_config("EVAL_QUANTILE_THRESH")
     stage2_threshold: float = _from_config("EVAL_STAGE2_FIXED_THRESH")
@@ -31,7 +31,7 @@ class EvalSettings:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "EvalSettings":
-        """The settings of run_eval.py's command line."""
+        """Return the settings of run_eval.py's parsed command line."""
         return cls(**{name: value for name, value in vars(args).items() if name in cls.__dataclass_fields__})
 
     @property
@@ -42,11 +42,11 @@ class EvalSettings:
 
 @dataclass(frozen=True)
 class EventMaps:
-    """Stage 2's maps of an event and its label, of one size."""
+    """Stage 2's maps of an event and its label, all of the same size."""
 
     filtered: ScoreMap  # float32, NaN where there is no data
-    anomalies: ScoreMap  # float32, likewise
-    label: Label | None  # integer, values above 1 are anomalies; None where the event has none
+    anomalies: ScoreMap  # float32, NaN where there is no data
+    label: Label | None  # integer, values above 1 are anomalies; None if the event has no label
     settings: EvalSettings
 
     @cached_property
@@ -65,7 +65,7 @@ class EventMaps:
         )
 
     def scores(self) -> tuple[Scores, Scores]:
-        """The scores of stage 1 and stage 2; needs a label."""
+        """Return the scores of stage 1 and stage 2; needs a label."""
         assert self.label is not None
         weight = self.settings.background_weight
         return (
@@ -75,7 +75,10 @@ class EventMaps:
 
 
 def recorded_options(parameters: dict[str, Any]) -> ImageOptions:
-    """How the images were read that a map was made from. `parameters`: those that the map records, possibly none."""
+    """Return the options with which the images of a map were read.
+
+    `parameters`: those that the map records; may be empty.
+    """
     bands, stretch = parameters.get("bands"), parameters.get("stretch")
     return ImageOptions(
         stretch=stretch[0] if stretch else config.STRETCH,
@@ -85,9 +88,9 @@ def recorded_options(parameters: dict[str, Any]) -> ImageOptions:
 
 
 def open_event_label(event: Event, parameters: dict[str, Any]) -> Label | None:
-    """The label on the grid of the maps, shifted as the monitor image was; None where the event has none.
+    """Open the label on the grid of the maps, shifted like the monitor image; None if the event has no label.
 
-    `parameters`: those that the maps record. Raises EventError where the label cannot be used.
+    `parameters`: those that the maps record. Raises EventError if the label cannot be used.
     """
     if event.label is None:
         return None
@@ -95,9 +98,9 @@ def open_event_label(event: Event, parameters: dict[str, Any]) -> Label | None:
 
 
 def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> EventMaps:
-    """Open stage 2's maps of an event, and its label where it has one, on their grid.
+    """Open stage 2's maps of an event, and its label, if it has one, on their grid.
 
-    Raises EventError where a file is missing or damaged, and where sizes differ.
+    Raises EventError if a file is missing or damaged, or if sizes differ.
     """
     folder = result_root / event.name
     filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))

@@ -26,28 +26,28 @@ FIELDS = (
     ("centroid_y", ogr.OFTReal),
 )
 
-# The standard's own way to say that there is none. Left to itself, GDAL writes an undefined geographic one.
+# The GeoPackage standard's definition of "no CRS". By default, GDAL writes an undefined geographic CRS.
 NO_CRS = 'LOCAL_CS["Undefined Cartesian SRS"]'
 
 
 class PlacedRegion(NamedTuple):
-    """A region with its place."""
+    """A region with its outline and position."""
 
     region: Region
-    outline: ogr.Geometry  # multipolygon in the CRS, or in pixels with y upwards where there is no place
-    area_m2: float | None  # on the ground, of the outline; None where the place is not known
+    outline: ogr.Geometry  # multipolygon in the CRS, or in pixels with y upwards if the place is unknown
+    area_m2: float | None  # of the outline, on the ground; None if the place is unknown
     centroid: tuple[float, float]  # of the outline, in its coordinates
 
 
 class Regions(NamedTuple):
-    """All regions of a binary map, the one with the highest mean score first."""
+    """All regions of a binary map, sorted by mean score, the highest first."""
 
     regions: list[PlacedRegion]
-    crs: osr.SpatialReference | None  # of their outlines
+    crs: osr.SpatialReference | None  # of the outlines
 
 
 def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> Regions:
-    """The regions of a binary map with the scores, float32, that it was made from; NaN there holds no data."""
+    """Return the regions of a binary map. `scores`: float32, the map that it was made from; NaN: no data."""
     measured, numbers = measure_regions(binary, scores)
     place = _Outliner.of(georeference, binary.shape)
     placed = []
@@ -60,9 +60,10 @@ def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) 
 
 
 def _outlines(binary: BinaryMap, numbers: np.ndarray, count: int) -> list[list[list[np.ndarray]]]:
-    """For every region its polygons, each a list of rings, outer one first: (n, 2) x, y in pixels of the whole map.
+    """Return the polygons of every region, as lists of rings, the outer one first.
 
-    Pixels that touch at a corner alone are parts of one region but of two polygons, so that all polygons are valid.
+    A ring is (n, 2), x and y in pixels of the whole map. Pixels that touch only at a corner belong to one region but to
+    two polygons, so that all polygons are valid.
     """
     edges_x, edges_y = (
         np.searchsorted(starts, np.arange(length + 1))
@@ -74,7 +75,7 @@ def _outlines(binary: BinaryMap, numbers: np.ndarray, count: int) -> list[list[l
     layer = source.CreateLayer("", None, ogr.wkbPolygon)
     layer.CreateField(ogr.FieldDefn("number", ogr.OFTInteger))
     band = raster.GetRasterBand(1)
-    gdal.Polygonize(band, band, layer, 0)  # the band is its own mask: number 0 is left out
+    gdal.Polygonize(band, band, layer, 0)  # the band is also the mask, so number 0 is left out
     outlines: list[list[list[np.ndarray]]] = [[] for _ in range(count)]
     for feature in layer:
         polygon = feature.GetGeometryRef()
@@ -86,14 +87,14 @@ def _outlines(binary: BinaryMap, numbers: np.ndarray, count: int) -> list[list[l
 
 
 class _Outliner(NamedTuple):
-    """Turns rings of pixels into geometries in a CRS."""
+    """Converts rings in pixels to geometries in a CRS."""
 
-    to_coordinates: Callable[[np.ndarray], Sequence[Sequence[float]]]  # (n, 2) x, y to as many
+    to_coordinates: Callable[[np.ndarray], Sequence[Sequence[float]]]  # (n, 2) pixel x, y to n coordinates x, y
     crs: osr.SpatialReference | None
 
     @classmethod
     def of(cls, georeference: Georeference, shape: tuple[int, int]) -> "_Outliner":
-        """By the transform, else by the control points, else none."""
+        """Use the transform, else the control points, else no georeferencing."""
         if georeference.transform is not None:
             return cls(_affine(georeference.transform), georeference.spatial_reference)
         if georeference.gcps:
@@ -103,17 +104,17 @@ class _Outliner(NamedTuple):
             try:
                 transformer = gdal.Transformer(dataset, None, ["METHOD=GCP_POLYNOMIAL"])
                 transformer.TransformPoint(0, 0, 0)
-            except RuntimeError as error:  # too few, or all on a line
+            except RuntimeError as error:  # too few points, or all on one line
                 warn_once(f"control points do not place the regions, which are in pixels ({first_line(error)})")
             else:
                 return cls(
                     lambda pixels: [point[:2] for point in transformer.TransformPoints(0, pixels.tolist())[0]],
                     georeference.gcp_spatial_reference,
                 )
-        return cls(_affine((0, 1, 0, 0, 0, -1)), None)  # y points upwards, as in a GIS that shows such a raster
+        return cls(_affine((0, 1, 0, 0, 0, -1)), None)  # y points upwards, as a GIS shows such a raster
 
     def outline(self, polygons: list[list[np.ndarray]]) -> ogr.Geometry:
-        """A multipolygon of polygons in pixels."""
+        """Return the multipolygon of polygons that are given in pixels."""
         outline = ogr.Geometry(ogr.wkbMultiPolygon)
         for rings in polygons:
             polygon = ogr.Geometry(ogr.wkbPolygon)
@@ -134,10 +135,10 @@ def _affine(transform: Sequence[float]) -> Callable[[np.ndarray], Sequence[Seque
 def write_regions(
     path: Path, found: Regions, attributes: Mapping[str, str], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write regions as a GeoPackage of one layer that appears whole or not at all.
+    """Write regions as a GeoPackage with one layer; the file appears whole or not at all.
 
-    `attributes`: texts that every region gets, by field. `metadata`: texts of the layer, by name. Raises EventError
-    where the file cannot be written.
+    `attributes`: texts of every region, by field name. `metadata`: texts of the layer, by name. Raises EventError if
+    the file cannot be written.
     """
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
@@ -162,7 +163,7 @@ def _create_layer(dataset: gdal.Dataset, crs: osr.SpatialReference | None) -> og
     try:
         return dataset.CreateLayer(LAYER, crs, ogr.wkbMultiPolygon)
     except RuntimeError:
-        # GDAL also says so of a layer that is there, where it could write the CRS in one of its two ways only.
+        # GDAL also raises this if it created the layer but could write the CRS in only one of two forms.
         layer = dataset.GetLayerByName(LAYER)
         if layer is None:
             raise
@@ -190,7 +191,7 @@ def _feature(layer: ogr.Layer, number: int, placed: PlacedRegion, attributes: Ma
 
 
 def read_regions_metadata(path: Path) -> dict[str, str] | None:
-    """Return the metadata that `write_regions` stored; None where the file is missing or cannot be read whole."""
+    """Return the metadata that `write_regions` stored; None if the file is missing or cannot be read whole."""
     try:
         dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         layer = dataset.GetLayer(LAYER)
@@ -201,5 +202,5 @@ def read_regions_metadata(path: Path) -> dict[str, str] | None:
 
 
 def regions_are_whole(path: Path) -> bool:
-    """Whether a GeoPackage of regions exists and can be read whole."""
+    """Return whether a GeoPackage of regions exists and can be read whole."""
     return read_regions_metadata(path) is not None

@@ -10,17 +10,20 @@ from rasters.raster import Raster, strips
 
 
 class Region(NamedTuple):
-    """An 8-connected part of a binary map; all its numbers are of its pixels that hold data."""
+    """An 8-connected region of a binary map; pixels without data do not count in its values."""
 
     mean_score: float
     max_score: float
     pixels: int
     x: float  # centroid, pixels from the left edge
-    y: float  # from the upper one
+    y: float  # centroid, pixels from the upper edge
 
 
 def measure_regions(binary: BinaryMap, scores: Raster) -> tuple[list[Region], np.ndarray]:
-    """The regions of a binary map, highest mean score first, and where they lie in its small map (0: nowhere)."""
+    """Return the regions of a binary map, highest mean score first, and a map of their numbers.
+
+    The map of numbers, uint32, has the shape of the small map: 1 is the first region, 0 is no region.
+    """
     count, components = cv2.connectedComponents(binary.small.astype(np.uint8), connectivity=8)
     sums, highest = np.zeros((4, count)), np.full(count, -np.inf)
     for window in strips(binary.shape):

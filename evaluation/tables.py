@@ -36,18 +36,18 @@ class Result(NamedTuple):
 
 
 def by_category(results: Sequence[Result]) -> dict[int, list[Result]]:
-    """The results of every category that has any."""
+    """Group results by category; categories without results are left out."""
     groups = {number: [result for result in results if result.event.category == number] for number in CATEGORIES}
     return {number: members for number, members in groups.items() if members}
 
 
 def averages(results: Sequence[Result]) -> tuple[Scores, Scores]:
-    """The average scores of stage 1 and stage 2; needs at least one result."""
+    """Return the average scores of stage 1 and stage 2; needs at least one result."""
     return average_scores([result.stage1 for result in results]), average_scores([result.stage2 for result in results])
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Print the published block of every event, then the averages of every category and of all events."""
+    """Print the scores of every event in the published format, then the averages per category and over all events."""
     for result in results:
         _print_scores(result.event.name, result.stage1, result.stage2)
     groups = {f"{number}_ {CATEGORIES[number][0]}": members for number, members in by_category(results).items()}
@@ -76,7 +76,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], summary: Summary) -> None:
     """Write the scores of all events, averages, settings, the program's version, and events without scores.
 
-    `args`: the command line; all of it counts among the settings.
+    `args`: the parsed command line, all of which is written as settings.
     """
     content = {
         "program": program_tags(),

@@ -1,1 +1,1 @@
-"""One event through its stages in this process: open, compute windows, keep them, write the maps."""
+"""Runs the stages of an event in this process: open, compute windows, keep them, write the maps."""

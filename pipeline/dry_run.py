@@ -50,7 +50,7 @@ class PlannedEvent(NamedTuple):
 
 
 def plan_event(event: Event, stages: Sequence[StageRequest], sam: SamIdentity) -> PlannedEvent:
-    """Look at an event's files without changing any."""
+    """Return the plan for an event. Reads its files and changes none."""
     try:
         height, width = event_shape(event)
         tiled = [stage.tile_event() for stage in stages]
@@ -76,7 +76,7 @@ def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:
 def print_plan(
     name: str, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], settings: EngineSettings
 ) -> int:
-    """Print the plan of a run as a table; returns 1 where an event would fail, else 0."""
+    """Print the plan of a run as a table; returns 1 if an event would fail, else 0."""
     events = [
         plan_event(event, plan(event), settings.identity)
         for event in tqdm(listing.events, desc="looking", unit="event", disable=not sys.stderr.isatty())
@@ -94,7 +94,7 @@ def print_plan(
 
 
 def _print_table(events: Sequence[PlannedEvent], skipped: Sequence[tuple[str, str]]) -> None:
-    """Print one line per event folder: name, size, and what happens to it."""
+    """Print one line per event folder: name, size and plan."""
     lines = [(event.name, event.size, str(event)) for event in events]
     lines += [(name, "", f"skipped: {reason}") for name, reason in skipped]
     width = max([len(name) for name, _, _ in lines], default=0)
@@ -103,7 +103,7 @@ def _print_table(events: Sequence[PlannedEvent], skipped: Sequence[tuple[str, st
 
 
 def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
-    """Print estimates of the memory and disk that the run takes."""
+    """Print estimates of the memory and disk space that the run takes."""
     print(f"SAM {settings.model_type}: {settings.weights.path} ({settings.weights.origin})")
     largest_window = max(event.largest_window for event in events)
     memory = estimate_memory(settings.model_type, settings.device.type, settings.execution, largest_window)

@@ -15,10 +15,10 @@ LOCK_NAME = ".lock"
 
 @contextmanager
 def event_lock(folder: Path) -> Iterator[None]:
-    """Make an event's output folder and hold its lock; an empty folder is removed again at the end.
+    """Create an event's output folder and hold its lock; at the end, remove the folder if it is empty.
 
     The system releases the lock when the process ends, also after kill -9. Raises EventBusyError, which names the
-    owner, where another process or thread holds it.
+    owner, if another process or thread holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
@@ -46,13 +46,13 @@ def _locked(path: Path) -> int:
         except OSError:
             os.close(file)
             raise
-        # The last owner may have removed the file between our open and our lock.
+        # The previous owner may have removed the file between `open` and `flock`.
         if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
             return file
         os.close(file)
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove the folder of an event that has no output."""
+    """Remove the folder if it holds no output."""
     if not any(folder.iterdir()):
         folder.rmdir()

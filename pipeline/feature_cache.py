@@ -1,4 +1,4 @@
-"""Keeps features that stage 1 encoded for stage 2, in memory up to a limit, then in a temporary file."""
+"""Keeps the features that stage 1 encoded for stage 2: in memory up to a limit, then in a temporary file."""
 
 import tempfile
 from collections.abc import Iterable
@@ -10,16 +10,16 @@ import torch
 from sam.features import WindowFeatures
 from utils import Window
 
-MEMORY_BYTES = 256 << 20  # of an event's features held in memory: 64 windows' images with ViT-B
+MEMORY_BYTES = 256 << 20  # of an event's features in memory: 64 encoded images of a window with ViT-B
 
 
 class FeatureCache:
-    """The features of an event's images in the windows that both stages have; a context manager."""
+    """The features of an event's images in the windows common to both stages; a context manager."""
 
     def __init__(self, folder: Path, windows: Iterable[Window], memory_bytes: int = MEMORY_BYTES) -> None:
-        """`windows`: those that both stages have. `folder`: for the temporary file, used above `memory_bytes`."""
+        """`windows`: those common to both stages. `folder`: for the temporary file, used above `memory_bytes`."""
         self._windows = frozenset(windows)
-        self._kept: dict[tuple[Path, Window], tuple[WindowFeatures, int]] = {}  # without embedding; place in the file
+        self._kept: dict[tuple[Path, Window], tuple[WindowFeatures, int]] = {}  # without embedding; offset in the file
         # Raw float32. The file has no name, so a killed process leaves nothing behind.
         self._file = tempfile.SpooledTemporaryFile(memory_bytes, dir=str(folder))  # noqa: SIM115
 
@@ -32,7 +32,7 @@ class FeatureCache:
         self._file.close()
 
     def keep(self, image: Path, window: Window, features: WindowFeatures) -> None:
-        """Keep the features of a window of an image, where both stages have the window."""
+        """Keep the features of a window of an image, if the window is common to both stages."""
         if window in self._windows:
             place = self._file.seek(0, 2)
             self._file.write(features.embedding.cpu().numpy().tobytes())
@@ -40,11 +40,11 @@ class FeatureCache:
             self._kept[image, window] = (replace(features, embedding=shape), place)
 
     def has(self, image: Path, window: Window) -> bool:
-        """Whether the cache has these features."""
+        """Return whether the cache holds the features of this window of an image."""
         return (image, window) in self._kept
 
     def get(self, image: Path, window: Window, device: torch.device) -> WindowFeatures:
-        """Return features of the cache, moved to the device."""
+        """Return the cached features of a window of an image, moved to the device."""
         features, place = self._kept[image, window]
         shape = features.embedding.shape
         self._file.seek(place)

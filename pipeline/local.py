@@ -1,4 +1,4 @@
-"""Takes events through their stages in this process, with one SAM, which is loaded for the first missing window."""
+"""Runs the stages of events in this process, with one SAM, which is loaded for the first missing window."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,11 +16,11 @@ from sam.weights import SamIdentity
 from utils import Event, Listing, Window
 
 EngineLoader = Callable[[], SamEngine]
-Plan = Callable[[Event], Sequence[StageRequest]]  # the stages to take an event through
+Plan = Callable[[Event], Sequence[StageRequest]]  # the stages to run for an event
 
 
 def run_here(name: str, listing: Listing, plan: Plan, settings: EngineSettings) -> int:
-    """Take every event through its stages; returns the exit code. `name`: of the run, for its summary."""
+    """Run the stages of every event; returns the exit code. `name`: name of the run, for its summary."""
     with ExitStack() as stack:
         load_engine = cache(lambda: stack.enter_context(settings.load()))
         return run_events(
@@ -34,9 +34,9 @@ def run_here(name: str, listing: Listing, plan: Plan, settings: EngineSettings) 
 def run_event(
     requests: Sequence[StageRequest], sam: SamIdentity, load_engine: EngineLoader, window_done: Callable[..., object]
 ) -> str | None:
-    """Take one event through its stages; returns the reasons where all of them skip it.
+    """Run the stages of one event; returns the reasons if all stages are skipped, else None.
 
-    Features that stage 1 encodes in windows that stage 2 has too are not encoded again.
+    In windows common to both stages, stage 2 reuses the features that stage 1 encoded.
     """
     shared = Stage2Settings().tile(event_shape(requests[0].event)) if len(requests) > 1 else []
     with event_locks(requests), FeatureCache(requests[0].folder, shared) as features:
@@ -57,7 +57,7 @@ def compute_missing(
     features: FeatureCache | None,
     window_done: Callable[[], object],
 ) -> None:
-    """Compute windows of a stage into its store, which is removed where no window could be finished."""
+    """Compute windows of a stage into its store; on failure, remove the store if no window is finished."""
     store = stage.store()
     with store.removed_if_empty():
         engine = load_engine()

@@ -1,6 +1,6 @@
-"""The life of one stage of one event, the same for both stages: open, skip or resume, compute windows, write maps.
+"""The steps of one stage of one event, common to both stages: open, skip or resume, compute windows, write maps.
 
-`stage1.py` and `stage2.py` say what each stage does at every point; `advance` is the order in which it is done.
+`stage1.py` and `stage2.py` implement the steps; `advance` defines their order.
 """
 
 import json
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
     from sam.engine import SamEngine
 
-SIDE_FILE_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: what they were made with, as JSON
+SIDE_FILE_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: the settings they were made with, as JSON
 
 
 @dataclass(frozen=True)
 class StageRequest(ABC):
-    """One stage of one event, before any of its files is opened. Can be pickled."""
+    """One stage of one event, before its files are opened. Can be pickled."""
 
     event: Event
     folder: Path  # of the event's outputs
     options: ImageOptions
-    skip_existing: bool  # leave current maps as they are
+    skip_existing: bool  # skip the stage if its maps are current
 
     @abstractmethod
     def tile_event(self) -> list[Window]:
-        """Return the stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
 
     def count_windows(self) -> int:
-        """Return the number of windows. Raises EventError where the reference image cannot be opened."""
+        """Return the number of windows. Raises EventError if the reference image cannot be opened."""
         return len(self.tile_event())
 
     @abstractmethod
     def open(self, sam: SamIdentity) -> "Stage":
-        """Open all files. Raises EventError where they do not go together."""
+        """Open all files. Raises EventError if a file is unusable or the files do not match."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,30 @@ class Stage(ABC):
     folder: Path  # of the event's outputs
     images: EventImages
     windows: Sequence[Window]  # of the map, in order
-    parameters: dict[str, Any]  # everything that decides the maps, recorded in their tags; JSON
-    side_settings: dict[str, Any]  # what else decides the preview and the polygons, recorded in them; JSON
+    parameters: dict[str, Any]  # everything that affects the maps, recorded in their tags; JSON
+    side_settings: dict[str, Any]  # settings that affect the preview and the polygons, recorded in them; JSON
     checkpoint: str  # file name of the weights
 
-    MAP_NAME: ClassVar[str]  # of the map that is computed window by window
+    MAP_NAME: ClassVar[str]  # file name of the map that is computed window by window
     SKIP_REASON: ClassVar[str]  # why an event with current maps is skipped
 
     @property
     def map_path(self) -> Path:
-        """The map that is computed window by window."""
+        """Path of the map that is computed window by window."""
         return self.folder / self.MAP_NAME
 
     @property
     def side_record(self) -> dict[str, str]:
-        """What the preview and the polygons carry of their settings."""
+        """The record of `side_settings` that is stored in the preview and the polygons."""
         return {SIDE_FILE_KEY: json.dumps(self.side_settings, sort_keys=True)}
 
     @abstractmethod
     def is_current(self) -> bool:
-        """Whether all maps exist, are whole, and were made from the same images with the same parameters."""
+        """Return whether all maps exist, are whole, and were made from the same images with the same parameters."""
 
     @abstractmethod
     def has_side_files(self) -> bool:
-        """Whether the preview and the polygons exist and were made with the present settings."""
+        """Return whether the preview and the polygons exist and were made with the current settings."""
 
     @abstractmethod
     def write_side_files(self, scores: Raster) -> None:
@@ -90,23 +90,23 @@ class Stage(ABC):
 
     @abstractmethod
     def write_maps(self, scores: Raster) -> None:
-        """Write the maps. `scores`: all windows together, float32."""
+        """Write the maps. `scores`: the map with all windows, float32."""
 
     @abstractmethod
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> Any:
-        """Read and scale what a window needs from the files; on any thread."""
+        """Read and scale the inputs of a window; may be called on any thread."""
 
     @abstractmethod
     def compute(
         self, window: Window, item: Any, engine: "SamEngine", cache: "FeatureCache | None"
     ) -> Callable[[], np.ndarray]:
-        """Use the device, one window at a time. `item`: from `read`.
+        """Do the device work of a window; called for one window at a time. `item`: the result of `read`.
 
-        Returns the rest of the work, for any thread, which returns the window's scores, (h, w) float32.
+        Returns a function that does the remaining work, on any thread, and returns the window's scores, (h, w) float32.
         """
 
     def prepare(self, scratch: Path) -> "Stage":
-        """Do what comes before the first window. `scratch`: a folder for files that are needed until the last one."""
+        """Return the stage, prepared for its windows. `scratch`: folder for files needed until the last window."""
         return self
 
     def store(self) -> WindowStore:
@@ -114,13 +114,13 @@ class Stage(ABC):
         return WindowStore(self.folder / f".{self.MAP_NAME}.windows", self.images.shape, self.windows, self.parameters)
 
     def restore_side_files(self) -> None:
-        """Make the preview and the polygons anew from the map, where they are missing or have other settings."""
+        """Write the preview and the polygons again from the map, if they are missing or have other settings."""
         if not self.has_side_files():
             LOG.info("%s: preview and polygons are made anew from the map", self.map_path)
             self.write_side_files(open_map(self.map_path))
 
     def check_images(self) -> None:
-        """Raise EventError where an image differs from the one that the stage was opened with, on another machine."""
+        """Raise EventError if an image differs from the one with which the stage was opened on another machine."""
         for name, expected in self.parameters["images"].items():
             path = self.event.folder / name
             if file_identities([path])[name] != expected:
@@ -128,24 +128,24 @@ class Stage(ABC):
 
 
 class StageProgress(NamedTuple):
-    """How far an event has come."""
+    """The progress of an event after a step: the stages that ended, and the next one to compute."""
 
-    reasons: list[str | None]  # one per stage that ended since the last call: why it was skipped; None: it is done
+    reasons: list[str | None]  # one per stage that ended in this step: why it was skipped; None: it is done
     stage: Stage | None = None  # prepared, with windows to compute; None: all stages have ended
-    missing: Sequence[Window] = ()  # its windows that are not finished
-    rest: Sequence[StageRequest] = ()  # the stages after it
+    missing: Sequence[Window] = ()  # unfinished windows of this stage
+    rest: Sequence[StageRequest] = ()  # the stages after this one
 
     @property
     def finished(self) -> int:
-        """How many windows of the stage an earlier run has finished."""
+        """The number of windows of the stage that an earlier run finished."""
         return len(self.stage.windows) - len(self.missing) if self.stage else 0
 
 
 def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamIdentity) -> StageProgress:
-    """Write the maps of a stage with all windows finished, if given, and go on to the next missing windows.
+    """Write the maps of `finished`, a stage without missing windows, if given; then find the next missing windows.
 
-    A stage with current maps is skipped; one with some windows in its store goes on from there. A call that was cut
-    off can be repeated.
+    A stage with current maps is skipped; a stage with finished windows in its store is resumed. An interrupted call
+    can be repeated.
     """
     reasons: list[str | None] = []
     if finished is not None:
@@ -170,10 +170,10 @@ def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamId
 
 
 def _finish(stage: Stage) -> None:
-    """Write everything that a stage leaves, then remove its windows."""
+    """Write all outputs of a stage, then remove its stored windows."""
     store = stage.store()
     if not store.folder.exists() and stage.is_current():
-        return  # finished by a call that was cut off at its end
+        return  # already finished by an interrupted call
     stage.write_side_files(store)
     stage.write_maps(store)
     store.remove()
@@ -189,6 +189,6 @@ def event_locks(requests: Sequence[StageRequest]) -> Iterator[None]:
 
 
 def join_reasons(reasons: Sequence[str | None]) -> str | None:
-    """Why an event is skipped: the reasons of its stages, where all of them have one."""
+    """Return why an event is skipped: the reasons of its stages if all of them have one, else None."""
     given = [reason for reason in reasons if reason is not None]
     return " and ".join(given) if len(given) == len(reasons) else None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage1Settings:
-    """What decides a change map beside the images and the SAM; recorded in the map under these names."""
+    """Settings that affect a change map; recorded in the map under these names."""
 
     patch_size: int  # side of a window, pixels
     sam_params: dict[str, Any] = field(default_factory=lambda: config.STAGE1_SAM_PARAMS)
@@ -35,16 +35,16 @@ class Stage1Settings:
 
 @dataclass(frozen=True)
 class Stage1Request(StageRequest):
-    """Stage 1 of an event, before any of its files is opened."""
+    """Stage 1 of an event, before its files are opened."""
 
     settings: Stage1Settings
 
     def tile_event(self) -> list[Window]:
-        """Return the stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
         return tile(*event_shape(self.event), self.settings.patch_size)
 
     def open(self, sam: SamIdentity) -> "Stage1":
-        """Open all images. Raises EventError where they do not go together."""
+        """Open all images. Raises EventError if an image is unusable or the images do not match."""
         images = open_event(self.event, self.options)
         identities = {"images": file_identities([self.event.reference, self.event.monitor])}
         return Stage1(
@@ -63,8 +63,8 @@ class ImagePair(NamedTuple):
     """A window of the reference and the monitor image."""
 
     pixels: list[Pixels]
-    valid: np.ndarray | None  # (H, W) bool, where both hold data; None: everywhere
-    scaled: list["ScaledImage"]  # for the encoder; empty where no pixel can be scored
+    valid: np.ndarray | None  # (H, W) bool, True where both hold data; None: everywhere
+    scaled: list["ScaledImage"]  # for the encoder; empty if no pixel can be scored
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Stage1(Stage):
 
     @property
     def preview_path(self) -> Path:
-        """The preview, PNG."""
+        """Path of the preview, PNG."""
         return self.folder / config.CHANGE_PREVIEW_NAME
 
     def is_current(self) -> bool:
-        """Whether the change map exists, is whole, and was made from the same images with the same parameters."""
+        """Return whether the change map exists, is whole, and was made from these images with these parameters."""
         return is_current(self.map_path, self.images.shape, self.parameters)
 
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> ImagePair:
@@ -95,8 +95,8 @@ class Stage1(Stage):
     def compute(
         self, window: Window, item: ImagePair, engine: "SamEngine", cache: "FeatureCache | None"
     ) -> Callable[[], np.ndarray]:
-        """Encode both images and find their masks, which host threads may still be cleaning on return."""
-        from stage1_analysis import change_map  # loads torch: not where maps are written only
+        """Encode both images and generate their masks; on return, host threads may still be cleaning these."""
+        from stage1_analysis import change_map  # loads torch, which is not needed to write maps
 
         if not item.scaled:
             return lambda: np.full((window.height, window.width), np.nan, np.float32)
@@ -124,9 +124,9 @@ class Stage1(Stage):
         write_raster(self.map_path, scores, self.images.georeference, tags, "change score, 0 to 1")
 
     def has_side_files(self) -> bool:
-        """Whether the preview exists and shows the present quantile."""
+        """Return whether the preview exists and was made with the current quantile."""
         return read_preview_text(self.preview_path) == self.side_record
 
     def write_side_files(self, scores: Raster) -> None:
-        """Write the preview: the upper part of the change map."""
+        """Write the preview: the change map, binarized at a quantile."""
         write_preview(self.preview_path, binarize_by_quantile(scores, **self.side_settings), self.side_record)

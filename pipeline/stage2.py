@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
     from sam.engine import SamEngine, ScaledImage
 
-CHANGES_NAME = "changes"  # a file beside the windows
+CHANGES_NAME = "changes"  # file in the window store's folder
 
 
 @dataclass(frozen=True)
 class Stage2Settings:
-    """What decides an anomaly map beside the images, the change map and the SAM; recorded under these names."""
+    """Settings that affect an anomaly map; recorded in the map under these names."""
 
     change_map_quantile: float = field(default_factory=lambda: config.STAGE2_CHANGE_MAP_QUANTILE)
-    # Side of a window, pixels: the first where the image's shorter side is below the second, else the second.
+    # Side of a window, pixels: the first if the image's shorter side is below the second, else the second.
     patch_sizes: list[int] = field(default_factory=lambda: [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE])
     min_region_pixels: int = field(default_factory=lambda: config.STAGE2_MIN_MASK_PIXELS)
     max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
@@ -46,17 +46,17 @@ class Stage2Settings:
 
 @dataclass(frozen=True)
 class Stage2Request(StageRequest):
-    """Stage 2 of an event, before any of its files is opened."""
+    """Stage 2 of an event, before its files are opened."""
 
     change_map_path: Path
     settings: Stage2Settings = field(default_factory=Stage2Settings)
 
     def tile_event(self) -> list[Window]:
-        """Return the stage's windows, in order. Raises EventError where the reference image cannot be opened."""
+        """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
         return self.settings.tile(event_shape(self.event))
 
     def open(self, sam: SamIdentity) -> "Stage2":
-        """Open all images and the change map. Raises EventError where they do not go together."""
+        """Open all images and the change map. Raises EventError if a file is unusable or the files do not match."""
         images = open_event(self.event, self.options)
         made_with = sam.provenance | images.parameters
         changes = open_change_map(self.change_map_path, self.event, images.shape, made_with)
@@ -80,9 +80,9 @@ class Stage2Request(StageRequest):
 
 
 def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with: dict[str, Any]) -> ScoreMap:
-    """Open stage 1's change map of an event. Raises EventError where it is missing or belongs to other images.
+    """Open stage 1's change map of an event. Raises EventError if it is missing, damaged or not of this shape.
 
-    `made_with`: what stage 2 runs with; a warning names what stage 1 ran with differently.
+    `made_with`: the parameters of stage 2; a warning names those that differ from stage 1's.
     """
     if not path.exists():
         raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
@@ -98,41 +98,41 @@ def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with:
 
 
 class UnencodedDates(NamedTuple):
-    """A window of the change map and of the dates that are not in the cache."""
+    """A window of the change map, and of the dates that are not in the cache."""
 
     changes: np.ndarray  # (h, w) float32, filtered
-    scaled: list[list["ScaledImage"]]  # in the groups that are encoded together; empty where no pixel holds data
-    pair_is_cached: bool  # the features of the reference and the monitor image are in the cache
+    scaled: list[list["ScaledImage"]]  # in the groups that are encoded together; empty if no pixel holds data
+    pair_is_cached: bool  # whether the cache holds the features of the reference and the monitor image
 
 
 @dataclass(frozen=True)
 class Stage2(Stage):
-    """Stage 2 of an event, opened and checked; with its filtered change map once it is prepared."""
+    """Stage 2 of an event, opened and checked."""
 
     settings: Stage2Settings
     changes: ScoreMap  # stage 1's change map
-    filtered: FilteredMap | None = None
+    filtered: FilteredMap | None = None  # set by `prepare`
 
     MAP_NAME: ClassVar[str] = config.ANOMALY_MAP_NAME
     SKIP_REASON: ClassVar[str] = "its anomaly map exists"
 
     def is_current(self) -> bool:
-        """Whether both maps exist, are whole, and were made from the same images with the same parameters."""
+        """Return whether both maps exist, are whole, and were made from the same images with the same parameters."""
         return all(
             is_current(self.folder / name, self.images.shape, self.parameters)
             for name in (config.FILTERED_MAP_NAME, self.MAP_NAME)
         )
 
     def prepare(self, scratch: Path) -> "Stage2":
-        """Find the threshold of the filter among the pixels that hold data in all dates."""
+        """Return the stage with its filtered change map; only pixels with data in all dates count in the quantile."""
         changes = _changes_with_data(self.changes, self.images, scratch / CHANGES_NAME)
         return replace(self, filtered=filter_change_map(changes, self.settings.change_map_quantile))
 
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> UnencodedDates:
         """Read the filtered change map, and all dates that are not in the cache, scaled for the encoder.
 
-        Reference and monitor image form a group, as in stage 1: the batches, and with them the last bits of the
-        features, are the same with and without the cache.
+        The reference and the monitor image are one group, as in stage 1. So the batches, and with them the last bits
+        of the features, are the same with and without the cache.
         """
         assert self.filtered is not None
         changes = self.filtered.read(window)
@@ -147,8 +147,8 @@ class Stage2(Stage):
     def compute(
         self, window: Window, item: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
     ) -> Callable[[], np.ndarray]:
-        """Encode the dates."""
-        from stage2_analysis import anomaly_map  # loads torch: not where maps are written only
+        """Encode the dates that are not in the cache."""
+        from stage2_analysis import anomaly_map  # loads torch, which is not needed to write maps
 
         features = [of_image for group in item.scaled for of_image in engine.encode(group)]
         if item.pair_is_cached and cache is not None:
@@ -169,14 +169,14 @@ class Stage2(Stage):
         write_raster(self.map_path, scores, georeference, tags, "anomaly score, 0 to 2")
 
     def has_side_files(self) -> bool:
-        """Whether the preview and the polygons exist and were made with the present settings of the evaluation."""
+        """Return whether the preview and the polygons exist and were made with the current evaluation settings."""
         return (
             read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == self.side_record
             and read_regions_metadata(self.folder / config.REGIONS_NAME) == self.side_record
         )
 
     def write_side_files(self, scores: Raster) -> None:
-        """Write the binary anomaly map: as a preview, and its regions as polygons."""
+        """Write the binary anomaly map as a preview, and its regions as polygons."""
         binary = binarize_anomaly_map(scores, **self.side_settings)
         write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, self.side_record)
         name, _ = CATEGORIES[self.event.category]
@@ -186,7 +186,10 @@ class Stage2(Stage):
 
 
 def _changes_with_data(changes: ScoreMap, images: EventImages, path: Path) -> Raster:
-    """Return the change map with NaN wherever a date holds no data, in a file at `path` where any date can lack it."""
+    """Return the change map with NaN where any date holds no data.
+
+    The result is in a new file at `path`; if no date can lack data, it is `changes` itself.
+    """
     dates = [image for image in (*images.historical, images.monitor) if image.may_lack_data]
     if not dates:
         return changes

@@ -1,4 +1,4 @@
-"""Keeps the finished windows of a map on disk, for other processes and for the next run."""
+"""Stores the finished windows of a map on disk, for other processes and for the next run."""
 
 import hashlib
 import json
@@ -22,15 +22,18 @@ class WindowStore:
     """A float32 raster that any number of processes fill window by window, in any order.
 
     It is a folder with one file per window; each file appears whole or not at all. Windows do not share a file, because
-    machines that write to one file of a network file system can undo each other's bytes. Where windows overlap, each
-    keeps only the part that no later window covers, so their order does not matter. The folder's name holds a checksum
-    of the map's parameters: windows of another run, with other parameters, never get into it.
+    machines that write to one file of a network file system can overwrite each other's bytes. Where windows overlap,
+    each keeps only the part that no later window covers, so their order does not matter. The folder's name contains a
+    checksum of the map's parameters, so that it never holds windows made with other parameters.
     """
 
     def __init__(
         self, path: Path, shape: tuple[int, int], windows: Sequence[Window], made_with: dict[str, Any]
     ) -> None:
-        """`path`: start of the folder's path. `windows`: all of the map, in order. `made_with`: of the map, JSON."""
+        """`path`: the folder's path without the checksum. `windows`: all windows of the map, in order.
+
+        `made_with`: parameters of the map, JSON.
+        """
         self.shape = shape
         self._parts = owned_parts(windows)
         self._header = {"version": VERSION, "shape": list(shape), **json.loads(json.dumps(made_with))}
@@ -39,9 +42,9 @@ class WindowStore:
         self.folder = path.with_name(f"{path.name}-{checksum}")
 
     def begin(self) -> frozenset[Window]:
-        """Make the folder, or resume the one of an earlier run, and remove those of other parameters.
+        """Create the folder, or resume the one of an earlier run, and remove the folders of other parameters.
 
-        Returns the finished windows. Raises OSError where the folder cannot be made.
+        Returns the finished windows. Raises OSError if the folder cannot be created.
         """
         for other in self._path.parent.glob(f"{self._path.name}-*"):
             if other != self.folder:
@@ -54,7 +57,7 @@ class WindowStore:
         return finished
 
     def finished(self) -> frozenset[Window]:
-        """Return the finished windows; none where there is no folder."""
+        """Return the finished windows; empty if there is no folder."""
         return frozenset(window for window in self._parts if _has_size(self._file(window)))
 
     @contextmanager
@@ -76,11 +79,11 @@ class WindowStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Write the pixels of a window, (h, w) float32. Raises OSError: disk full, or folder removed."""
+        """Write the pixels of a window, (h, w) float32. Raises OSError if the disk is full or the folder is gone."""
         part = self._parts[window]
         y, x = part.y - window.y, part.x - window.x
         file = self._file(window)
-        # A unique name: after a lost connection another machine may compute the same window.
+        # A unique name, because after a lost connection another machine may compute the same window.
         new = RawRaster(file.path.with_name(f".{uuid.uuid4().hex}.part"), file.shape)
         try:
             new.create()
@@ -92,7 +95,7 @@ class WindowStore:
             raise
 
     def read(self, window: Window) -> np.ndarray:
-        """Read the pixels of any window of the raster, (h, w) float32. Raises OSError where a part is not finished."""
+        """Read the pixels of any window of the raster, (h, w) float32. Raises OSError if a part is not finished."""
         values = np.empty((window.height, window.width), np.float32)
         for whole, part in self._parts.items():
             left, top = max(part.x, window.x), max(part.y, window.y)

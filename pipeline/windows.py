@@ -1,4 +1,4 @@
-"""Overlaps reading, device work, host work and writing of windows, one window apart, so that memory stays bounded."""
+"""Overlaps reading, device work, host work and writing of successive windows, with bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +13,10 @@ Item = TypeVar("Item")
 
 
 class Sink(Protocol):
-    """Keeps windows."""
+    """Interface of an object that stores windows."""
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Keep the pixels of a window, (h, w) float32."""
+        """Store the pixels of a window, (h, w) float32."""
 
 
 def compute_windows(
@@ -28,7 +28,7 @@ def compute_windows(
 ) -> None:
     """Compute windows and write them to `sink`; `window_done` is called after each.
 
-    `read` and `compute`: see `Stage`, with the engine and the cache filled in.
+    `read` and `compute`: the methods of `Stage`, with the engine and the cache bound.
     """
 
     def begun() -> Iterator[tuple[Window, Callable[[], np.ndarray]]]:
@@ -63,7 +63,7 @@ class BackgroundWriter:
         return self
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Begin to write a window, after the one before is written. Raises the OSError that writing that one met."""
+        """Start to write a window when the previous one is written. Raises the OSError of writing the previous one."""
         self._wait()
         self._writing = self._thread.submit(self._sink.write, window, values)
 
@@ -72,7 +72,7 @@ class BackgroundWriter:
             self._writing.result()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for the last window; raises the OSError that writing it met."""
+        """Wait until the last window is written. Raises the OSError of writing it."""
         self._thread.shutdown()
         if kind is None:
             self._wait()

@@ -1,1 +1,1 @@
-"""Files and grids: GeoTIFFs, bands, nodata, resampling, alignment, stretch, quantiles, maps that appear whole."""
+"""Raster files and grids: GeoTIFFs, bands, nodata, resampling, alignment, stretch, quantiles, maps."""

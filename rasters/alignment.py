@@ -1,4 +1,4 @@
-"""Estimates by how much one image is shifted against another of the same place."""
+"""Estimates the shift between two images of the same place."""
 
 from collections.abc import Iterable
 
@@ -7,15 +7,15 @@ import numpy as np
 from skimage.registration import phase_cross_correlation
 
 UPSAMPLING = 20  # shifts are found to 1/20 pixel
-AGREEMENT = 1.0  # pixels by which the shifts of windows may differ from their median
+AGREEMENT = 1.0  # largest distance of a window's shift from the median, in pixels
 
 
 def estimate_shift(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
-    """By how many pixels the second images of pairs of windows lie right of and below the first ones.
+    """Estimate by how many pixels the second image of each pair lies to the right of and below the first.
 
-    Phase correlation (Kuglin and Hines, 1975; Guizar-Sicairos et al., 2008, for fractions of a pixel) of every pair,
-    and the mean of those near the median, so that changes in some windows are ignored.
-    `pairs`: (h, w, 3) uint8 each. Returns None where fewer than half of the pairs agree, or there is none.
+    Uses phase correlation (Kuglin and Hines, 1975; Guizar-Sicairos et al., 2008, for fractions of a pixel) of every
+    pair, and the mean of the shifts near their median, so that changes in some windows are ignored.
+    `pairs`: (h, w, 3) uint8 each. Returns (dx, dy), or None if fewer than half of the pairs agree or there are none.
     """
     shifts = np.array([_shift_of_pair(*pair) for pair in pairs])
     if not len(shifts):
@@ -30,7 +30,7 @@ def estimate_shift(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[floa
 
 def _shift_of_pair(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     height, width = first.shape[:2]
-    # Fades out towards the edges, because the spectrum treats the image as periodic.
+    # Fade out towards the edges, because the Fourier transform treats the image as periodic.
     fade = np.outer(np.hanning(height), np.hanning(width))
     faded = []
     for image in (first, second):

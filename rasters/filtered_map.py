@@ -11,25 +11,25 @@ from utils import Window
 
 @dataclass(frozen=True)
 class FilteredMap:
-    """A change map in which everything below a threshold reads as 0, and NaN as NaN; see rasters.raster.Raster."""
+    """A change map whose values below a threshold are read as 0; NaN stays NaN. Implements rasters.raster.Raster."""
 
     changes: Raster
     threshold: np.floating
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width in pixels."""
         return self.changes.shape
 
     def read(self, window: Window) -> np.ndarray:
-        """(h, w) float32."""
+        """Read the filtered values of a window, (h, w) float32."""
         values = self.changes.read(window)
         return np.where(values < self.threshold, np.float32(0), values)
 
 
 def filter_change_map(changes: Raster, quantile: float) -> FilteredMap:
-    """Set everything below the map's `quantile` (of all its pixels, linear interpolation) to 0.
+    """Set values below the map's `quantile` (of all its pixels, linear interpolation) to 0.
 
-    `changes`: a whole event's change map, float32, as stage 1 wrote it; pixels that are NaN do not count.
+    `changes`: the change map of a whole event from stage 1, float32; the quantile ignores NaN.
     """
     return FilteredMap(changes, valid_quantile(changes, quantile))

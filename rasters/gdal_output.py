@@ -1,4 +1,4 @@
-"""Lets GDAL write files that appear whole or not at all, and reports the system's reason where GDAL gives none."""
+"""Writes files with GDAL that appear whole or not at all; reports the system's reason when GDAL gives none."""
 
 import glob
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from osgeo import gdal
 
 from utils import EventError, atomic_file
 
-# GDAL writes no other files: no mask, no CRS that a GeoTIFF cannot hold, and no SQLite journal, since an unfinished
-# file is discarded anyway.
+# Keep GDAL from writing side files: masks, CRSs that a GeoTIFF cannot hold, and SQLite journals (an unfinished file is
+# discarded anyway).
 OPTIONS = {"GDAL_PAM_ENABLED": "NO", "GDAL_TIFF_INTERNAL_MASK": "YES", "OGR_SQLITE_JOURNAL": "OFF"}
 
 
 @contextmanager
 def event_file(path: Path) -> Iterator[Path]:
-    """`atomic_file`, with an EventError instead of an OSError."""
+    """Open an `atomic_file`; raise EventError instead of OSError. Yields the path of the temporary file."""
     try:
         with atomic_file(path) as part:
             yield part
@@ -26,9 +26,9 @@ def event_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_by_gdal(path: Path) -> Iterator[Path]:
-    """`event_file` for what GDAL writes: its errors become EventErrors, and its temporary files are removed.
+    """Open an `event_file` for GDAL to write: its errors become EventErrors, and its side files are removed.
 
-    Yields the path of the temporary file. Files with names that begin with it are removed.
+    Yields the path of the temporary file. All other files whose names begin with its name are removed.
     """
     with event_file(path) as part, _options():
         beside = f"{glob.escape(part.name)}*"

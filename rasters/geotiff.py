@@ -15,8 +15,8 @@ from utils import LOG, EventError, Window
 for module in (gdal, ogr, osr):
     module.UseExceptions()
 # By default GDAL caches decoded blocks in 5 % of the machine's memory, so memory would grow with the raster. Maps are
-# read in order, each block once. An image in strips is decoded once per column of windows: seconds, where SAM takes
-# minutes.
+# read in order, each block once. An image stored in strips is decoded once per column of windows; this takes seconds,
+# while SAM takes minutes.
 gdal.SetCacheMax(64 << 20)
 
 
@@ -24,11 +24,10 @@ def _log(severity: int, number: int, message: str) -> None:
     LOG.debug("GDAL, severity %d, number %d: %s", severity, number, message)
 
 
-gdal.SetErrorHandler(_log)  # in all threads: warnings must not go to the terminal, errors are raised
+gdal.SetErrorHandler(_log)  # in all threads: log warnings instead of printing them; errors are raised
 
-IGNORING_AXIS_ORDER = [
-    "IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"
-]  # when CRSs are compared: GDAL's convention, not the file's
+# For comparing CRSs: the axis order is GDAL's convention, not the file's.
+IGNORING_AXIS_ORDER = ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"]
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100
 # Georeferencing inside the file takes precedence over files beside it.
@@ -36,7 +35,7 @@ OPEN_OPTIONS = ["GEOREF_SOURCES=INTERNAL,PAM,WORLDFILE,TABFILE"]
 
 
 class Georeference(NamedTuple):
-    """The georeferencing of a raster; None or empty where there is none."""
+    """The georeferencing of a raster; a field is None or empty if the file lacks it."""
 
     spatial_reference: osr.SpatialReference | None = None
     transform: tuple[float, ...] | None = None  # GDAL's six numbers
@@ -56,17 +55,17 @@ def gdal_errors_named(path: Path) -> Iterator[None]:
 
 
 class GeoTiff:
-    """A GeoTIFF that several threads can read; raises EventErrors that name it where it is damaged or cut off."""
+    """A GeoTIFF that several threads can read. Raises EventErrors that name the file if it is damaged or cut off."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises EventError where it is no GeoTIFF."""
+        """Open the file. Raises EventError if it is not a GeoTIFF or too large to be read."""
         self.path = path
         self._handles = threading.local()
         dataset = self.dataset
         self.shape = (dataset.RasterYSize, dataset.RasterXSize)  # height and width in pixels
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but the handles: another process opens its own."""
+        """Return the state without the handles: another process opens its own."""
         return {name: value for name, value in vars(self).items() if name != "_handles"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -97,7 +96,7 @@ class GeoTiff:
             )
 
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
-        """Read a window of some bands together, (bands, h, w), since files interleave them. `numbers`: from 1."""
+        """Read a window of several bands at once, (bands, h, w), since files interleave them. `numbers`: from 1."""
         with gdal_errors_named(self.path):
             values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
         return values.reshape(len(numbers), window.height, window.width)
@@ -112,7 +111,7 @@ class SingleBandTiff(GeoTiff):
     """A GeoTIFF of one band: a map or a label."""
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) of the file's type."""
+        """Read the pixels of a window, (h, w), in the file's type."""
         return self.read_bands([1], window)[0]
 
 

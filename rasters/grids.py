@@ -25,11 +25,11 @@ class Affine(NamedTuple):
     yy: float
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Map points."""
+        """Map points; `x`, `y` and the results have the same shape."""
         return self.x0 + self.xx * x + self.xy * y, self.y0 + self.yx * x + self.yy * y
 
     def after(self, first: "Affine") -> "Affine":
-        """The map that applies `first`, then this one."""
+        """Return the map that applies `first`, then this one."""
         linear = np.array([[self.xx, self.xy], [self.yx, self.yy]])
         (xx, xy), (yx, yy) = linear @ [[first.xx, first.xy], [first.yx, first.yy]]
         x0, y0 = linear @ [first.x0, first.y0] + [self.x0, self.y0]
@@ -37,15 +37,15 @@ class Affine(NamedTuple):
 
     @property
     def steps(self) -> tuple[float, float]:
-        """The length in the other grid of one pixel to the right, and of one down."""
+        """Lengths, in the grid that is mapped to, of one pixel to the right and one pixel down."""
         return float(np.hypot(self.xx, self.yx)), float(np.hypot(self.xy, self.yy))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers of a damaged header: _overlaps refuses them
+@np.errstate(over="ignore", invalid="ignore")  # from the numbers of a damaged header, which _overlaps rejects
 def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
-    """Return the map from pixels of `grid` to pixels of `other`; None where both share their grid (docs/data.md).
+    """Return the map from pixels of `grid` to pixels of `other`; None if both have one grid (docs/data.md).
 
-    Raises EventError, naming both files, sizes and CRSs, where georeferencing does not relate them.
+    Raises EventError, naming both files, sizes and CRSs, if georeferencing does not relate them.
     """
     anchor, other_anchor = _anchor(grid), _anchor(other)
     if anchor.transform is None or other_anchor.transform is None:
@@ -66,7 +66,7 @@ def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
 
 
 def _check_resampling(grid: GeoTiff, other: GeoTiff, to_other: Affine, from_other: Affine) -> None:
-    """Raise EventError where one image cannot be resampled to the grid of the other."""
+    """Raise EventError if one image cannot be resampled to the grid of the other."""
     if any(image.dataset.GetGCPCount() for image in (grid, other)):
         raise _unrelated(grid, other, "grids differ, and ground control points do not relate them well enough")
     if not (_overlaps(grid.shape, other.shape, to_other) and _overlaps(other.shape, grid.shape, from_other)):
@@ -107,14 +107,14 @@ def _corners(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def largest_offset(shape: tuple[int, int], to_other: Affine) -> float:
-    """The largest distance between the corners of two grids of (H, W) pixels, in pixels of the second."""
+    """Return the largest distance between the corners of two grids of (H, W) pixels, in pixels of the second."""
     x, y = _corners(shape)
     there_x, there_y = to_other(x, y)
     return float(np.hypot(there_x - x, there_y - y).max())
 
 
 def _overlaps(shape: tuple[int, int], other_shape: tuple[int, int], to_other: Affine) -> bool:
-    """Whether the bounding box of one grid, along the axes of the other, overlaps the other."""
+    """Return whether the bounding box of one grid, along the axes of the other, overlaps the other."""
     return all(
         there.min() < length and there.max() > 0
         for there, length in zip(to_other(*_corners(shape)), reversed(other_shape), strict=True)
@@ -129,13 +129,13 @@ def resample(
     Parameters
     ----------
     read
-        Returns a window of the image, (h, w, C) float32, NaN where it has no data.
+        Function that returns a window of the image, (h, w, C) float32, NaN where it has no data.
     shape
         The image's height and width.
     to_source
         The map from the grid's pixels to the image's.
     window
-        Of the grid.
+        Window of the grid to compute.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def resample(
 
     """
     steps = to_source.steps
-    side = max(config.RESAMPLING_SIDE // int(np.ceil(max(*steps, 1))), 16)  # bounds what is read at once
+    side = max(config.RESAMPLING_SIDE // int(np.ceil(max(*steps, 1))), 16)  # limits the size of a read
     channels = read(Window(0, 0, 1, 1)).shape[2]
     values = np.full((channels, window.height, window.width), np.nan, np.float32)
     for part in tile(window.height, window.width, side):
@@ -166,7 +166,7 @@ def resample(
 
 
 def _covered(shape: tuple[int, int], to_source: Affine, window: Window) -> Window | None:
-    """The part of an image that a window of another grid needs."""
+    """Return the part of an image that a window of another grid needs; None if it needs none."""
     x, y = _corners((window.height, window.width))
     x, y = to_source(x + window.x, y + window.y)
     margin = MARGIN * int(np.ceil(max(*to_source.steps, 1)))

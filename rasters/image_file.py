@@ -57,7 +57,7 @@ class ImageFile(GeoTiff):
         return bool(self._has_mask or self._alpha or self._nodata is not None or self.dtype.kind == "f")
 
     def read(self, window: Window) -> Values:
-        """The pixels of a window."""
+        """Read the pixels of a window."""
         numbers = sorted({*self._bands, *self._alpha})
         read = self.read_bands(numbers, window)
         values = read[[numbers.index(number) for number in self._bands]].transpose(1, 2, 0)
@@ -75,9 +75,9 @@ class ImageFile(GeoTiff):
         return Values(np.ascontiguousarray(values), None if valid.all() else valid)
 
     def sample(self, side: int) -> np.ndarray:
-        """Valid pixels, (n, 3), of at most `side` rows and columns that are spread evenly.
+        """Return the valid pixels, (n, 3), of at most `side` evenly spaced rows and columns.
 
-        Single rows are read, since GDAL's decimated reading would use an overview, which may be outdated.
+        Reads single rows, since GDAL's decimated reading would use an overview, which may be outdated.
         """
         height, width = self.shape
         columns = np.linspace(0, width - 1, min(width, side)).astype(int)
@@ -96,7 +96,7 @@ def _equal(values: np.ndarray, nodata: Sequence[float]) -> np.ndarray:
 
 
 def _color_bands(path: Path, count: int, alphas: Sequence[int], chosen: Sequence[int] | None) -> tuple[int, ...]:
-    """The numbers of the bands for red, green and blue."""
+    """Return the numbers of the bands for red, green and blue, from 1."""
     if chosen:
         if max(chosen) > count:
             raise EventError(
@@ -122,7 +122,7 @@ def _pixel_type(path: Path, bands: Sequence[gdal.Band]) -> np.dtype:
 
 
 def _palette(band: gdal.Band) -> np.ndarray | None:
-    """The colours of a palette, (256 or 65536, 3) uint8; None where there is none. In a TIFF all are opaque."""
+    """Return the colours of a palette, (256 or 65536, 3) uint8; None without one. In a TIFF all are opaque."""
     table = band.GetColorTable()
     if table is None:
         return None

@@ -21,7 +21,7 @@ class ScoreMap(SingleBandTiff):
     """A change or anomaly map: NaN where its mask marks no data."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises EventError for a file that is no map of scores."""
+        """Open the file. Raises EventError if it is not a float32 map of one band."""
         super().__init__(path)
         with gdal_errors_named(path):
             band = self.dataset.GetRasterBand(1)
@@ -30,7 +30,7 @@ class ScoreMap(SingleBandTiff):
             self._has_mask = band.GetMaskFlags() == gdal.GMF_PER_DATASET
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) float32."""
+        """Read the pixels of a window, (h, w) float32."""
         values = super().read(window)
         if self._has_mask:
             values[self.read_mask(window) == 0] = np.nan
@@ -38,12 +38,15 @@ class ScoreMap(SingleBandTiff):
 
 
 def open_map(path: Path) -> ScoreMap:
-    """Open a change or anomaly map, float32. Raises EventError for a file that is no such map."""
+    """Open a change or anomaly map, float32. Raises EventError if the file is not one."""
     return ScoreMap(path)
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
-    """The parameters that a map was written with; None for a map of another program. Raises EventError."""
+    """Return the parameters that a map was written with; None for a map of another program.
+
+    Raises EventError if the file or its metadata item is damaged.
+    """
     text = GeoTiff(path).dataset.GetMetadataItem(PARAMETERS_TAG)
     try:
         return json.loads(text) if text else None
@@ -52,13 +55,13 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
 
 
 def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> bool:
-    """Whether a map exists, is whole, has this size and was made with these parameters; logs why not."""
+    """Return whether a map exists, is complete, and has this size and these parameters; log why it does not match."""
     if not path.exists():
         return False
     try:
         found, recorded = open_map(path), read_parameters(path)
         for _ in read_strips(found):
-            pass  # a file that was cut off is found by reading it
+            pass  # reading detects a file that was cut off
     except EventError as error:
         LOG.warning("%s; made again", error)
         return False
@@ -88,16 +91,16 @@ def write_raster(
     path
         The file; its folder is created.
     source
-        A raster, or an array, (H, W) or (H, W, 3), of a type GDAL knows; read in strips, up to three times. NaN
+        A raster, or an array, (H, W) or (H, W, 3), of a type that GDAL supports; read in strips, up to three times. NaN
         means no data: these pixels become 0, and 0 in a mask band.
     georeference
-        Its place.
+        Georeferencing of the raster.
     tags
         Metadata items; see `map_tags`.
     description
-        Of the band.
+        Description of the first band.
 
-    Raises EventError where the file cannot be written, as on a full disk.
+    Raises EventError if the file cannot be written, for example on a full disk.
 
     """
     raster = MemoryRaster(source) if isinstance(source, np.ndarray) else source
@@ -109,7 +112,7 @@ def write_raster(
 
 
 def map_tags(parameters: dict[str, Any], checkpoint: str) -> dict[str, str]:
-    """The metadata items of a map: its parameters, as `read_parameters` reads them, and the program."""
+    """Return the metadata items of a map: parameters (for `read_parameters`), checkpoint, and the program's tags."""
     return program_tags() | {
         PARAMETERS_TAG: json.dumps(parameters, sort_keys=True),
         "ANOMALYCD_CHECKPOINT": checkpoint,
@@ -158,16 +161,15 @@ def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
         dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
     if georeference.rpcs:
         dataset.SetMetadata(dict(georeference.rpcs), "RPC")
-    # With control points GDAL shifts by half a pixel when it reads Point, but not when it writes; points that it has
-    # read are those of Area already.
-    # Without a CRS GDAL would invent one.
+    # Not for control points: GDAL shifts them by half a pixel when it reads Point, so that they already belong to Area,
+    # but does not shift them back when it writes. Not without a CRS: GDAL would invent one.
     if georeference.area_or_point is not None and georeference.spatial_reference is not None:
         dataset.SetMetadataItem("AREA_OR_POINT", georeference.area_or_point)
 
 
 def _write_cog(path: Path, source: Path) -> None:
     dataset = gdal.Open(str(source))
-    # Scores and colours are averaged in overviews; the numbers of a label stand for objects.
+    # Overviews average scores and colours, but not the values of a label, which stand for objects.
     is_label = dataset.RasterCount == 1 and dataset.GetRasterBand(1).DataType != gdal.GDT_Float32
     options = [
         f"BLOCKSIZE={STRIP_ROWS}",
@@ -182,7 +184,7 @@ def _write_cog(path: Path, source: Path) -> None:
 
 
 def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data, (h, w) bool."""
+    """Return pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data, (h, w) bool."""
     if pixels.dtype.kind != "f":
         return pixels, np.ones(pixels.shape[:2], bool)
     gaps = np.isnan(pixels)
@@ -190,12 +192,12 @@ def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bands_first(pixels: np.ndarray) -> np.ndarray:
-    """GDAL's order: (bands, h, w) instead of (h, w, bands); (h, w) stays."""
+    """Convert (h, w, bands) to GDAL's order, (bands, h, w); return (h, w) unchanged."""
     return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
 
 
 def _check_written(path: Path, raster: Raster, georeference: Georeference) -> None:
-    """Raise RuntimeError where a file differs from its source: GDAL does not report every failure."""
+    """Raise RuntimeError if a file differs from its source, since GDAL does not report every failure."""
 
     def holds(window: Window) -> bool:
         values, valid = _without_gaps(raster.read(window))

@@ -1,4 +1,4 @@
-"""Places rasters on the ground: coordinates, CRS, longitude and latitude, pixel sizes and areas in metres."""
+"""Locates rasters on the ground: transform, CRS, longitude and latitude, pixel sizes and areas."""
 
 import math
 from typing import NamedTuple
@@ -8,20 +8,20 @@ from osgeo import gdal, ogr, osr
 
 from rasters.geotiff import Georeference
 
-LATTICE = 5  # points along each side of a raster at which longitude and latitude are known
+LATTICE = 5  # points along each side of a raster at which longitude and latitude are computed
 # The WGS 84 ellipsoid: semi-major axis in metres, squared eccentricity.
 AXIS, ECCENTRICITY2 = 6_378_137.0, 6.69437999014e-3
 
 
 class Anchor(NamedTuple):
-    """The affine transform of a raster and the CRS that it leads to."""
+    """The affine transform of a raster, and the CRS of its coordinates."""
 
     transform: tuple[float, ...] | None  # GDAL's six numbers, finite; None: not known
     crs: osr.SpatialReference | None
 
 
 def find_anchor(georeference: Georeference) -> Anchor:
-    """Return the transform of a raster with its CRS; else the affine fit of its control points with theirs."""
+    """Return a raster's transform and CRS; without a transform, the affine fit of its control points and their CRS."""
     if georeference.transform is None and georeference.gcps:
         numbers, crs = gdal.GCPsToGeoTransform(georeference.gcps, True), georeference.gcp_spatial_reference
     else:
@@ -32,12 +32,12 @@ def find_anchor(georeference: Georeference) -> Anchor:
 
 
 class Place(NamedTuple):
-    """Where an event lies; None for what its georeference does not say."""
+    """Location of an event; a field is None if the georeference does not give it."""
 
-    crs: str | None = None  # its name
+    crs: str | None = None  # name of the CRS
     transform: tuple[float, ...] | None = None  # GDAL's six numbers
-    lattice: np.ndarray | None = None  # (5, 5, 2): longitude and latitude of points from corner to corner
-    pixel_area: float | None = None  # square metres on the ground, on average
+    lattice: np.ndarray | None = None  # (5, 5, 2): longitude and latitude in degrees, from corner to corner
+    pixel_area: float | None = None  # average on the ground, in square metres
 
     @property
     def centre(self) -> tuple[float, float] | None:
@@ -58,7 +58,7 @@ def find_place(georeference: Georeference, shape: tuple[int, int]) -> Place:
 
 
 def _pixel_area(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> float | None:
-    """The area of the whole raster on the ground, by its number of pixels."""
+    """Return the average area of a pixel on the ground, in square metres."""
     height, width = shape
     ring = ogr.Geometry(ogr.wkbLinearRing)
     for x, y in ((0, 0), (width, 0), (width, height), (0, height), (0, 0)):
@@ -84,8 +84,9 @@ def _lattice(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple
 def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | None:
     """Return the width of a pixel in the middle of an image of (H, W) pixels, in metres on the ground.
 
-    In a local CRS, coordinates are lengths; elsewhere the length is that on the ellipsoid, so that degrees, feet and
-    the stretched metres of Web Mercator come out right. None without a transform, without a CRS, or outside of it.
+    In a local CRS, coordinates are lengths. In any other CRS, the width is measured on the ellipsoid, so that it is
+    also right for degrees, feet and the stretched metres of Web Mercator. Returns None without a transform or CRS, and
+    outside of the area where the CRS is valid.
     """
     transform, crs = find_anchor(georeference)
     if transform is None or crs is None:
@@ -95,7 +96,7 @@ def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | 
     if crs.IsLocal():
         return math.dist(*ends) * crs.GetLinearUnits() / (width / 2) or None
     there = _longitudes_latitudes(crs, ends)
-    if there is None or not max(abs(latitude) for _, latitude in there) <= 90:  # infinite where PROJ knows no way
+    if there is None or not max(abs(latitude) for _, latitude in there) <= 90:  # infinite if PROJ cannot transform
         return None
     return _distance(*there[0], *there[1]) / (width / 2) or None
 
@@ -106,13 +107,16 @@ def _longitudes_latitudes(crs: osr.SpatialReference, points: list) -> list[tuple
     wgs84.ImportFromEPSG(4326)
     try:
         there = osr.CoordinateTransformation(_x_first(crs.Clone()), _x_first(wgs84)).TransformPoints(points)
-    except RuntimeError:  # a CRS that is not of the Earth, or a place outside of where it is valid
+    except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
         return None
     return [(x, y) for x, y, *_ in there]
 
 
 def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
-    """Square metres on the ground: in a geographic CRS or Web Mercator, coordinates do not give them."""
+    """Return the area of an outline on the ground, in square metres; None without a CRS that PROJ can use.
+
+    Uses an equal-area projection, because coordinates in a geographic CRS or Web Mercator do not give areas.
+    """
     if crs is None:
         return None
     if crs.IsLocal():
@@ -140,7 +144,7 @@ def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
 
 
 def _distance(x0: float, y0: float, x1: float, y1: float) -> float:
-    """Metres between two longitudes and latitudes in degrees, which lie so close that the ground is flat."""
+    """Return the metres between two points (longitude, latitude in degrees) so close that the ground is flat."""
     latitude = math.radians((y0 + y1) / 2)
     bend = 1 - ECCENTRICITY2 * math.sin(latitude) ** 2
     east = math.radians((x1 - x0 + 180) % 360 - 180) * AXIS / math.sqrt(bend) * math.cos(latitude)
@@ -149,11 +153,11 @@ def _distance(x0: float, y0: float, x1: float, y1: float) -> float:
 
 
 def bar_length(metres: float) -> float:
-    """The greatest of 1, 2 and 5 times a power of ten that is no longer than `metres`, for a scale bar."""
+    """Return the greatest of 1, 2 and 5 times a power of ten that is no longer than `metres`, for a scale bar."""
     power = 10.0 ** math.floor(math.log10(metres))
     return next(factor * power for factor in (5, 2, 1) if factor * power <= metres * (1 + 1e-9))
 
 
 def length_text(metres: float) -> str:
-    """A length with its unit, as in `200 m` or `1.5 km`."""
+    """Format a length with its unit, as in `200 m` or `1.5 km`."""
     return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"

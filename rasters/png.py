@@ -22,7 +22,7 @@ def write_preview(path: Path, binary: Raster, texts: Mapping[str, str] | None = 
     """Write a binary map (bool) as an 8-bit grey PNG of 0 and 255 that appears whole or not at all.
 
     `texts`: UTF-8 texts by keyword (Latin-1, at most 79 characters), stored in iTXt chunks before the pixels. Raises
-    EventError where the file cannot be written.
+    EventError if the file cannot be written.
     """
     height, width = binary.shape
     compressor = zlib.compressobj()
@@ -43,7 +43,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def read_preview_text(path: Path) -> dict[str, str]:
-    """Return the texts that `write_preview` stored; empty where there are none, or no such PNG."""
+    """Return the texts that `write_preview` stored; empty if there are none, or the file is not such a PNG."""
     texts: dict[str, str] = {}
     try:
         with open(path, "rb") as file:

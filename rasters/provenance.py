@@ -9,11 +9,11 @@ from pathlib import Path
 
 import config
 
-END_BYTES = 64 << 10  # of a file that are hashed at its beginning and at its end: a TIFF's directories lie at either
+END_BYTES = 64 << 10  # bytes hashed at the beginning and at the end of a file: a TIFF's directories lie at either
 
 
 def file_identities(paths: Iterable[Path]) -> dict[str, dict[str, int | str]]:
-    """What identifies the content of files: by name, the size in bytes and the SHA-256 of both ends."""
+    """Return what identifies the content of files, by name: size in bytes and SHA-256 of both ends."""
     return {path.name: {"bytes": path.stat().st_size, "sha256_of_ends": _hash_of_ends(path)} for path in paths}
 
 
@@ -26,7 +26,7 @@ def _hash_of_ends(path: Path) -> str:
 
 
 def program_tags() -> dict[str, str]:
-    """Tags with the version and commit of this program, and the time in UTC."""
+    """Return tags with the version and commit of this program, and the time in UTC."""
     return {
         "ANOMALYCD_VERSION": config.VERSION,
         "ANOMALYCD_COMMIT": _commit(),
@@ -36,7 +36,7 @@ def program_tags() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> str:
-    """The commit of the program's checkout, marked where files differ from it; `unknown` outside of a checkout."""
+    """Return the checkout's commit, marked `-dirty` if files differ from it; `unknown` outside of a checkout."""
     if not (config.PROJECT_ROOT / ".git").exists():  # git would search the parent folders, and find another project
         return "unknown"
     try:

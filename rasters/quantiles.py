@@ -7,15 +7,15 @@ import numpy as np
 from rasters.raster import Raster, read_strips
 
 HALF = 16  # bits per pass: a histogram of 2**16 bins fits in memory
-# Before this release NumPy rounded the quantile, and with it the index into the sorted values, to their float32.
+# For float32 values, NumPy before this release rounds the quantile and the index into the sorted values to float32.
 DOUBLE_INDEX = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
 
 
 def exact_quantile(strips: Callable[[], Iterable[np.ndarray]], quantile: float) -> np.float32:
-    """`np.quantile` (linear interpolation) of all values that `strips()` yields, as the installed NumPy computes it.
+    """Return `np.quantile` (linear interpolation) of all values from `strips()`, as the installed NumPy computes it.
 
-    `strips`: called twice; yields the same float32 arrays each time, of any shape, not empty, at least one.
-    `quantile`: a Python float in [0, 1]. Returns NaN where any value is NaN, and 0 for -0.
+    `strips`: called twice; yields the same float32 arrays each time, at least one, not empty, of any shape.
+    `quantile`: a Python float in [0, 1]. Returns NaN if any value is NaN, and 0 for -0.
     """
     counts = np.zeros(1 << HALF, np.int64)  # of the keys' upper halves
     for strip in strips():
@@ -28,7 +28,7 @@ def exact_quantile(strips: Callable[[], Iterable[np.ndarray]], quantile: float) 
 
 
 def valid_quantile(raster: Raster, quantile: float) -> np.float32:
-    """The exact quantile of the pixels of a float32 raster that are not NaN; NaN where all are NaN."""
+    """Return the exact quantile of the pixels of a float32 raster that are not NaN; NaN if all are NaN."""
 
     def valid_strips() -> Iterator[np.ndarray]:
         for strip in read_strips(raster):
@@ -44,7 +44,7 @@ def valid_quantile(raster: Raster, quantile: float) -> np.float32:
 
 
 def _keys(values: np.ndarray) -> np.ndarray:
-    """Integers, (N,) uint32, in the order of the float32 values: all bits of the negative ones flipped."""
+    """Return (N,) uint32 in the order of the float32 values: the sign bit is flipped, in negative ones all bits."""
     bits = np.ravel(values).view(np.uint32)
     return bits ^ ((bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31))
 
@@ -59,7 +59,7 @@ def _histogram(halves: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(count: int, quantile: float) -> tuple[int, int, float | np.float32]:
-    """The ranks of the two sorted values that a quantile lies between, and the weight of the second.
+    """Return the ranks of the two sorted values around a quantile, and the weight of the second.
 
     Equal to NumPy's, including its rounding: beyond 2 ** 24 values a float32 index skips ranks.
     """
@@ -74,7 +74,7 @@ def _neighbours(count: int, quantile: float) -> tuple[int, int, float | np.float
 def _values_of_ranks(
     strips: Callable[[], Iterable[np.ndarray]], counts: np.ndarray, ranks: Sequence[int]
 ) -> list[np.float32]:
-    """The values of these ranks (0: the smallest), from the counts of the keys' upper halves."""
+    """Return the values of these ranks (0: the smallest), from the counts of the keys' upper halves."""
     up_to = np.cumsum(counts)
     uppers = [int(np.searchsorted(up_to, rank, side="right")) for rank in ranks]
     lower_counts = {upper: np.zeros(1 << HALF, np.int64) for upper in uppers}
@@ -92,5 +92,5 @@ def _values_of_ranks(
 
 def _interpolate(before: np.float32, after: np.float32, weight: float | np.float32) -> np.float32:
     difference = after - before
-    # From the nearer of the two, as NumPy does, since the other order rounds differently.
+    # Start from the nearer value, as NumPy does; the other order rounds differently.
     return after - difference * (1 - weight) if weight >= 0.5 else before + difference * weight

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils import Window
 
-STRIP_BYTES = 8 << 20  # of a full-width window in float32
+STRIP_BYTES = 8 << 20  # at most, of a full-width window in float32
 READERS = min(os.cpu_count() or 1, 4)  # threads: decompressing a map takes longer than most work on it
 STRIP_ROWS = 256  # height of a tile of the maps: a strip begins at a tile's edge, so that no tile is decoded twice
 
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class Raster(Protocol):
-    """Anything with a size that can be read window by window."""
+    """Interface of a raster that is read window by window."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -44,14 +44,14 @@ class MemoryRaster:
         return self.values.shape[0], self.values.shape[1]
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) or (h, w, channels), not copied."""
+        """Return a view of the pixels of a window, (h, w) or (h, w, channels)."""
         return self.values[window.slices]
 
 
 def strips(shape: tuple[int, int]) -> Iterator[Window]:
-    """Cover a raster with full-width windows, from the top.
+    """Yield full-width windows that cover a raster, from the top.
 
-    Each has a multiple of 256 rows (but the last one) and at most 8 MiB in float32, or 256 rows where these take more.
+    Each but the last has a multiple of 256 rows and takes at most 8 MiB in float32, unless 256 rows take more.
     """
     height, width = shape
     rows = max(STRIP_BYTES // (4 * width) // STRIP_ROWS, 1) * STRIP_ROWS
@@ -67,7 +67,7 @@ def read_strips(raster: Raster) -> Iterator[np.ndarray]:
 def read_ahead(
     read: Callable[[Window], Item], windows: Iterable[Window], threads: int = 1
 ) -> Iterator[tuple[Window, Item]]:
-    """Yield the result of `read` for every window in order; each thread reads one of the next windows ahead."""
+    """Yield each window with the result of `read`, in order; each thread reads one of the next windows ahead."""
     with ThreadPoolExecutor(threads, "reader") as readers:
         coming: deque[tuple[Window, Future[Item]]] = deque()
         for window in windows:
@@ -83,20 +83,20 @@ def read_ahead(
 class RawRaster:
     """A float32 raster of (H, W) pixels in a plain file, opened at every call.
 
-    Windows may be read and written from several threads and processes. A failure, as on a full disk, is an OSError that
-    names the file; a failing memory map would end the process.
+    Windows may be read and written from several threads and processes. A failure, for example on a full disk, raises an
+    OSError that names the file; with a memory map it would end the process.
     """
 
     path: Path
     shape: tuple[int, int]  # height and width
 
     def create(self) -> None:
-        """Create the file, filled with 0; an existing one is replaced. Raises OSError where it cannot be created."""
+        """Create the file, filled with 0; replace an existing one. Raises OSError if it cannot be created."""
         with self._opened(os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
             os.truncate(file, 4 * self.shape[0] * self.shape[1])
 
     def write(self, window: Window, values: np.ndarray) -> None:
-        """Write the pixels of a window to the disk. `values`: (h, w) float32."""
+        """Write the pixels of a window to the disk. Raises ValueError unless `values` is (h, w) float32."""
         if values.shape != (window.height, window.width) or values.dtype != np.float32:
             raise ValueError(f"{values.dtype} of {values.shape} for {window}")
         with self._opened(os.O_WRONLY) as file:
@@ -104,7 +104,7 @@ class RawRaster:
             os.fdatasync(file)
 
     def read(self, window: Window) -> np.ndarray:
-        """The pixels of a window, (h, w) float32; 0 where none were written."""
+        """Read the pixels of a window, (h, w) float32; 0 where none were written."""
         values = np.empty((window.height, window.width), np.float32)
         with self._opened(os.O_RDONLY) as file:
             self._move(lambda buffer, offset: os.preadv(file, [buffer], offset), window, values)
@@ -128,7 +128,7 @@ class RawRaster:
         for row, pixels in enumerate(together):
             offset = 4 * ((window.y + row) * width + window.x)
             rest = memoryview(pixels).cast("B")
-            while rest:  # the system may move fewer bytes than asked
+            while rest:  # the system may transfer fewer bytes than requested
                 moved = move(rest, offset)
                 if not moved:
                     raise OSError(errno.EIO, "was cut off")

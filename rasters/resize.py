@@ -1,4 +1,4 @@
-"""Resizes rasters of any size to the nearest pixel, strip by strip, and finds their range of values."""
+"""Resizes rasters by the nearest pixel, strip by strip, and finds their range of values."""
 
 import numpy as np
 from skimage.transform import resize
@@ -7,7 +7,7 @@ from rasters.raster import Raster, read_strips, strips
 
 
 def value_range(raster: Raster) -> tuple[np.float32, np.float32]:
-    """The least and the greatest value that is not NaN; infinite where there is none."""
+    """Return the least and the greatest value that is not NaN; inf and -inf if all are NaN."""
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for band in read_strips(raster):
         low, high = np.fmin(low, np.fmin.reduce(band, axis=None)), np.fmax(high, np.fmax.reduce(band, axis=None))
@@ -15,10 +15,10 @@ def value_range(raster: Raster) -> tuple[np.float32, np.float32]:
 
 
 def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
-    """`skimage.transform.resize(raster, shape, order=0)` (nearest pixel centre), read in strips.
+    """Resize as `skimage.transform.resize(raster, shape, order=0)` does (nearest pixel centre), but read in strips.
 
-    The published program resizes this way; OpenCV's INTER_NEAREST rounds the pixel's corner and differs.
-    Returns `shape`, the raster's type.
+    The published program resizes this way; OpenCV's INTER_NEAREST uses the pixel's corner and gives other results.
+    Returns an array of `shape`, of the raster's type.
     """
     rows, columns = (nearest_pixels(old, new) for old, new in zip(raster.shape, shape, strict=True))
     parts = []
@@ -30,7 +30,7 @@ def resize_nearest(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
 
 
 def nearest_pixels(old: int, new: int) -> np.ndarray:
-    """The index among `old` pixels that each of `new` pixels along a side takes, (new,), not decreasing."""
+    """Return the index among `old` pixels nearest to each of `new` pixels along a side: (new,) intp, not decreasing."""
     pixels = np.arange(old, dtype=float)[:, None]
     nearest = resize(pixels, (new, 1), order=0, preserve_range=True, anti_aliasing=False)
     return nearest[:, 0].astype(np.intp)

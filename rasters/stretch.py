@@ -1,4 +1,4 @@
-"""Scales images of more than 8 bits to 8 bits, all dates of an event alike (docs/data.md)."""
+"""Scales images of more than 8 bits to 8 bits, with one stretch for all dates of an event (docs/data.md)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,32 +9,32 @@ import config
 
 
 class Stretch(NamedTuple):
-    """A linear map of pixel values to 0 to 255: `low` and everything below it to 0, `high` and above it to 255."""
+    """A linear map of pixel values to the range 0 to 255: values up to `low` become 0, those from `high` become 255."""
 
     low: float
     high: float
 
     def to_bytes(self, values: np.ndarray) -> np.ndarray:
-        """Scaled values, rounded to the nearest integer: uint8 of the same shape. NaN becomes 0."""
+        """Scale values and round them to the nearest integer: uint8 of the same shape. NaN becomes 0."""
         span = self.high - self.low
         scaled = (values.astype(np.float64) - self.low) * (255 / span if span > 0 else 0)
         return np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
 
 
 def find_stretch(samples: Sequence[np.ndarray], mode: str) -> Stretch:
-    """The stretch of an event.
+    """Compute the stretch of an event.
 
     Parameters
     ----------
     samples
-        Valid pixel values of every date, finite, of any shape and type; all bands together, so that colours stay.
+        Valid pixel values of every date, finite, of any shape and type; one stretch for all bands keeps the colours.
     mode
         One of config.STRETCH_MODES. `auto`: from the 2nd to the 98th percentile of all samples together; `minmax`: from
-        the least to the greatest of them; `none`: values stay as they are, and those above 255 become 255.
+        the least to the greatest of them; `none`: values stay unchanged, except that those above 255 become 255.
 
     Returns
     -------
-    The stretch; 0 to 255 where there is no sample.
+    The stretch; 0 to 255 if there are no samples.
 
     """
     values = np.concatenate([np.ravel(sample) for sample in samples])

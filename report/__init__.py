@@ -1,1 +1,1 @@
-"""Pages and figures to look at."""
+"""The HTML report and the figures."""

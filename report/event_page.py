@@ -1,4 +1,4 @@
-"""Writes the page of one event, and the pictures that go with it."""
+"""Writes the page of one event and its pictures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from utils import CATEGORIES, date_text
 THUMBNAIL, OVERVIEW = 200, 360  # longer sides, pixels
 FLAGGED = (255, 60, 160)
 MAX_PINS = 60  # regions that are numbered in the image
-OVERLAYS = {  # name of the layer and its title, the lowest first
+OVERLAYS = {  # titles by layer, from bottom to top
     "change": "Change map, stage 1",
     "filtered": "Filtered change map",
     "anomaly": "Anomaly map, stage 2",
@@ -28,10 +28,10 @@ OVERLAYS = {  # name of the layer and its title, the lowest first
 
 
 class Photo(NamedTuple):
-    """A date, as the page shows it."""
+    """The image of one date on the page."""
 
     title: str
-    file: str  # as the page names it
+    file: str  # relative to the page
     thumbnail: str
 
 
@@ -41,7 +41,7 @@ class Layer(NamedTuple):
     name: str
     title: str
     present: bool
-    shown: bool  # at first
+    shown: bool  # when the page is opened
 
 
 def write_event_page(root: Path, report: EventReport, max_width: int, photo_done: Callable[[], object]) -> None:
@@ -82,7 +82,7 @@ def _shrink(photo: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _flagged(report: EventReport, photo: np.ndarray) -> np.ndarray:
-    """The photo with the binary result outlined, where there is one."""
+    """Return the photo with the binary result outlined, if there is one."""
     binary = report.binary
     if binary is None:
         return photo
@@ -91,7 +91,7 @@ def _flagged(report: EventReport, photo: np.ndarray) -> np.ndarray:
 
 
 def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> str:
-    """The page of an event."""
+    """Return the HTML of an event's page."""
     return render(
         "event.html",
         "../",
@@ -113,7 +113,7 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
 
 
 def _facts(report: EventReport) -> list[tuple[str, str]]:
-    """The table under the page's heading."""
+    """Return the names and values under the page's heading."""
     (height, width), place = report.images.shape, report.place
     pixel = f", {place.pixel_area**0.5:.3g} m a pixel" if place.pixel_area else ""
     share = report.flagged / report.valid if report.flagged is not None and report.valid else None
@@ -145,7 +145,7 @@ def _layers(report: EventReport) -> list[Layer]:
 
 
 def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[str, object]:
-    """What the page's script needs."""
+    """Return the data for the page's script."""
     height, width = report.images.shape
     place, curve = report.place, report.curve
     data = page_rasters(report, max_width, config.REPORT_RASTER_BYTES)

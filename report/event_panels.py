@@ -16,7 +16,7 @@ from rasters.resize import resize_nearest
 from report.pictures import fit, shrink_image
 from utils import Event, EventError
 
-PANEL_SIDE = 640  # pixels at most: 400 dots per inch and more where five panels share the width
+PANEL_SIDE = 640  # pixels, at most: more than 400 dots per inch with five panels per row
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EventPanels:
 
     event: Event
     shape: tuple[int, int]  # of the images, before shrinking
-    pixel_metres: float | None  # on the ground; None where the place is unknown
+    pixel_metres: float | None  # on the ground; None if unknown
     historical: list[Pixels]  # oldest first, the reference image last
     monitor: Pixels
     changes: np.ndarray  # float32
@@ -40,7 +40,7 @@ class EventPanels:
 
 
 def read_panels(event: Event, stage1_root: Path, result_root: Path) -> EventPanels:
-    """Read an event's images and maps. Raises EventError where one is missing, damaged, or of another size."""
+    """Read an event's images and maps. Raises EventError if one is missing, damaged, or of another size."""
     maps = open_event_maps(event, result_root, EvalSettings())
     changes = open_map(stage1_root / event.name / config.CHANGE_MAP_NAME)
     made_with = read_parameters(result_root / event.name / config.ANOMALY_MAP_NAME) or {}

@@ -1,4 +1,4 @@
-"""Gathers what the report says of one event: scores, regions, what is missing, and rasters for its page."""
+"""Gathers the report's data of one event: scores, regions, missing files, and rasters for its page."""
 
 import hashlib
 import re
@@ -34,22 +34,22 @@ THRESHOLD_STEPS = 100  # between 0 and 1
 
 @dataclass
 class EventReport:
-    """What the report says of one event."""
+    """The report's data of one event."""
 
     event: Event
     images: EventImages
     place: Place
-    maps: dict[str, ScoreMap]  # of `change`, `filtered` and `anomaly`, those that are there
+    maps: dict[str, ScoreMap]  # by `change`, `filtered` and `anomaly`; existing maps only
     label: Label | None
     missing: list[str]
     stage1: Scores | None = None
     curve: ThresholdCurve | None = None
     regions: list[Region] = field(default_factory=list)
-    region_numbers: np.ndarray | None = None  # the place in `regions`, from 1, of each pixel of the small map
+    region_numbers: np.ndarray | None = None  # region of each pixel of the small map, from 1; 0 for none
 
     @property
     def stage2(self) -> Scores | None:
-        """At the published threshold; None without a label."""
+        """Stage 2's scores at the published threshold; None without an anomaly map or a label."""
         if not self.curve or not self.binary or not self.label:
             return None
         return self.curve.counts.score(self.binary, SETTINGS.background_weight)
@@ -67,24 +67,24 @@ class EventReport:
 
     @property
     def flagged(self) -> int | None:
-        """Pixels flagged at the published threshold; None without an anomaly map."""
+        """Number of pixels flagged at the published threshold; None without an anomaly map."""
         return self.curve.counts.flagged(self.binary) if self.curve and self.binary else None
 
     @property
     def valid(self) -> int | None:
-        """Pixels of the anomaly map that have data."""
+        """Number of pixels of the anomaly map with data; None without an anomaly map."""
         return int(self.curve.counts.valid.sum()) if self.curve else None
 
 
 def slug(name: str) -> str:
-    """A name for files and addresses, of letters, digits, `_` and `-` only, which no other event has."""
+    """Return a unique name for an event's files and URLs: lower-case letters, digits, `_` and `-` only."""
     plain = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:60]
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return plain if plain == name else f"{plain}-{digest}"
 
 
 def gather(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
-    """Read an event and what the stages left of it. Raises EventError for anything that is there but damaged."""
+    """Read an event and its existing maps. Raises EventError if a file is damaged or sizes differ."""
     paths = {
         "change": stage1_root / event.name / config.CHANGE_MAP_NAME,
         "filtered": result_root / event.name / config.FILTERED_MAP_NAME,
@@ -106,12 +106,12 @@ def gather(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
 
 
 def _parameters(paths: Iterable[Path]) -> dict[str, Any]:
-    """What the first map was made with; nothing where there is none or it does not say."""
+    """Return the parameters recorded in the first map; empty if there is no map or no record."""
     return next((read_parameters(path) or {} for path in paths), {})
 
 
 def _measure(report: EventReport) -> None:
-    """Fill in scores, curve and regions, as far as the maps are there."""
+    """Fill in scores, curve and regions, as far as the maps exist."""
     if "filtered" in report.maps and report.label:
         filtered = report.maps["filtered"]
         changed = binarize_by_quantile(filtered, SETTINGS.quantile_threshold)
@@ -123,15 +123,16 @@ def _measure(report: EventReport) -> None:
 
 
 def report_curve(anomalies: Raster, label: Raster | None) -> ThresholdCurve:
-    """Binarise an anomaly map at thresholds from 0 to 1, and at the published one."""
+    """Binarize an anomaly map at thresholds from 0 to 1, and at the published one."""
     steps = {step / THRESHOLD_STEPS for step in range(THRESHOLD_STEPS + 1)}
     return threshold_curve(anomalies, label, sorted(steps | {SETTINGS.stage2_threshold}), **SETTINGS.cleaning)
 
 
 def page_rasters(report: EventReport, longest: int, most_bytes: int) -> dict[str, Any]:
-    """The maps, label and masks of an event for its page's script, at most `most_bytes` long if at all possible.
+    """Pack the maps, label and masks of an event for its page's script.
 
-    Maps and label are sampled (nearest pixel) on one grid whose longer side is at most `longest` pixels.
+    Maps and label are sampled (nearest pixel) on one grid, whose longer side is at most `longest` pixels. The grid is
+    reduced until the maps take at most `most_bytes`, or its side is at most 256 pixels.
     """
     fixed = _masks(report.curve, report.region_numbers) if report.curve else None
     while True:

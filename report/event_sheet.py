@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 WIDTH, MARGIN, GAP = 180.0, 3.0, 2.5
 HEADER, CAPTION, KEYS, FOOTER = 9.0, 6.0, 12.0, 14.0
 MAP_COLUMNS = 5
-LEAST_ASPECT, MOST_ASPECT = 0.4, 1.5  # height over width of a panel; longer images leave its sides empty
-GROUND, OBJECT = "#202020", "#585858"  # of the label: background, and objects that are no anomaly
+LEAST_ASPECT, MOST_ASPECT = 0.4, 1.5  # height over width of a panel; other images leave part of it empty
+GROUND, OBJECT = "#202020", "#585858"  # of the label: background, and objects that are not anomalies
 
 
 class _Key(NamedTuple):
@@ -31,7 +31,7 @@ class _Key(NamedTuple):
 
 
 class _Sheet:
-    """A figure that is measured in millimetres from its top left corner."""
+    """A figure with coordinates in millimetres from its top left corner."""
 
     def __init__(self, figure: "Figure") -> None:
         self.figure = figure
@@ -45,7 +45,7 @@ class _Sheet:
         self.figure.text(x / self.width, 1 - y / self.height, text, **{"va": "center", **style})
 
     def panel(self, x: float, y: float, size: float, height: float, title: str, letter: str) -> "Axes":
-        """Axes for an image, under a caption."""
+        """Add axes for an image, with a caption above."""
         self.text(x, y + CAPTION - 2.2, letter, weight="bold")
         self.text(x + 2 + 1.3 * len(letter), y + CAPTION - 2.2, title, size=min(7, size / 4.8))
         axes = self.axes(x, y + CAPTION, size, height)
@@ -54,7 +54,7 @@ class _Sheet:
         return axes
 
     def keys(self, x: float, y: float, keys: Sequence[_Key]) -> None:
-        """Small squares with what they stand for, one below the other."""
+        """Draw small squares in the keys' colours with their texts, one below the other."""
         for row, key in enumerate(keys):
             middle = y + 1.7 + 3.2 * row
             swatch = self.axes(x + 0.3, middle - 1, 2.6, 2)
@@ -73,7 +73,7 @@ def _panel_size(panels: EventPanels, columns: int) -> tuple[float, float]:
 
 
 def sheet_size(panels: EventPanels) -> tuple[float, float]:
-    """Width and height of an event's figure in millimetres."""
+    """Return width and height of an event's figure in millimetres."""
     columns = _columns(panels)
     rows = math.ceil((len(panels.historical) + 1) / columns)
     date_row, map_row = (CAPTION + _panel_size(panels, count)[1] for count in (columns, MAP_COLUMNS))
@@ -94,7 +94,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _letters() -> Iterator[str]:
-    """A to z, then aa, ab, and so on."""
+    """Yield a to z, then aa, ab, and so on."""
     yield from string.ascii_lowercase
     yield from (first + second for first in string.ascii_lowercase for second in string.ascii_lowercase)
 
@@ -113,7 +113,7 @@ def _draw_header(sheet: _Sheet, panels: EventPanels) -> None:
 
 
 def _draw_dates(sheet: _Sheet, panels: EventPanels, letters: Iterator[str]) -> float:
-    """All dates; returns where the next row begins."""
+    """Draw all dates; returns the top of the next row."""
     columns = _columns(panels)
     width, height = _panel_size(panels, columns)
     dates = [*zip(panels.event.historical, panels.historical, strict=True), (panels.event.monitor, panels.monitor)]
@@ -129,7 +129,7 @@ def _draw_dates(sheet: _Sheet, panels: EventPanels, letters: Iterator[str]) -> f
 
 
 def _show(axes: "Axes", picture: np.ndarray, **style: Any) -> None:
-    """Show a picture where it has data, and hatching where it has none (NaN, or alpha 0)."""
+    """Show a picture, with hatching over pixels without data (NaN, or alpha 0)."""
     has_data = picture[..., 3] > 0 if picture.ndim == 3 else ~np.isnan(picture)
     if not has_data.all():
         height, width = picture.shape[:2]
@@ -138,13 +138,13 @@ def _show(axes: "Axes", picture: np.ndarray, **style: Any) -> None:
 
 
 def _with_alpha(pixels: Pixels) -> np.ndarray:
-    """(h, w, 4) uint8, transparent where there is no data."""
+    """Return the pixels as (h, w, 4) uint8, transparent if without data."""
     valid = np.ones(pixels.rgb.shape[:2], bool) if pixels.valid is None else pixels.valid
     return np.dstack([pixels.rgb, valid.astype(np.uint8) * 255])
 
 
 def _draw_scale_bar(axes: "Axes", panels: EventPanels) -> None:
-    """A bar of a round length at the bottom left, on a white ground; none where the images do not say their place."""
+    """Draw a scale bar of a round length at the bottom left, on white; nothing if the pixel size is unknown."""
     if panels.pixel_metres is None:
         return
     height, width = panels.monitor.rgb.shape[:2]
@@ -159,7 +159,7 @@ def _draw_scale_bar(axes: "Axes", panels: EventPanels) -> None:
 
 
 def _draw_maps(sheet: _Sheet, panels: EventPanels, letters: Iterator[str], y: float) -> float:
-    """Maps, label and result with their keys; returns where the next row begins."""
+    """Draw maps, label and result with their keys; returns the top of the next row."""
     width, height = _panel_size(panels, MAP_COLUMNS)
     titles = ("stage 1: change", "stage 2: filtered", "stage 2: anomaly", "label", "result")
     xs = [MARGIN + column * (width + GAP) for column in range(MAP_COLUMNS)]
@@ -180,7 +180,7 @@ def _draw_maps(sheet: _Sheet, panels: EventPanels, letters: Iterator[str], y: fl
 
 
 def _draw_color_bar(axes: "Axes", threshold: float | None) -> None:
-    """The scale of the scores, from 0 to 1, with the threshold of the outlined binary map."""
+    """Draw the colour scale of the scores, from 0 to 1, with the threshold of the outlined binary map."""
     axes.imshow(np.linspace(0, 1, 256)[None], SCORE_COLORS, aspect="auto", extent=(0, 1, 0, 1))
     axes.set(yticks=[], xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     axes.tick_params(length=1.5, pad=1.2)
@@ -209,7 +209,7 @@ def _draw_label(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: f
 
 
 def _draw_result(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: float) -> None:
-    """Stage 2's binary map against the label, over the monitor image in grey."""
+    """Draw stage 2's binary map, compared with the label, over the monitor image in grey."""
     grey = panels.monitor.rgb.mean(axis=2, keepdims=True) * 0.5 + 110
     valid = ~np.isnan(panels.anomalies)
     found, anomaly = panels.anomalous & valid, (panels.label > 1) & valid if panels.label is not None else None
@@ -233,7 +233,7 @@ def _rgb(color: str) -> tuple[int, int, int]:
 
 
 def _draw_footer(sheet: _Sheet, panels: EventPanels, y: float) -> None:
-    """The scores of both stages, and what the panels' colours and outlines are."""
+    """Write the scores of both stages, and notes on thresholds, scores and hatching."""
     stages = ("stage 1", "stage 2")
     if panels.scores:
         columns = {"": stages} | {

@@ -22,7 +22,7 @@ MILLIMETRES = 25.4  # per inch
 
 
 def require_matplotlib() -> None:
-    """Raise UsageError where matplotlib is not installed; to be called before long work."""
+    """Raise UsageError if matplotlib is not installed. Call it before long work."""
     require_package("matplotlib.figure", "figures need matplotlib: pip install -r requirements-report.txt")
 
 
@@ -34,10 +34,10 @@ def check_format(path: Path) -> None:
 
 @contextmanager
 def new_figure(path: Path, width: float, height: float, arrange: bool = True) -> Iterator["Figure"]:
-    """Give an empty figure of `width` x `height` millimetres; when the block ends well, it is written to `path`.
+    """Yield an empty figure of `width` x `height` millimetres; write it to `path` if the block succeeds.
 
-    PNG or PDF, by the suffix, 300 dots per inch; it appears whole or not at all. `arrange`: let matplotlib make room
-    for axes and their labels. Raises UsageError without matplotlib and for another suffix, OSError where the file
+    The file is PNG or PDF by the suffix, has 300 dots per inch, and is written atomically. `arrange`: let matplotlib
+    make room for axes and their labels. Raises UsageError without matplotlib or for another suffix, OSError if the file
     cannot be written.
     """
     check_format(path)
@@ -47,7 +47,7 @@ def new_figure(path: Path, width: float, height: float, arrange: bool = True) ->
     from matplotlib.font_manager import get_font_names
 
     fonts = ["DejaVu Sans", *(name for name in WIDE_FONTS if name in get_font_names())]
-    # From matplotlib's defaults: a figure is the same whatever the user's own style is.
+    # Start from matplotlib's defaults, so that the user's own style does not change a figure.
     with matplotlib.style.context(["default", STYLE | {"font.family": fonts}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a character that no font has is drawn as a box
         figure = Figure((width / MILLIMETRES, height / MILLIMETRES), dpi=DPI, layout="constrained" if arrange else None)
@@ -60,12 +60,12 @@ def new_figure(path: Path, width: float, height: float, arrange: bool = True) ->
 def draw_event_figure(event: Event, stage1_root: Path, result_root: Path, path: Path) -> None:
     """Draw one event for print: all dates, the maps of both stages, label, result, scores, scale bar.
 
-    `stage1_root`, `result_root`: where stage 1 and stage 2 wrote their maps. `path`: a .png (300 dots an inch) or .pdf
-    file, 180 mm wide. Binary maps and scores are those of config.py's thresholds. Images are read as the maps' tags
-    say, and by bands, whatever their size.
+    `stage1_root`, `result_root`: where stage 1 and stage 2 wrote their maps. `path`: a .png (300 dots per inch) or .pdf
+    file, 180 mm wide. Binary maps and scores are those of config.py's thresholds. Images are read with the options
+    recorded in the maps' tags, in strips, whatever their size.
 
-    Raises UsageError without matplotlib and for another suffix, before anything is read; EventError where an image or
-    a map is missing, damaged, or of another size; OSError where the figure cannot be written.
+    Raises UsageError without matplotlib or for another suffix, before anything is read; EventError if an image or a
+    map is missing, damaged, or of another size; OSError if the figure cannot be written.
     """
     check_format(path)
     require_matplotlib()
@@ -75,7 +75,7 @@ def draw_event_figure(event: Event, stage1_root: Path, result_root: Path, path: 
 
 
 def draw_figure(listing: Listing, stage1_root: Path, result_root: Path, path: Path) -> int:
-    """Draw the one event of a listing; returns the exit code. Raises UsageError as `new_figure` does."""
+    """Draw the only event of a listing; returns the exit code. Raises UsageError as `new_figure` does."""
     check_format(path)
     require_matplotlib()
 

@@ -1,4 +1,4 @@
-"""Renders the report's pages: templates, data for scripts, numbers as text, and marks that avoid each other."""
+"""Renders the report's pages: templates, data for scripts, numbers as text, and marks without overlap."""
 
 import json
 import math
@@ -17,28 +17,28 @@ from utils import CATEGORIES, atomic_file
 ASSETS = Path(__file__).resolve().parent / "assets"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "event.js")  # copied into every report
-NOTHING = "–"  # where there is no number
+NOTHING = "–"  # instead of a missing number
 
 
 def script_data(value: Any) -> Markup:
-    """JSON that is valid JavaScript, and that cannot close a `<script>` element."""
+    """Encode a value as JSON that is valid JavaScript and cannot close a `<script>` element."""
     encoded = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII only
     return Markup(encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a file that appears whole or not at all."""
+    """Write a text file atomically, in UTF-8."""
     write_bytes(path, content.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
+    """Write a file atomically."""
     with atomic_file(path) as part:
         part.write_bytes(content)
 
 
 def render(template: str, root: str, scripts: Sequence[str], **values: Any) -> str:
-    """A whole page from a file of `templates`; all values are escaped, except Markup.
+    """Render a page from a file of `templates`; all values except Markup are escaped.
 
     `root`: path to the report's folder, `./` or `../`. `scripts`: the files of its `assets` that the page loads.
     """
@@ -62,67 +62,67 @@ def _environment() -> Environment:
 
 
 def _encodable(value: Any) -> Any:
-    """Replace what UTF-8 cannot hold, as in names of files that are in no encoding."""
+    """Replace characters that UTF-8 cannot encode, such as those of undecodable file names."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return value.encode("utf-8", "replace").decode()
 
 
 def viridis_script() -> str:
-    """The colour map viridis, perceptually uniform and readable for the colour-blind, as 256 RGB triples."""
+    """Return a script with viridis, perceptually uniform and readable for the colour-blind, as 256 RGB triples."""
     colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
     return f'"use strict";\nconst VIRIDIS = {script_data(colors.tolist())};\n'
 
 
 def category_name(category: int) -> str:
-    """The category's name."""
+    """Return the category's name."""
     return CATEGORIES[category][0]
 
 
 def color(category: int) -> str:
-    """The category's colour for CSS and SVG."""
+    """Return the category's colour for CSS and SVG."""
     return "#{:02x}{:02x}{:02x}".format(*CATEGORIES[category][1])
 
 
 def ink(category: int) -> str:
-    """Black or white, whichever has the higher contrast with the category's colour."""
+    """Return black or white, whichever has the higher contrast with the category's colour."""
     red, green, blue = CATEGORIES[category][1]
     return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#fff"
 
 
 def count_text(number: float | None) -> str:
-    """A number of things, with a comma every three digits."""
+    """Format a count, with a comma every three digits."""
     return NOTHING if number is None else f"{number:,.0f}"
 
 
 def area(square_metres: float | None) -> str:
-    """An area in m², or km² from one on."""
+    """Format an area in m², or in km² from 1 km² on."""
     if square_metres is None:
         return NOTHING
     return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e6 else f"{square_metres:,.0f} m²"
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; a small one is not rounded to nothing."""
+    """Format a share in percent; a small share is not rounded to 0."""
     if share is None:
         return NOTHING
     return "< 0.01 %" if 0 < share < 0.0001 else f"{share:.2%}".replace("%", " %")
 
 
 def score(value: float | None) -> str:
-    """A score with two decimals."""
+    """Format a score with two decimals."""
     return NOTHING if value is None else f"{value:.2f}"
 
 
 def coordinates(place: tuple[float, float]) -> str:
-    """Longitude and latitude as text, latitude first."""
+    """Format longitude and latitude as text, latitude first."""
     longitude, latitude = place
     north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
     return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
 
 
 def spread(points: Sequence[tuple[float, float]], distance: float) -> list[tuple[float, float]]:
-    """Places for marks near their points, at least `distance` apart."""
+    """Return places for marks near their points, at least `distance` apart."""
     placed: list[tuple[float, float]] = []
     for x, y in points:
         for step in range(2000):  # a spiral of steps about a quarter of the distance long

@@ -11,7 +11,7 @@ from report.event_report import EventReport, slug
 from report.html import ASSETS, area, coordinates, count_text, render, score, spread
 from utils import CATEGORIES, date_text
 
-COLUMNS = (  # of the table: heading, what it means where that is not plain, whether it is a number
+COLUMNS = (  # of the table: heading, explanation if needed, whether it is numeric
     ("", "", False),
     ("Event", "", False),
     ("Category", "", False),
@@ -33,11 +33,11 @@ MARK = 8.5  # radius of a mark
 
 @dataclass(frozen=True)
 class Row:
-    """What the overview shows of one event; only name, category and problem where it failed."""
+    """An event in the overview; a failed event has only name, category and problem."""
 
     name: str
     category: int
-    slug: str | None = None  # of its page, where it has one
+    slug: str | None = None  # of its page, if it has one
     problem: str | None = None
     missing: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()  # the historical images', then the monitor image's
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def flagged_text(self) -> str:
-        """The area flagged, in pixels where their size is not known."""
+        """The area flagged, in pixels if their size is unknown."""
         known = self.square_metres is not None or self.flagged is None
         return area(self.square_metres) if known else f"{self.flagged:,} px"
 
@@ -72,14 +72,14 @@ class Mark(NamedTuple):
     """An event in the chart or on the map."""
 
     row: Row
-    point: tuple[float, float]  # where it belongs
-    place: tuple[float, float]  # where its circle is drawn
+    point: tuple[float, float]  # exact position
+    place: tuple[float, float]  # centre of its circle
     moved: bool
     title: str
 
 
 def row_of(report: EventReport) -> Row:
-    """The row of an event that was read."""
+    """Return the row of an event that was read."""
     event, flagged, valid = report.event, report.flagged, report.valid
     known = flagged is not None and report.place.pixel_area is not None
     return Row(
@@ -101,7 +101,7 @@ def row_of(report: EventReport) -> Row:
 
 
 def overview(rows: Sequence[Row], title: str) -> str:
-    """The page."""
+    """Return the HTML of the overview."""
     groups = {number: [row for row in rows if row.category == number] for number in CATEGORIES}
     groups = {number: members for number, members in groups.items() if members}
     placed = [row for row in rows if row.place]
@@ -140,13 +140,13 @@ def _average(rows: Sequence[Row], stage: str) -> Scores | None:
 
 
 def _square_metres(rows: Sequence[Row]) -> float | None:
-    """The area flagged in all events; None where no event's is known."""
+    """Return the area flagged in all events; None if it is known for no event."""
     known = [row.square_metres for row in rows if row.square_metres is not None]
     return sum(known) if known else None
 
 
 def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """The figures at the top: name, value, explanation."""
+    """Return the figures at the top of the page: name, value, explanation."""
     failed = sum(row.problem is not None for row in rows)
     partial = sum(bool(row.missing) for row in rows)
     troubles = [f"{failed} could not be read"] * bool(failed) + [f"{partial} incomplete"] * bool(partial)
@@ -167,7 +167,7 @@ def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
 def _marks(
     rows: Sequence[Row], points: Sequence[tuple[float, float]], about: Sequence[str], distance: float
 ) -> list[Mark]:
-    """A numbered circle per event, moved from its point where circles would overlap."""
+    """Return a numbered circle per event, moved from its point if circles would overlap."""
     return [
         Mark(row, point, place, point != place, f"{row.name}: {label}")
         for row, point, place, label in zip(rows, points, spread(points, distance), about, strict=True)
@@ -175,7 +175,7 @@ def _marks(
 
 
 def _chart_marks(rows: Sequence[Row]) -> list[Mark]:
-    """F1 of stage 1 to the right, of stage 2 upwards: above the diagonal stage 2 is better."""
+    """Return marks with F1 of stage 1 as x and of stage 2 as y: above the diagonal, stage 2 is better."""
     scored = [row for row in rows if row.stage1 and row.stage2]
     values = [(row.stage1.f1, row.stage2.f1) for row in scored if row.stage1 and row.stage2]
     points = [(MARGIN + first * CHART, 12 + (1 - second) * CHART) for first, second in values]

@@ -16,13 +16,13 @@ QUALITIES = (88, 80, 70, 55, 40, 25)  # of JPEGs, best first
 
 
 def fit(shape: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Height and width of a raster scaled down to at most `longest` pixels per side, in proportion; never enlarged."""
+    """Return height and width scaled down in proportion to at most `longest` pixels per side; never enlarged."""
     scale = min(1.0, longest / max(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def shrink_image(image: Image, shape: tuple[int, int]) -> Pixels:
-    """An image scaled down to `shape`, each pixel the mean of those with data that it covers; read in strips."""
+    """Scale an image down to `shape`, in strips; each pixel is the mean of the pixels with data that it covers."""
     rows, columns = (np.arange(new + 1) * old // new for old, new in zip(image.shape, shape, strict=True))
     parts = []
     step = max(1, STRIP_ROWS * shape[0] // image.shape[0])
@@ -39,19 +39,19 @@ def shrink_image(image: Image, shape: tuple[int, int]) -> Pixels:
 
 
 def _block_sums(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sums of blocks that begin at these rows and columns: (rows, columns) or (rows, columns, channels) uint64."""
+    """Sum blocks that begin at these rows and columns: (rows, columns) or (rows, columns, channels) uint64."""
     return np.add.reduceat(np.add.reduceat(values, columns, axis=1, dtype=np.uint64), rows, axis=0)
 
 
 def paint_gaps(pixels: Pixels) -> np.ndarray:
-    """The photo, (h, w, 3) uint8, grey where there is no data."""
+    """Return the photo, (h, w, 3) uint8, with grey pixels where there is no data."""
     if pixels.valid is None:
         return pixels.rgb
     return np.where(pixels.valid[..., None], pixels.rgb, np.uint8(NO_DATA))
 
 
 def encode_photo(photo: np.ndarray, most_bytes: int) -> bytes:
-    """A photo as a JPEG of at most `most_bytes`, with lower quality, then half the size, where it has to be."""
+    """Encode a photo as a JPEG of at most `most_bytes`: lower the quality as needed, then halve the size."""
     while True:
         for quality in QUALITIES:
             encoded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
@@ -62,13 +62,13 @@ def encode_photo(photo: np.ndarray, most_bytes: int) -> bytes:
 
 
 def pack(values: np.ndarray) -> str:
-    """The bytes of an array, deflated (zlib), as base64; multi-byte values with the lowest byte first."""
+    """Return the bytes of an array, little-endian, compressed with zlib, as base64."""
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return base64.b64encode(zlib.compress(little.tobytes(), 6)).decode()
 
 
 def pack_masks(masks: np.ndarray) -> str:
-    """Masks, (n, h, w) bool, as eight pixels per byte. Each is stored as the exclusive or with the one before.
+    """Pack masks, (n, h, w) bool, with eight pixels per byte. Each is stored as the exclusive or with the previous one.
 
     Masks of neighbouring thresholds differ little, so the difference compresses well.
     """
@@ -78,7 +78,7 @@ def pack_masks(masks: np.ndarray) -> str:
 
 
 def outline(photo: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.ndarray:
-    """A photo, (h, w, 3) uint8, with the outlines of a mask, (h, w) bool, drawn on a copy."""
+    """Draw the outlines of a mask, (h, w) bool, on a copy of a photo, (h, w, 3) uint8."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = photo.copy()
     cv2.drawContours(drawn, contours, -1, (0, 0, 0), 7, cv2.LINE_AA)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FILE_NAMES = ("precision_recall.png", "f1_by_category.png", "score_histograms.png")
-NAMED_THRESHOLDS = (0.2, 0.4, 0.6, 0.8)  # on the average curve, beside the one of the evaluation
-APART = 0.1  # threshold that is named lies at least so far from it
-MANY_EVENTS = 12  # more are drawn with thinner lines
+NAMED_THRESHOLDS = (0.2, 0.4, 0.6, 0.8)  # labelled on the average curve, besides the evaluation's threshold
+APART = 0.1  # least distance of a named threshold from the evaluation's
+MANY_EVENTS = 12  # more than this many are drawn with thinner lines
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # of F1 in the precision-recall plot
 LOWEST_SHARE = 1e-5  # of the pixels, in the histograms
 # Colour and dashes of the average recall, precision and F1 over the threshold.
@@ -35,9 +35,9 @@ RATES = {"recall": ("#4477aa", "--"), "precision": ("#ee6677", "-."), "f1": ("#0
 
 
 def draw_all(folder: Path, results: Sequence[Result], curves: Sequence[EventCurves], settings: EvalSettings) -> None:
-    """Write FILE_NAMES into a folder. `results` and `curves` belong together, event by event.
+    """Write the plots FILE_NAMES to a folder. `results` and `curves` hold the same events in the same order.
 
-    Raises UsageError without matplotlib, OSError where a file cannot be written.
+    Raises UsageError without matplotlib, OSError if a file cannot be written.
     """
     if not results:
         LOG.warning("no event was evaluated: no plots are drawn")
@@ -53,7 +53,7 @@ def draw_all(folder: Path, results: Sequence[Result], curves: Sequence[EventCurv
 def draw_precision_recall(
     path: Path, results: Sequence[Result], curves: Sequence[EventCurves], settings: EvalSettings
 ) -> None:
-    """Precision over recall of every event and of their average, and the average's rates over the threshold."""
+    """Draw precision over recall of every event and of the average, and the average's rates over the threshold."""
     thresholds = curve_thresholds(settings.stage2_threshold)
     average = average_curve([curve.precision_recall for curve in curves])
     with new_figure(path, 180, 98) as figure:
@@ -84,7 +84,7 @@ def draw_precision_recall(
 
 
 def _draw_f1_levels(axes: "Axes") -> None:
-    """Where F1 is constant: precision = F1 * recall / (2 * recall - F1)."""
+    """Draw lines of constant F1: precision = F1 * recall / (2 * recall - F1)."""
     for level in LEVELS:
         recall = np.linspace(level / 2 + 1e-3, 1, 200)
         precision = level * recall / (2 * recall - level)
@@ -97,13 +97,13 @@ def _draw_f1_levels(axes: "Axes") -> None:
 def _draw_event_curves(
     axes: "Axes", results: Sequence[Result], curves: Sequence[EventCurves], at_threshold: int
 ) -> None:
-    """The curve of every event, with a marker at one of the thresholds."""
+    """Draw the curve of every event, with a marker at the threshold of index `at_threshold`."""
     width = 0.9 if len(results) <= MANY_EVENTS else 0.5
     named: set[int] = set()
     for result, curve in sorted(zip(results, curves, strict=True), key=lambda pair: pair[0].event.category):
         category = result.event.category
         color, points = category_color(category), found_points(curve.precision_recall)
-        axes.plot(*points.T, color="#404040", lw=width + 0.4, alpha=0.5, zorder=1)  # an edge, for light colours
+        axes.plot(*points.T, color="#404040", lw=width + 0.4, alpha=0.5, zorder=1)  # dark edge for light colours
         axes.plot(*points.T, color=color, lw=width, zorder=1)
         chosen = curve.precision_recall[at_threshold]
         label = None if category in named else CATEGORIES[category][0]
@@ -159,7 +159,7 @@ def _mark_threshold(axes: "Axes", threshold: float, height: float) -> None:
 
 # --- F1 by category --------------------------------------------------------------------------------------------------
 def draw_f1_by_category(path: Path, results: Sequence[Result]) -> None:
-    """F1 of both stages: bars for the average of every category and of all events, dots for the events."""
+    """Draw F1 of both stages: bars for the average of every category and of all events, dots for the events."""
     groups = [
         (f"{CATEGORIES[number][0]}\n({len(members)})", category_color(number), members)
         for number, members in by_category(results).items()
@@ -191,7 +191,7 @@ def draw_f1_by_category(path: Path, results: Sequence[Result]) -> None:
 
 
 def _draw_dots(axes: "Axes", x: float, values: Sequence[float]) -> None:
-    """One dot an event, spread a little so that equal ones are seen."""
+    """Draw one dot per event, spread a little so that equal values stay visible."""
     if len(values) > 1:
         spread = np.linspace(-0.12, 0.12, len(values))
         axes.plot(x + spread, values, "o", ms=2.5, mfc="white", mec="black", mew=0.6, zorder=3, clip_on=False)
@@ -201,7 +201,7 @@ def _draw_dots(axes: "Axes", x: float, values: Sequence[float]) -> None:
 def draw_histograms(
     path: Path, results: Sequence[Result], curves: Sequence[EventCurves], settings: EvalSettings
 ) -> None:
-    """Shares of the anomaly map's scores inside and outside the labels: of all events, then of every category."""
+    """Draw shares of the anomaly map's scores inside and outside the labels: of all events, then of every category."""
     groups: list[tuple[str, str, list[EventCurves]]] = [(f"all events ({len(results)})", "#606060", list(curves))]
     for number in by_category(results):
         members = [curve for result, curve in zip(results, curves, strict=True) if result.event.category == number]
@@ -219,7 +219,7 @@ def draw_histograms(
             )
         for axes in all_axes[len(groups) :]:
             axes.set_axis_off()
-        for axes in all_axes[max(0, len(groups) - columns) : len(groups)]:  # nothing is below
+        for axes in all_axes[max(0, len(groups) - columns) : len(groups)]:  # no plot below
             axes.tick_params(labelbottom=True)
         all_axes[0].set(xlim=(0, 1), yscale="log", ylim=(LOWEST_SHARE, 1))
         scaled = ", scaled" if settings.normalize_anomaly_map else ""

@@ -1,4 +1,4 @@
-"""Writes a report: an overview, one page per event, and what all pages share."""
+"""Writes a report: an overview, one page per event, and their common assets."""
 
 import shutil
 from collections.abc import Callable, Sequence

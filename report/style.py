@@ -1,4 +1,4 @@
-"""The look that all figures share: sizes, fonts and colours. Needs no matplotlib."""
+"""The common style of all figures: sizes, fonts and colours. Needs no matplotlib."""
 
 from typing import Any
 
@@ -22,22 +22,22 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "hatch.linewidth": 0.5,
-    "pdf.fonttype": 42,  # text stays text
+    "pdf.fonttype": 42,  # TrueType: text stays text
 }
-# Fonts that hold Chinese, Japanese and Korean characters, for event names; those installed are used.
+# Fonts with Chinese, Japanese and Korean characters, for event names; only installed ones are used.
 WIDE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
 
-# Told apart by the colour-blind, and in grey.
+# Distinguishable for the colour-blind, and in grey.
 HIT, FALSE_ALARM, MISS = "#004488", "#ddaa33", "#bb5566"
 INSIDE, OUTSIDE = "#aa1144", "#a9bcd0"  # of the label: a dark line, a light area
 SCORE_COLORS = "viridis"
 OUTLINE = "#ff3ca0"  # of binary maps over scores
 THRESHOLD = "#555555"
 NO_DATA: dict[str, Any] = {"facecolor": "#d0d0d0", "edgecolor": "#808080", "hatch": "//////"}
-# Categories are told apart by more than their colour.
+# Markers distinguish the categories without colour.
 MARKERS = {0: "x", 1: "o", 2: "s", 3: "^", 4: "D", 5: "v", 6: "P"}
 
 
 def category_color(category: int) -> str:
-    """The colour of a category, as `#rrggbb`."""
+    """Return the colour of a category as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*CATEGORIES[category][1])

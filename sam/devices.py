@@ -1,4 +1,4 @@
-"""Chooses the torch device, and how much is put on it at once."""
+"""Chooses the torch device and the batch sizes for it."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +13,17 @@ from utils import LOG, EventError, UsageError
 Items = TypeVar("Items", Sequence[Any], Tensor)
 Result = TypeVar("Result")
 
-# What one batch may take. On a GPU a quarter of what is free, and no more than keeps it busy; on a CPU what its caches
-# like: larger batches are slower there.
+# Memory of one batch: at most 1 / FREE_SHARE of what is free, and at most LARGEST_BATCH_BYTES. This keeps a GPU busy;
+# on a CPU larger batches do not fit the caches and are slower.
 FREE_SHARE = 4
 LARGEST_BATCH_BYTES = {"cuda": 2 << 30, "cpu": 160 << 20}
 
 
 def resolve_device(name: str | None) -> torch.device:
-    """The torch device that the user named, or the default one.
+    """Return the torch device that the user named, or the default one.
 
-    Without a GPU the default falls back to the CPU with a warning. Raises UsageError for a device that was named (by
-    flag or environment) and is not there.
+    Without a GPU, the default falls back to the CPU with a warning. Raises UsageError for a device that was named (by
+    flag or environment) and does not exist, and for a device other than cuda and cpu.
     """
     named = name or ("DEFAULT_DEVICE" in config.OVERRIDDEN and config.DEFAULT_DEVICE) or None
     wanted = named or config.DEFAULT_DEVICE
@@ -44,17 +44,17 @@ def resolve_device(name: str | None) -> torch.device:
 
 
 def batch_size(device: torch.device, item_bytes: int) -> int:
-    """How many items of this size one batch should hold, at least one, from what is free on the device now."""
+    """Return how many items of `item_bytes` bytes one batch should hold on the device now, at least 1."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        # All of it, not what is free by chance: the same command takes the same batches every time.
+        # Total memory instead of free memory, so that the same command always uses the same batch size.
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(free // FREE_SHARE, LARGEST_BATCH_BYTES[device.type]) // item_bytes)
 
 
 class Batches:
-    """Takes items to a device in batches, which it halves for good when the device runs out of memory."""
+    """Batched execution on a device; halves the batch size permanently when the device runs out of memory."""
 
     def __init__(self, size: int, flag: str) -> None:
         self.size = size
@@ -62,7 +62,7 @@ class Batches:
         self._warned = False
 
     def run(self, work: Callable[[Items], Result], items: Items) -> Iterator[Result]:
-        """`work` of each batch of the items, in order. Raises EventError where not even one item fits."""
+        """Yield `work(batch)` for each batch of items, in order. Raises EventError if not even one item fits."""
         start = 0
         while start < len(items):
             try:

@@ -1,7 +1,7 @@
-"""Encodes windows with SAM, each image once, and generates their masks; equal to SamAutomaticMaskGenerator's, but fast.
+"""Encodes windows with SAM, each image once, and generates the masks of SamAutomaticMaskGenerator, but faster.
 
-The contract is *encode once*: `encode` runs the image encoder, everything else takes what it returned. See
-docs/method.md, section 3, for the generator, and docs/benchmarks.md for what each difference gives.
+The contract is *encode once*: only `encode` runs the image encoder, and mask generation takes its result. See
+docs/method.md, section 3, for the generator, and docs/benchmarks.md for the gain from each difference.
 """
 
 import os
@@ -33,14 +33,14 @@ from utils import UsageError, first_line
 
 
 class ScaledImage(NamedTuple):
-    """An image of a window as the encoder wants it."""
+    """An image of a window, scaled for the encoder."""
 
-    pixels: np.ndarray  # (h, w, 3) uint8 RGB, the longer side the encoder's
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB; the longer side has the encoder's input size
     window_size: tuple[int, int]  # height and width before scaling
 
 
 class _Crop(NamedTuple):
-    """A part of the window that masks are looked for in; the whole window, unless `crop_n_layers` is set."""
+    """A part of the window in which masks are generated: the whole window, unless `crop_n_layers` > 0."""
 
     features: WindowFeatures
     box: list[int]  # x0, y0, x1, y1 in the window
@@ -60,27 +60,27 @@ class _Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class PendingMasks:
-    """The masks of a window, whose clean-up may still run on host threads."""
+    """The masks of a window; their clean-up may still run on host threads."""
 
     cleaned: list["Future[tuple[Mask, bool]]"]
-    nms_threshold: float | None  # None where nothing was to be cleaned
+    nms_threshold: float | None  # of the NMS after the clean-up; None: no clean-up
 
     def collect(self) -> list[Mask]:
-        """Wait for them; returns the masks in the generator's order, possibly none."""
+        """Wait for the clean-up and return the masks in the generator's order; the list may be empty."""
         masks = [future.result() for future in self.cleaned]
         if self.nms_threshold is None or not masks:
             return [mask for mask, _ in masks]
         boxes = torch.tensor([mask.edges for mask, _ in masks], dtype=torch.float32)
-        untouched = torch.tensor([float(not changed) for _, changed in masks])  # NMS prefers them
+        untouched = torch.tensor([float(not changed) for _, changed in masks])  # scores: NMS prefers untouched masks
         kept = batched_nms(boxes, untouched, torch.zeros(len(boxes)), self.nms_threshold)
         return [masks[index][0] for index in kept.tolist()]
 
 
 class SamEngine:
-    """One SAM on one device: encodes windows and generates their masks. A context manager that ends its threads."""
+    """One SAM on one device: encodes windows and generates their masks. As a context manager, ends its threads."""
 
     def __init__(self, model: Sam, device: torch.device, execution: Execution | None = None) -> None:
-        """Take over `model`, whose encoder's attention is replaced by an equal, faster one."""
+        """Move `model` to the device and replace its encoder's attention by an equivalent, faster one."""
         execution = execution or Execution()
         self.device = device
         self._model = model.to(device)
@@ -96,20 +96,20 @@ class SamEngine:
         self._host = ThreadPoolExecutor(execution.host_threads or os.cpu_count(), "mask clean-up")
 
     def __enter__(self) -> "SamEngine":
-        """Nothing to prepare."""
+        """Return the engine."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Forget masks that are waiting to be cleaned: an interrupted run would end only after all of them."""
+        """End the host threads and cancel waiting clean-ups, so that an interrupted run does not wait for them."""
         self._host.shutdown(cancel_futures=True)
 
     def scale(self, image: np.ndarray) -> ScaledImage:
-        """Scale an image of a window, (H, W, 3) uint8 RGB, as SAM does. Needs no device: work for a reading thread."""
+        """Scale an image of a window, (H, W, 3) uint8 RGB, as SAM does. Runs on the CPU, in any thread."""
         return ScaledImage(self._resize.apply_image(image), image.shape[:2])
 
     @torch.no_grad()
     def encode(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
-        """Run the image encoder on images of windows of one size."""
+        """Encode images of windows of one size; one result per image. Raises EventError if not even one image fits."""
         return [features for batch in self._encode_batches.run(self._encode_batch, images) for features in batch]
 
     def _encode_batch(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
@@ -124,15 +124,15 @@ class SamEngine:
 
     @torch.no_grad()
     def generate_masks(self, image: np.ndarray, features: WindowFeatures, parameters: dict[str, Any]) -> PendingMasks:
-        """Find a window's masks: those of SamAutomaticMaskGenerator, in its order.
+        """Generate a window's masks: those of SamAutomaticMaskGenerator, in its order.
 
-        `image`: (H, W, 3) uint8 RGB, of which `features` are the encoding; only looked at for `crop_n_layers` > 0.
-        `parameters`: keyword arguments of SamAutomaticMaskGenerator; `points_per_batch` and `output_mode` are of no
-        account here. Masks may overlap. Raises UsageError for parameters that it does not take, EventError where the
-        device's memory is too small for a single point.
+        `image`: (H, W, 3) uint8 RGB, the image that `features` encode; read only if `crop_n_layers` > 0.
+        `parameters`: keyword arguments of SamAutomaticMaskGenerator; `points_per_batch` and `output_mode` are ignored.
+        Masks may overlap. Raises UsageError for invalid parameters, and EventError if the device's memory is too small
+        for a single point.
         """
         try:
-            # The output mode is fixed because one of them needs a package that is not there.
+            # The output mode is fixed because `coco_rle` needs pycocotools, which is not installed.
             settings = SamAutomaticMaskGenerator(self._model, **parameters | {"output_mode": "binary_mask"})
             if len(settings.point_grids) <= settings.crop_n_layers:
                 raise ValueError("no point grid for every crop layer")
@@ -161,10 +161,10 @@ class SamEngine:
     def _candidates(
         self, crop: _Crop, settings: SamAutomaticMaskGenerator, window_size: tuple[int, int]
     ) -> _Candidates:
-        """The masks of a crop that pass the filters on predicted IoU, stability and the crop's edges, and NMS."""
+        """Return a crop's masks that pass the filters on predicted IoU, stability and the crop's edges, and NMS."""
         whole, threshold = [0, 0, window_size[1], window_size[0]], self._model.mask_threshold
         scale = WindowScale(
-            4 * crop.features.embedding.shape[-1],  # SAM's decoder upscales its image four times
+            4 * crop.features.embedding.shape[-1],  # SAM's decoder upscales the feature grid by 4
             self._model.image_encoder.img_size,
             crop.features.input_size,
             crop.features.window_size,
@@ -193,7 +193,7 @@ class SamEngine:
         return found.at(kept)
 
     def _full_size(self, crop: _Crop, logits: Tensor, box: list[int]) -> tuple[Tensor, int, int]:
-        """A mask's pixels at full size, bool, and the window's column and row that they begin at."""
+        """Return a mask's pixels at full size, (h, w) bool, and the window's column and row at which they begin."""
         input_height, input_width = crop.features.input_size
         size = self._model.image_encoder.img_size
         scaled = F.interpolate(logits[None, None], (size, size), mode="bilinear", align_corners=False)
@@ -201,7 +201,7 @@ class SamEngine:
         return pixels > self._model.mask_threshold, crop.box[0] + x, crop.box[1] + y
 
     def _to_host(self, masks: list[tuple[Tensor, int, int]]) -> list[Mask]:
-        """Move masks from the device in one piece, eight pixels a byte."""
+        """Copy masks from the device to the host in one transfer; a GPU packs eight pixels per byte."""
         if not masks:
             return []
         flat = torch.cat([pixels.flatten() for pixels, _, _ in masks])
@@ -220,24 +220,25 @@ class SamEngine:
 
 
 def pack_bits(truth: Tensor) -> Tensor:
-    """Truth values, (n,) bool, eight a byte, the first one highest, as NumPy unpacks them. Stays on their device."""
+    """Pack (n,) bool into uint8, eight per byte, highest bit first, for `np.unpackbits`. Stays on the device."""
     eights = F.pad(truth, (0, -len(truth) % 8)).view(-1, 8).to(torch.uint8)
     places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=truth.device)
     return (eights * places).sum(1, dtype=torch.uint8)
 
 
 def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tuple[Tensor, int, int]:
-    """SAM's second interpolation, of the part of the window that holds a mask's box, and where that part begins.
+    """Interpolate logits to the window's size as SAM does, but only the part that holds a mask's box.
 
-    `scaled`: (1, 1, h, w) logits at the encoder's scale. `box`: x0, y0, x1, y1 in the window. Where the zoom is a whole
-    number, each pixel is interpolated from the same logits with the same weights as in the whole window, so that the
-    part is cut out first; elsewhere rounding would differ, and the part is the whole window.
+    `scaled`: (1, 1, h, w) logits at the encoder's scale. `box`: x0, y0, x1, y1 in the window. Returns the part and the
+    window's column and row at which it begins. If the zoom is a whole number, each pixel is interpolated from the same
+    logits with the same weights as in the whole window, so the part is cut out first. Otherwise rounding would differ,
+    and the part is the whole window.
     """
     height, width = scaled.shape[2:]
     zoom = window_size[0] // height
     if (zoom * height, zoom * width) != window_size:
         return F.interpolate(scaled, window_size, mode="bilinear", align_corners=False)[0, 0], 0, 0
-    # A margin of two: one whose pixels mix with what is cut away, and are trimmed, one for a box off by rounding.
+    # A margin of two logits: one is trimmed, as its pixels depend on logits outside; one is for rounding of the box.
     left, top = (max(edge // zoom - 2, 0) for edge in box[:2])
     part = scaled[:, :, top : box[3] // zoom + 3, left : box[2] // zoom + 3]
     full = (part.shape[2] * zoom, part.shape[3] * zoom)
@@ -251,7 +252,7 @@ def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tu
 def _drop_duplicates(
     crops: list[_Crop], found: list[_Candidates], threshold: float
 ) -> list[tuple[_Crop, Tensor, list[int]]]:
-    """All crops' masks, with their logits and boxes; of several crops, after an NMS that prefers smaller crops."""
+    """Return all crops' masks as (crop, logits, box); with several crops, after an NMS that prefers smaller crops."""
     masks = [
         (crop, logits, box)
         for crop, some in zip(crops, found, strict=True)
@@ -266,7 +267,7 @@ def _drop_duplicates(
 
 
 def encoder_bytes(model: Sam) -> int:
-    """About what encoding one image takes on the device."""
+    """Estimate the device memory for encoding one image, in bytes."""
     encoder = model.image_encoder
     grid = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
     channels = encoder.patch_embed.proj.out_channels
@@ -274,6 +275,6 @@ def encoder_bytes(model: Sam) -> int:
 
 
 def point_bytes(model: Sam) -> int:
-    """About what decoding one point takes on the device."""
+    """Estimate the device memory for decoding one point, in bytes."""
     rows, columns = model.prompt_encoder.image_embedding_size
     return rows * columns * model.prompt_encoder.embed_dim * 4 * 16

@@ -1,8 +1,8 @@
 """Averages SAM features over regions of a window without upsampling them (docs/method.md, section 3).
 
-The encoder sees a window as a grid of feature cells. Averaging a nearest-upsampled feature map over a region equals
-averaging the cells, each weighted by how many of the region's pixels fall into it, so that all regions of a window
-are one product: (regions x cells) @ (cells x C).
+The encoder returns a grid of feature cells per window. Averaging a nearest-upsampled feature map over a region equals
+averaging the cells, each weighted by the number of the region's pixels in it. So the averages of all regions of a
+window are one matrix product: (regions x cells) @ (cells x C).
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from sam.masks import Mask
 
 @dataclass(frozen=True)
 class WindowFeatures:
-    """SAM's encoder output for one window, and which feature cell each of the window's pixels falls into.
+    """SAM's encoder output for one window, and the feature cell of each of the window's pixels.
 
-    SAM scales a window to the encoder's input size by its longer side and pads the shorter one. `rows` and `columns`
-    follow the window alone, so the cells of the padding belong to no pixel.
+    SAM scales a window so that its longer side has the encoder's input size, and pads the shorter side. `rows` and
+    `columns` cover the window without the padding, so no pixel belongs to the cells of the padding.
     """
 
     embedding: Tensor  # (1, C, G, G) float32, on the engine's device, padding included
@@ -32,11 +32,11 @@ class WindowFeatures:
     def from_embedding(
         cls, embedding: Tensor, window_size: tuple[int, int], input_size: tuple[int, int], encoder_size: int
     ) -> "WindowFeatures":
-        """Locate the pixels of a window of `window_size` (H, W), scaled to `input_size` in an `encoder_size` square."""
+        """Assign pixels to cells: a `window_size` (H, W) window, scaled to `input_size` in an `encoder_size` square."""
         grid = embedding.shape[-1]
         rows, columns = (
             # Pixel p lies at p * scaled / length in the encoder's input, whose cells are encoder_size / grid wide.
-            # Integers: where the window fills the input this is floor(p * G / length), free of rounding.
+            # Integer arithmetic, without rounding; if the window fills the input, this is floor(p * G / length).
             np.arange(length, dtype=np.intp) * (scaled * grid) // (length * encoder_size)
             for length, scaled in zip(window_size, input_size, strict=True)
         )
@@ -53,7 +53,7 @@ class WindowFeatures:
         return int(self.rows[-1]) + 1, int(self.columns[-1]) + 1
 
     def mask_counts(self, masks: Sequence[Mask]) -> Tensor:
-        """How many pixels of each mask, which may overlap, fall into each cell: (N, cells) float64, on the device."""
+        """Count the pixels of each mask in each cell: (N, cells) float64, on the device. Masks may overlap."""
         rows, columns = (
             torch.from_numpy(cells == np.arange(count)[:, None]).to(self.embedding.device, torch.float32)
             for cells, count in zip((self.rows, self.columns), self.grid_size, strict=True)
@@ -63,19 +63,19 @@ class WindowFeatures:
         pixels = flat.to(self.embedding.device).split([mask.pixels.size for mask in masks])
         for mask, its_pixels, count in zip(masks, pixels, counts, strict=True):
             y, x = mask.box.slices
-            # Whole numbers below 2**24: exact in float32, whatever the order.
+            # Integers below 2**24 are exact in float32, in any order of summation.
             count[:] = rows[:, y] @ its_pixels.view(mask.pixels.shape).to(torch.float32) @ columns[:, x].T
         return counts.flatten(1)
 
     def run_counts(self, runs: "RunLengths", regions: np.ndarray, number: int) -> Tensor:
-        """How many pixels of each region, given as runs, fall into each cell: (N, cells) float64, on the device.
+        """Count the pixels of each region, given as runs, in each cell: (number, cells) float64, on the device.
 
-        `regions`: (R,) integer, which of the `number` regions each run belongs to.
+        `regions`: (R,) integer, the region of each run, from 0 to `number` - 1.
         """
         grid_rows, grid_columns = self.grid_size
         edges = np.searchsorted(self.columns, np.arange(grid_columns + 1))  # first pixel column of each cell
         first, last = self.columns[runs.column], self.columns[runs.column + runs.length - 1]
-        pieces = last - first + 1  # runs are cut where they cross from cell to cell
+        pieces = last - first + 1  # runs are split at the borders of cells
         run = np.repeat(np.arange(len(pieces)), pieces)
         column = np.arange(len(run)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + first[run]
         begin = np.maximum(runs.column[run], edges[column])
@@ -87,16 +87,16 @@ class WindowFeatures:
 
 @dataclass(frozen=True)
 class RunLengths:
-    """A window as R runs of equal values along its rows, which lie one after the other and cover it."""
+    """Run-length encoding of a window: R runs of equal values along its rows, in order; together they cover it."""
 
     row: np.ndarray  # (R,) intp
     column: np.ndarray  # (R,) intp: first pixel
     length: np.ndarray  # (R,) intp: pixels
-    value: np.ndarray  # (R,), as the window's
+    value: np.ndarray  # (R,), of the window's dtype
 
     @classmethod
     def of(cls, values: np.ndarray) -> "RunLengths":
-        """The runs of (H, W) values."""
+        """Encode (H, W) values."""
         begins = np.ones(values.shape, bool)
         np.not_equal(values[:, 1:], values[:, :-1], out=begins[:, 1:])
         start = np.flatnonzero(begins)
@@ -104,15 +104,15 @@ class RunLengths:
         return cls(row, column, np.diff(start, append=values.size), values.ravel()[start])
 
     def at(self, index: np.ndarray) -> "RunLengths":
-        """Some of the runs."""
+        """Select runs by a NumPy index."""
         return RunLengths(self.row[index], self.column[index], self.length[index], self.value[index])
 
 
 def region_means(counts: Tensor, windows: Sequence[WindowFeatures]) -> list[np.ndarray]:
-    """Average feature vector of every region in each of several images of one window.
+    """Average the features of every region in each of several images of one window.
 
-    `counts`: (N, cells), pixels of each region in each cell, none of the regions empty. Returns one (N, C) float64 an
-    image: the sums run in double precision, so that no order of summation shows in the maps.
+    `counts`: (N, cells), pixels of each region in each cell; no region is empty. Returns one (N, C) float64 array per
+    image. Sums are in double precision, so that the order of summation does not show in the maps.
     """
     rows, columns = windows[0].grid_size
     cells = torch.cat([window.embedding[0, :, :rows, :columns].flatten(1) for window in windows]).double()

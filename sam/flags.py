@@ -1,4 +1,4 @@
-"""The command-line flags that choose the SAM and how it computes. Imports nothing heavy."""
+"""Command-line flags for the SAM: device, weights and execution. Imports nothing heavy."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from sam.registry import SAM_VARIANTS
 
 
 def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that choose the device, the weights, and how the engine computes."""
+    """Add the flags for the device, the weights and the execution of the engine."""
     parser.add_argument(
         "--device",
         help=f"torch device (default: {config.DEFAULT_DEVICE}; where there is no GPU, cpu with a warning)",

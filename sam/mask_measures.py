@@ -1,8 +1,8 @@
-"""Measures masks at full size from the decoder's small logits: areas at two thresholds, and boxes.
+"""Measures masks at full size from the decoder's low-resolution logits: areas at two thresholds, and boxes.
 
-SAM brings a mask's logits to the window's size by two bilinear interpolations, which never leave the range of the
-logits they mix. So a block of the window whose logits all lie on one side of the thresholds is settled without looking
-at its pixels; only the blocks that a mask's edge crosses are interpolated.
+SAM brings a mask's logits to the window's size by two bilinear interpolations, whose results stay within the range of
+the logits they mix. So if all logits of a block of the window lie on one side of a threshold, so do its pixels; only
+the blocks that contain a mask's edge are interpolated.
 """
 
 from typing import NamedTuple
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-REACH = 3  # logits in a row that a block of pixels can depend on
-LARGEST_BLOCK = 128  # pixels; counts along a block's side have to fit into a byte
+REACH = 3  # consecutive logits per axis that a block of pixels can depend on
+LARGEST_BLOCK = 128  # pixels per side; counts along a side must fit in a byte
 PIXELS_AT_ONCE = 1 << 22  # interpolated pixels held in memory
 OUTSIDE = 1 << 30  # beyond any window
 
 
 class MaskMeasures(NamedTuple):
-    """What SAM's filters want to know of n masks, in pixels of the window."""
+    """Measures of n masks for SAM's filters, in pixels of the window."""
 
     area_low: Tensor  # (n,) int64: pixels above threshold - offset
     area_high: Tensor  # (n,) int64: pixels above threshold + offset
@@ -27,23 +27,21 @@ class MaskMeasures(NamedTuple):
 
     @property
     def stability(self) -> Tensor:
-        """SAM's stability score, (n,) float32: the IoU of the masks at the two thresholds; NaN where both are empty."""
+        """SAM's stability score, (n,) float32: the IoU of the masks at the two thresholds; NaN if both are empty."""
         return self.area_high.to(torch.int32) / self.area_low.to(torch.int32)
 
 
 class _Axis(NamedTuple):
-    """The blocks of one axis of a window, b of them, of up to p pixels each."""
+    """The b blocks along one axis of a window, of up to p pixels each."""
 
     source: Tensor  # (b,) int64: first of the REACH logits that its pixels depend on
     start: Tensor  # (b,) int64: first pixel
     length: Tensor  # (b,) int64: pixels
-    weights: (
-        Tensor  # (b, p, REACH) float32: of the logits in each pixel; NaN, of which no comparison is true, behind them
-    )
+    weights: Tensor  # (b, p, REACH) float32: of the logits in each pixel; NaN (compares as False) beyond the block
 
 
 class _Totals(NamedTuple):
-    """Areas at the three levels, and first and last column and row, (n,) int64 each, while they are gathered."""
+    """Running totals over blocks: areas at the three levels, first and last column and row, (n,) int64 each."""
 
     areas: list[Tensor]
     columns: tuple[Tensor, Tensor]
@@ -51,10 +49,10 @@ class _Totals(NamedTuple):
 
 
 class WindowScale:
-    """How the logits of masks become the pixels of a window.
+    """The interpolation from the logits of masks to the pixels of a window.
 
-    SAM interpolates logits, L x L, to the encoder's input, `encoder_size` square, cuts away what is not `input_size`
-    (h, w), and interpolates the rest to `window_size` (H, W).
+    SAM interpolates logits, L x L, to the encoder's input, an `encoder_size` square, crops the result to `input_size`
+    (h, w), and interpolates the crop to `window_size` (H, W).
     """
 
     def __init__(
@@ -71,18 +69,18 @@ class WindowScale:
         )
 
     def measure(self, logits: Tensor, threshold: float, offset: float, min_stability: float = 0) -> MaskMeasures:
-        """Areas and boxes of n masks. `logits`: (n, L, L) float32. A pixel belongs to a mask above `threshold`.
+        """Measure areas and boxes of n masks. `logits`: (n, L, L) float32. Pixels above `threshold` form a mask.
 
-        Equal to counting in the interpolated mask, up to pixels that lie within rounding of a threshold. Masks that
-        cannot be as stable as `min_stability`, by what is settled already, are not looked at: their `area_high` is 0.
+        Equal to counting in the interpolated mask, except for pixels within rounding of a threshold. A mask that cannot
+        reach `min_stability`, by bounds from its blocks, is not interpolated: its `area_high` is 0.
         """
         levels = (threshold - offset, threshold, threshold + offset)
         lowest, highest = self._extremes(logits)
-        rounding = 1e-5 * logits.abs().amax(dim=(1, 2))[:, None, None]  # far above what interpolation rounds
+        rounding = 1e-5 * logits.abs().amax(dim=(1, 2))[:, None, None]  # far above the interpolation's rounding error
         crossed = torch.zeros_like(lowest, dtype=torch.bool)
         for level in levels:
             crossed |= (lowest <= level + rounding) & (highest > level - rounding)
-        # As if all blocks that may reach the upper level did, and none of those that may miss the lower one.
+        # Bounds on the areas: all blocks that may exceed the upper level, only those that surely exceed the lower one.
         most, least = self._areas([highest > levels[2] - rounding, lowest > levels[0] + rounding])
         hopeless = most.double() < min_stability * (1 - 1e-6) * least.double()
         crossed &= ~hopeless[:, None, None]
@@ -96,7 +94,7 @@ class WindowScale:
         return MaskMeasures(totals.areas[0], area_high, torch.where(boxes[:, 2:3] < 0, 0, boxes))
 
     def _extremes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest and highest logit that each block depends on, (n, row blocks, column blocks) each."""
+        """Return the lowest and highest logit that each block depends on, (n, row blocks, column blocks) each."""
         padded = F.pad(logits[:, None], (0, REACH - 1, 0, REACH - 1), mode="replicate")[:, 0]
         extremes = []
         for choose in (torch.minimum, torch.maximum):
@@ -114,7 +112,7 @@ class WindowScale:
         return _Totals(self._areas(settled), *spans)
 
     def _areas(self, blocks: list[Tensor]) -> list[Tensor]:
-        """Pixels of the blocks that are true, (n,) int64 each. `blocks`: (n, row blocks, column blocks) bool each."""
+        """Count the pixels of the true blocks, (n,) int64 each. `blocks`: (n, row blocks, column blocks) bool each."""
         heights, widths = self._rows.length.double(), self._columns.length.double()
         return [((inside.double() @ widths) @ heights).long() for inside in blocks]
 
@@ -129,7 +127,7 @@ class WindowScale:
         patch = logits[mask[:, None, None], patch_rows[:, :, None], patch_columns[:, None, :]]
         pixels = rows.weights[row] @ patch @ columns.weights[column].transpose(1, 2)
         for area, level in zip(totals.areas, levels, strict=True):
-            # Bytes: summing truth values makes an int64 copy of them first, ten times slower.
+            # As bytes: summing booleans first makes an int64 copy, which is ten times slower.
             in_rows = (pixels > level).view(torch.uint8).sum(2, dtype=torch.uint8)
             area.index_add_(0, mask, in_rows.sum(1))
         inside = (pixels > levels[1]).view(torch.uint8)
@@ -138,15 +136,15 @@ class WindowScale:
 
 
 def _widen(span: tuple[Tensor, Tensor], mask: Tensor, start: Tensor, inside: Tensor) -> None:
-    """Widen the masks' first and last pixel by those of m blocks. `start`: (m,), `inside`: (m, p) uint8."""
+    """Extend the masks' first and last pixel to those of m blocks, in place. `start`: (m,), `inside`: (m, p) uint8."""
     place = start[:, None] + torch.arange(inside.shape[1], device=inside.device)
     span[0].scatter_reduce_(0, mask, torch.where(inside > 0, place, OUTSIDE).amin(1), "amin")
     span[1].scatter_reduce_(0, mask, torch.where(inside > 0, place, -1).amax(1), "amax")
 
 
 def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tuple[np.ndarray, ...]:
-    """Source, start, length and weights (see _Axis) of the blocks of an axis of `length` pixels."""
-    # Two interpolations in a row: each pixel mixes two pixels of the encoder's input, each of these two logits.
+    """Return source, start, length and weights (see _Axis) of the blocks of an axis of `length` pixels."""
+    # Two interpolations: each pixel mixes two pixels of the encoder's input, and each of these mixes two logits.
     near, far, far_share = _bilinear(length, scaled)
     first, second, second_share = _bilinear(encoder_size, logit_size)
     source = first[near]
@@ -156,7 +154,7 @@ def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tup
         np.add.at(pixel_weights, (np.arange(length), second[pixel] - source), share * second_share[pixel])
     run_starts = np.flatnonzero(np.diff(source, prepend=-1))
     run_lengths = np.diff(run_starts, append=length)
-    size = min(int(np.median(run_lengths)), LARGEST_BLOCK)  # runs at the border are longer: several blocks
+    size = min(int(np.median(run_lengths)), LARGEST_BLOCK)  # longer runs, at the border, become several blocks
     starts = np.concatenate(
         [np.arange(start, start + count, size) for start, count in zip(run_starts, run_lengths, strict=True)]
     )
@@ -168,7 +166,7 @@ def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tup
 
 
 def _bilinear(size_out: int, size_in: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two inputs that each output mixes, and the second one's share (PyTorch's rule, corners not aligned)."""
+    """Return the two inputs that each output mixes, and the second one's weight (PyTorch, `align_corners=False`)."""
     position = np.maximum((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, 0)
     first = np.minimum(position.astype(np.int64), size_in - 1)
     return first, np.minimum(first + 1, size_in - 1), position - first

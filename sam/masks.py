@@ -1,4 +1,4 @@
-"""A window's masks on the host: kept as the box they fill, cleaned of small holes and islands inside it."""
+"""A window's masks on the host: stored with their box, cleaned of small holes and islands inside it."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Mask:
 
     @classmethod
     def of(cls, pixels: np.ndarray, x: int = 0, y: int = 0) -> "Mask":
-        """The mask of these pixels, (h, w) bool, whose first column and row are the window's `x` and `y`."""
+        """Create a mask of `pixels`, (h, w) bool, that begin at column `x` and row `y` of the window."""
         height, width = pixels.shape
         return cls(Window(x, y, width, height), pixels, int(np.count_nonzero(pixels)))
 
@@ -32,21 +32,21 @@ class Mask:
         return x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]), y + int(rows[-1])
 
     def within(self, valid: np.ndarray) -> "Mask":
-        """The mask's pixels where `valid`, (H, W) bool of the whole window, holds."""
+        """Return the mask without the pixels where `valid`, (H, W) bool of the whole window, is false."""
         return Mask.of(self.pixels & valid[self.box.slices], self.box.x, self.box.y)
 
     def full(self, window_size: tuple[int, int]) -> np.ndarray:
-        """The mask as an array of the window's size, (H, W) bool."""
+        """Return the mask as an array of the window's size, (H, W) bool."""
         pixels = np.zeros(window_size, bool)
         pixels[self.box.slices] = self.pixels
         return pixels
 
 
 def clean_mask(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, bool]:
-    """Fill holes, then drop islands, of fewer than `min_area` pixels; also says whether anything changed.
+    """Fill holes, then drop islands, of fewer than `min_area` pixels; also return whether anything changed.
 
-    What segment_anything's `remove_small_regions` does to the whole window, on the mask's box alone. Where all islands
-    are smaller than `min_area`, the largest stays. Components are 8-connected.
+    Equal to segment_anything's `remove_small_regions` on the whole window, but computed inside the mask's box. If all
+    islands are smaller than `min_area`, the largest stays. Components are 8-connected.
     """
     framed, outside = _framed(mask, window_size, min_area)
     pixels, filled = _fill_holes(framed.pixels, outside, min_area)
@@ -57,15 +57,16 @@ def clean_mask(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple
 
 
 def _framed(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, np.ndarray]:
-    """The mask in a box with a margin of a pixel or two, and which pixels of that box join what lies outside of it.
+    """Return the mask in a box with a margin of 1 or 2 pixels, and which pixels of the box border on the outside.
 
-    The margin connects all background pixels that are connected outside of the box. Where the background outside is
-    itself no larger than a hole, its exact size matters: the box is then the whole window. It begins at even pixels
-    because OpenCV numbers components by blocks of 2 x 2, and of equally large islands the first one stays.
+    The margin connects all background pixels that are connected outside of the box. If the background outside may
+    itself be a hole (fewer than `min_area` pixels), its exact size matters, and the box is the whole window. The box
+    begins at even pixels because OpenCV numbers components by blocks of 2 x 2, and the first of several equally large
+    islands stays.
     """
     height, width = window_size
     if not mask.area:
-        mask = Mask.of(np.zeros(window_size, bool))  # its edges, all 0, need not lie in its box
+        mask = Mask.of(np.zeros(window_size, bool))  # the edges of an empty mask, all 0, need not lie in its box
     x0, y0, x1, y1 = mask.edges
     left, top = (max(edge - 1, 0) // 2 * 2 for edge in (x0, y0))
     right, bottom = min(x1 + 2, width), min(y1 + 2, height)

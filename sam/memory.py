@@ -1,4 +1,4 @@
-"""Estimates what memory a process takes that computes windows, before anything is loaded."""
+"""Estimates the memory of a process that computes windows, before anything is loaded."""
 
 from typing import NamedTuple
 
@@ -10,22 +10,22 @@ from sam.engine import encoder_bytes, point_bytes
 from sam.execution import Execution
 from sam.registry import SAM_VARIANTS
 
-LIBRARY_BYTES = 850 << 20  # of a process that has loaded torch (a CUDA build), GDAL and OpenCV, as measured on a CPU
+LIBRARY_BYTES = 850 << 20  # of a process that has loaded torch (CUDA build), GDAL and OpenCV; measured on a CPU
 WINDOWS_AT_ONCE = 3  # one is read, one computed, one written
-WINDOW_BYTES = 22  # a pixel: two images and four maps in float32
+WINDOW_BYTES = 22  # per pixel: two 8-bit RGB images and four float32 maps
 MASKS_PER_POINT = 3
 
 
 class Memory(NamedTuple):
-    """What a process takes at most, roughly."""
+    """Estimated peak memory of a process."""
 
     host_bytes: int
-    device_bytes: int  # 0 where the host's memory is the device's
+    device_bytes: int  # 0 if the device is the CPU
 
 
 def estimate_memory(model_type: str, device_type: str, execution: Execution, largest_window: int) -> Memory:
-    """Estimate what computing both stages takes. `largest_window`: its pixels."""
-    with torch.device("meta"):  # shapes without numbers
+    """Estimate the memory for computing both stages. `largest_window`: pixels of the largest window."""
+    with torch.device("meta"):  # shapes without data
         model = SAM_VARIANTS[model_type].build()
     weights = sum(4 * tensor.numel() for tensor in model.state_dict().values())
     batches = max(
@@ -40,5 +40,5 @@ def estimate_memory(model_type: str, device_type: str, execution: Execution, lar
 
 
 def _batch_bytes(item_bytes: int, count: int | None, device_type: str) -> int:
-    """`count`: items in a batch; None: as many as the device takes at most."""
+    """Return the bytes of a batch. `count`: items per batch; None: the most that fit the device type's limit."""
     return item_bytes * (count or max(LARGEST_BATCH_BYTES[device_type] // item_bytes, 1))

@@ -1,4 +1,4 @@
-"""Loads SAM weights, as data only."""
+"""Loads SAM weights without running code from their file."""
 
 import pickle
 from pathlib import Path
@@ -9,16 +9,16 @@ from segment_anything.modeling import Sam
 from sam.registry import SAM_VARIANTS
 from utils import UsageError, first_line
 
-MINIMUM_TORCH = "2.10"  # torch.load(weights_only=True) of older ones can be made to run code: CVE-2026-24747
+MINIMUM_TORCH = "2.10"  # in older versions torch.load(weights_only=True) can be made to run code: CVE-2026-24747
 
 
 def load_model(model_type: str, checkpoint: Path) -> Sam:
-    """The SAM of `model_type` with the weights of a state-dict file, on the CPU.
+    """Build the SAM of `model_type` with the weights of a state-dict file, on the CPU.
 
     The file is read with `weights_only`: code in it is never run.
 
-    Raises UsageError, in one line, for a file that is missing, cut off, no state dict, contains code, or belongs to
-    another architecture, and for a torch too old to read it safely.
+    Raises UsageError, with a one-line message, if the file is missing, cut off, not a state dict, contains code or
+    belongs to another architecture, and if torch is too old to read it safely.
     """
     if torch.torch_version.TorchVersion(torch.__version__) < MINIMUM_TORCH:
         raise UsageError(f"torch {torch.__version__} cannot load weights safely; install torch >= {MINIMUM_TORCH}")
@@ -30,7 +30,7 @@ def load_model(model_type: str, checkpoint: Path) -> Sam:
         raise UsageError(
             f"{checkpoint}: not a plain state dict (it holds code or is no PyTorch file); refused"
         ) from None
-    except Exception as error:  # damaged bytes make torch's reader fail in any way, also by IndexError, struct.error
+    except Exception as error:  # a damaged file can raise any error, such as IndexError and struct.error
         raise UsageError(f"{checkpoint}: damaged or cut off ({first_line(error)}); fetch the file again") from None
     model = SAM_VARIANTS[model_type].build()
     try:

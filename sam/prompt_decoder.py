@@ -1,10 +1,10 @@
-"""Decodes point prompts with SAM's own weights, computing once what all prompts of an image share.
+"""Decodes point prompts with SAM's own weights; computes the part that all prompts share once per image.
 
 SAM's mask decoder repeats the image for every prompt and projects each copy to keys, values and queries. Here the
-first block's projections are made once an image. Later blocks see an image that differs from prompt to prompt, but
-only a handful of tokens attend to it: projecting those tokens into the image's space instead, as
-`(t Wq) (x Wk)' = (t Wq Wk') x'`, costs a fraction. Points are dropped by their predicted IoU before their masks are
-upscaled. The numbers are SAM's but for the order of summation.
+first block's projections are computed once per image. In later blocks the image differs between prompts, but only a few
+tokens attend to it. It costs far less to project these tokens into the image's space instead:
+`(t Wq) (x Wk)' = (t Wq Wk') x'`. Points are dropped by their predicted IoU before their masks are upscaled. The results
+equal SAM's, except for the order of summation.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 class ImageSide(NamedTuple):
-    """What all prompts of one image share. N = G * G feature cells of C channels; h heads of d channels."""
+    """Arrays that all prompts of one image share. N = G * G feature cells of C channels; h heads of d channels."""
 
     source: Tensor  # (N, C): the embedding, plus SAM's embedding of "no mask prompt"
     first_queries: Tensor  # (h, N, d)
@@ -24,26 +24,26 @@ class ImageSide(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """The masks of a batch of points that passed the IoU filter, n of them, in the order of points, then masks."""
+    """The n masks of a batch of points that passed the IoU filter, ordered by point, then by mask."""
 
     logits: Tensor  # (n, 4 G, 4 G) float32
     predicted_iou: Tensor  # (n,) float32
-    point: Tensor  # (n,) int64: which point of the batch
+    point: Tensor  # (n,) int64: index of the point in the batch
 
 
 class PromptDecoder:
-    """SAM's prompt encoder and mask decoder for one foreground point a prompt, three masks a point."""
+    """SAM's prompt encoder and mask decoder for one foreground point per prompt, three masks per point."""
 
     def __init__(self, prompt_encoder: Any, mask_decoder: Any) -> None:
         self._prompt_encoder = prompt_encoder
         self._decoder = mask_decoder
         self._blocks = list(mask_decoder.transformer.layers)
         self._output_tokens = torch.cat([mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]).detach()
-        # (N, C): where each feature cell lies
+        # (N, C): positional encoding of the feature cells
         self._position = prompt_encoder.get_dense_pe()[0].flatten(1).T.detach().contiguous()
 
     def image_side(self, embedding: Tensor) -> ImageSide:
-        """Project an image once. `embedding`: (C, G, G), of SAM's image encoder."""
+        """Compute the arrays that all prompts share. `embedding`: (C, G, G), from SAM's image encoder."""
         source = embedding.flatten(1).T + self._prompt_encoder.no_mask_embed.weight
         placed = source + self._position
         first = self._blocks[0]
@@ -70,9 +70,9 @@ class PromptDecoder:
         return Decoded(logits, predicted_iou[point, mask], point)
 
     def _transform(self, image: ImageSide, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """SAM's two-way transformer. `tokens`: (B, T, C). Returns tokens and pixels, (B, T, C) and (B, N, C)."""
+        """Run SAM's two-way transformer. `tokens`: (B, T, C). Returns tokens and pixels, (B, T, C) and (B, N, C)."""
         token_position = tokens
-        pixels = image.source  # (N, C) in the first block, (B, N, C) from then on
+        pixels = image.source  # (N, C) in the first block, (B, N, C) in the others
         placed = pixels
         for number, block in enumerate(self._blocks):
             if block.skip_first_layer_pe:
@@ -98,46 +98,45 @@ class PromptDecoder:
         return self._decoder.transformer.norm_final_attn(tokens), pixels
 
     def _mask_logits(self, tokens: Tensor, pixels: Tensor, point: Tensor, mask: Tensor) -> Tensor:
-        """Upscale the pixels of the points that are still wanted; logits (n, 4 G, 4 G) of their wanted masks."""
+        """Upscale the pixels of the remaining points; return the logits of the remaining masks, (n, 4 G, 4 G)."""
         decoder = self._decoder
         grid = int(pixels.shape[1] ** 0.5)
         wanted, row = point.unique(return_inverse=True)
         first, norm, activation, second, _ = decoder.output_upscaling
-        # A transposed convolution of stride 2 and kernel 2 is one linear map from a pixel to four: no pixel overlaps.
+        # A transposed convolution of stride 2 and kernel 2 is one linear map from a pixel to four: they do not overlap.
         upscaled = activation(_layer_norm_2d(norm, _quadruple(first, pixels[wanted])))
         upscaled = activation(_quadruple(second, upscaled))  # (points, N * 4 * 4, C / 8)
         hyper = torch.stack(
             [network(tokens[wanted, 2 + i]) for i, network in enumerate(decoder.output_hypernetworks_mlps[1:])], dim=2
         )
-        logits = (
-            upscaled @ hyper
-        ).float()  # (points, N * 16, 3); pixels as row, column, row / 2, column / 2, row / 4, ...
+        # Pixels are ordered by row and column of the cell, then of the half cell in it, then of the quarter cell.
+        logits = (upscaled @ hyper).float()  # (points, N * 16, 3)
         logits = logits.view(len(wanted), grid, grid, 2, 2, 2, 2, hyper.shape[2]).permute(0, 7, 1, 3, 5, 2, 4, 6)
         return logits.reshape(len(wanted), hyper.shape[2], 4 * grid, 4 * grid)[row, mask]
 
 
 def _heads(attention: Any, projected: Tensor) -> Tensor:
-    """(..., n, h * d) -> (..., h, n, d)."""
+    """Split channels into heads: (..., n, h * d) -> (..., h, n, d)."""
     return projected.unflatten(-1, (attention.num_heads, -1)).transpose(-2, -3)
 
 
 def _read_shared(attention: Any, queries: Tensor, image: ImageSide) -> Tensor:
-    """Tokens attend to the image that all prompts share. `queries`: (B, T, C)."""
+    """Attend from tokens to the image that all prompts share. `queries`: (B, T, C). Returns (B, T, C)."""
     query = _heads(attention, attention.q_proj(queries))  # (B, h, T, d)
     batch, heads, tokens, depth = query.shape
-    rows = query.transpose(0, 1).reshape(heads, batch * tokens, depth)  # all prompts at once: the keys are the same
+    rows = query.transpose(0, 1).reshape(heads, batch * tokens, depth)  # all prompts in one product, with shared keys
     weights = torch.softmax(rows @ image.first_keys.transpose(1, 2) / depth**0.5, dim=-1)
     read = (weights @ image.first_values).view(heads, batch, tokens, depth)
     return attention.out_proj(read.permute(1, 2, 0, 3).flatten(2))
 
 
 def _read_image(attention: Any, queries: Tensor, placed: Tensor, pixels: Tensor) -> Tensor:
-    """Tokens attend to images of their own. `queries`: (B, T, C); `placed`, `pixels`: (B, N, C)."""
+    """Attend from tokens to one image per prompt. `queries`: (B, T, C); `placed`, `pixels`: (B, N, C)."""
     query = _heads(attention, attention.q_proj(queries))  # (B, h, T, d)
     heads, tokens, depth = query.shape[1:]
     key_weight = attention.k_proj.weight.view(heads, depth, -1)
     value_weight = attention.v_proj.weight.view(heads, depth, -1)
-    # The bias of the keys adds the same to all scores of a query, which the softmax ignores.
+    # Without the keys' bias: it adds the same number to all scores of a query, which does not change the softmax.
     rows = (query @ key_weight / depth**0.5).flatten(1, 2)  # (B, h * T, C)
     weights = torch.softmax(rows @ placed.transpose(1, 2), dim=-1)
     read = (weights @ pixels).unflatten(1, (heads, tokens)) @ value_weight.transpose(1, 2)
@@ -145,7 +144,7 @@ def _read_image(attention: Any, queries: Tensor, placed: Tensor, pixels: Tensor)
 
 
 def _write_image(attention: Any, keys: Tensor, values: Tensor, placed: Tensor, shared_queries: Tensor | None) -> Tensor:
-    """Images attend to their tokens. `keys`, `values`: (B, T, C); `placed`: (B, N, C). Returns (B, N, C)."""
+    """Attend from images to their tokens. `keys`, `values`: (B, T, C); `placed`: (B, N, C). Returns (B, N, C)."""
     key = _heads(attention, attention.k_proj(keys))  # (B, h, T, d)
     value = _heads(attention, attention.v_proj(values))
     heads, tokens, depth = key.shape[1:]
@@ -157,14 +156,14 @@ def _write_image(attention: Any, keys: Tensor, values: Tensor, placed: Tensor, s
         scores = (rows @ placed.transpose(1, 2)).unflatten(1, (heads, tokens)) + key @ query_bias
     else:
         scores = key @ shared_queries.transpose(1, 2)
-    weights = torch.softmax(scores, dim=2)  # (B, h, T, N): pixels last, so that the softmax runs over whole rows
+    weights = torch.softmax(scores, dim=2)  # (B, h, T, N): pixels last, so that the softmax works on contiguous rows
     output_weight = attention.out_proj.weight.T.reshape(heads, depth, -1)
     written = (value @ output_weight).flatten(1, 2)  # (B, h * T, C)
     return weights.flatten(1, 2).transpose(1, 2) @ written + attention.out_proj.bias
 
 
 def _quadruple(convolution: Any, pixels: Tensor) -> Tensor:
-    """A transposed convolution of stride and kernel 2. (B, n, C) -> (B, n * 4, C'), the four pixels row by row."""
+    """Apply a transposed convolution, stride and kernel 2: (B, n, C) -> (B, n * 4, C'), the four pixels row by row."""
     weight = convolution.weight.permute(0, 2, 3, 1)  # (C, 2, 2, C')
     four = pixels @ weight.flatten(1) + convolution.bias.repeat(4)
     return four.unflatten(-1, (4, -1)).flatten(1, 2)

@@ -39,12 +39,12 @@ class SamVariant:
 
     build: Callable[[], "Sam"]  # returns the model without weights, in evaluation mode, on the CPU
     weights: str  # default file: a name in config.WEIGHTS_DIR, or an absolute path
-    published: PublishedFile | None = None  # fetched where the default file is missing; None: never fetched nor checked
-    origin: str = "official"  # text for the log; of a published file, where its checksum is right
+    published: PublishedFile | None = None  # downloaded if the default file is missing; None: no download, no check
+    origin: str = "official"  # text for the log; for a published file, only if its checksum is right
 
 
 def _meta(name: str, weights: str, sha256: str) -> SamVariant:
-    """A row for weights published by Meta. The suffix of their file names is the start of an MD5, not of `sha256`."""
+    """Return a row for Meta's weights. The suffix of their file names is the start of an MD5, not of `sha256`."""
     return SamVariant(partial(_build_official, name), weights, PublishedFile(META_URL + weights, sha256))
 
 

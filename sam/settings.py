@@ -1,4 +1,4 @@
-"""The SAM engine that the command line asks for."""
+"""Resolves the SAM flags of the command line and loads the engine."""
 
 import argparse
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from utils import LOG, UsageError
 
 
 class EngineSettings(NamedTuple):
-    """Which engine to load. Can be sent to another process."""
+    """Settings from which an engine is loaded. Can be sent to another process."""
 
     model_type: str
     weights: Weights
@@ -24,7 +24,7 @@ class EngineSettings(NamedTuple):
 
     @property
     def identity(self) -> SamIdentity:
-        """What maps record of the engine. Needs no loaded weights."""
+        """What maps record about the engine; available before the weights are loaded."""
         provenance = {
             "sam_model_type": self.model_type,
             "sam_checkpoint_sha256": self.weights.sha256,
@@ -33,16 +33,19 @@ class EngineSettings(NamedTuple):
         return SamIdentity(provenance, self.weights.path.name)
 
     def load(self) -> SamEngine:
-        """Load the weights. Raises UsageError where they cannot be used."""
+        """Load the weights and return the engine. Raises UsageError if they cannot be used."""
         model = load_model(self.model_type, self.weights.path)
         torch.backends.cudnn.allow_tf32 = False  # else convolutions in fp32 would round to 10 bits on recent GPUs
         return SamEngine(model, self.device, self.execution)
 
 
 def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool = True) -> EngineSettings:
-    """Resolve the flags about the weights; with `fetch`, official ones are downloaded once. Raises UsageError."""
+    """Resolve the SAM flags; with `fetch`, missing official weights are downloaded.
+
+    Raises UsageError for an unknown model type, and for weights that cannot be found, read or downloaded.
+    """
     model_type = args.sam_model_type
-    if model_type not in SAM_VARIANTS:  # argparse lets a default from the environment pass
+    if model_type not in SAM_VARIANTS:  # argparse does not check a default from the environment
         raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(SAM_VARIANTS)}")
     weights = locate_weights(model_type, args.sam_checkpoint, fetch)
     execution = Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile)
@@ -50,7 +53,7 @@ def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool 
 
 
 def load_engine(args: argparse.Namespace) -> tuple[SamEngine, SamIdentity]:
-    """Load the engine that the flags ask for, and say what runs where. Raises UsageError."""
+    """Load the engine that the flags choose, and log its weights and device. Raises UsageError if that fails."""
     settings = engine_settings(args, resolve_device(args.device))
     weights = settings.weights
     LOG.info("SAM %s: %s (%s) on %s", settings.model_type, weights.path, weights.origin, settings.device)

@@ -7,7 +7,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 
 def build_vit_demo() -> Sam:
-    """A SAM of 1.4 M parameters: 512-pixel input, 32 x 32 cells, 96 channels. See demo/README.md."""
+    """Build a SAM of 1.4 M parameters: 512-pixel input, 32 x 32 cells, 96 channels. See demo/README.md."""
     size, channels = 512, 96
     grid = size // 16
     return Sam(

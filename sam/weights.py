@@ -1,4 +1,4 @@
-"""Finds the SAM weights: official files are downloaded once and checked, others are taken as they are."""
+"""Finds the SAM weights: official files are downloaded once and checked, other files are used unchecked."""
 
 import hashlib
 import http.client
@@ -21,18 +21,18 @@ class Weights(NamedTuple):
 
     path: Path
     sha256: str
-    origin: str  # "official", or what else it is, for the log
+    origin: str  # "official" or another description, for the log
 
 
 class SamIdentity(NamedTuple):
-    """Which SAM computes a map, and how, as the map records it."""
+    """The SAM and the settings that compute a map, as the map records them."""
 
-    provenance: dict[str, str]  # a map is computed anew where one of these differs
+    provenance: dict[str, str]  # a map is recomputed if one of these differs
     checkpoint: str  # the weights file's name
 
 
 def default_checkpoint(model_type: str) -> Path:
-    """The weights file of a model type when the user names none."""
+    """Return the default weights file of a model type, used if the user names none."""
     type_alone_overridden = "SAM_MODEL_TYPE" in config.OVERRIDDEN and "SAM_CHECKPOINT" not in config.OVERRIDDEN
     if model_type == config.SAM_MODEL_TYPE and not type_alone_overridden:
         return config.SAM_CHECKPOINT
@@ -40,11 +40,10 @@ def default_checkpoint(model_type: str) -> Path:
 
 
 def locate_weights(model_type: str, checkpoint: Path | None, fetch: bool = True) -> Weights:
-    """The weights to use: the file the user named, or the model type's default one.
+    """Return the weights to use: the file that the user named, or the model type's default one.
 
-    An official file that is missing from its default place is downloaded to it; without `fetch`, its description is
-    returned as if it were there. Raises UsageError when a file that the user named is missing, when it cannot be
-    read, and when the download fails.
+    An official file that is missing from its default path is downloaded to it; without `fetch`, it is only described.
+    Raises UsageError if any other file is missing, if the file cannot be read, or if the download fails.
     """
     path = checkpoint or default_checkpoint(model_type)
     variant = SAM_VARIANTS[model_type]
@@ -65,7 +64,7 @@ def locate_weights(model_type: str, checkpoint: Path | None, fetch: bool = True)
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -74,7 +73,7 @@ def sha256(path: Path) -> str:
 
 
 def download(published: PublishedFile, path: Path) -> None:
-    """Fetch a file. It appears at `path` when it is complete and its checksum is right. Raises UsageError."""
+    """Download a file to `path`, where it appears only if its checksum is right. Raises UsageError if it fails."""
     url = published.url
     digest = hashlib.sha256()
     try:

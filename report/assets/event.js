@@ -38,7 +38,7 @@ function draw(parent, tag, attributes, content = "") {
   return made;
 }
 
-// The scores (or, without a label, the flagged share) at every threshold; returns the line that marks the present one.
+// Draws the scores (without a label, the flagged share) over the threshold; returns the line at the current threshold.
 function drawCurve(svg) {
   const { thresholds, scores, flagged, valid } = DATA.curve;
   for (const value of [0, 0.5, 1]) {
@@ -86,7 +86,7 @@ function makeThreshold(changed) {
   return () => Number(slider.value);
 }
 
-// The table and the numbers in the image; returns a function that selects a region, or none (0).
+// Connects the table and the numbers in the image; returns a function that selects a region, or none (0).
 function makeRegions(rasters) {
   const canvas = document.createElement("canvas");
   canvas.id = "layer-marked";
@@ -151,7 +151,7 @@ function makePointer(rasters, select) {
     const { region } = probe(DATA, rasters, ...share(event));
     if (still && region && !event.target.closest("button, .handle")) select(region);
   });
-  // Shift and an arrow move the point that is read out, for those who have no pointer.
+  // Shift and an arrow key move the point that is read out, for users without a pointer.
   element("frame").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!event.shiftKey || !step) return;

@@ -1,6 +1,6 @@
-"""Converts Natural Earth's land outline to `land.json`: `python report_assets/make_land.py land-110m.json`.
+"""Converts Natural Earth's land outline to `land.json`: `python report/assets/make_land.py land-110m.json`.
 
-The input is of the npm package world-atlas 2.0.2 (`npm pack world-atlas`), TopoJSON made from Natural Earth 4.1.0.
+The input is from the npm package world-atlas 2.0.2 (`npm pack world-atlas`), TopoJSON made from Natural Earth 4.1.0.
 """
 
 import argparse
@@ -13,14 +13,14 @@ Ring = list[tuple[float, float]]
 
 
 def decode_arc(arc: list[list[int]], transform: dict[str, list[float]]) -> Ring:
-    """An arc of TopoJSON, which are steps of whole numbers, as longitudes and latitudes."""
+    """Decode an arc of TopoJSON, integer steps, to longitudes and latitudes."""
     (x_scale, y_scale), (x0, y0) = transform["scale"], transform["translate"]
     xs, ys = (accumulate(steps) for steps in zip(*arc, strict=True))
     return [(x0 + x * x_scale, y0 + y * y_scale) for x, y in zip(xs, ys, strict=True)]
 
 
 def read_rings(topology: dict[str, Any]) -> list[Ring]:
-    """All rings of the land, each closed by its first point."""
+    """Return all rings of the land, without the repeated closing point."""
     arcs = [decode_arc(arc, topology["transform"]) for arc in topology["arcs"]]
     rings = []
     for geometry in topology["objects"]["land"]["geometries"]:
@@ -32,7 +32,7 @@ def read_rings(topology: dict[str, Any]) -> list[Ring]:
 
 
 def unwrap(ring: Ring) -> list[Ring]:
-    """The ring without jumps from 180 to -180 degrees, once for each side of the map that it reaches.
+    """Remove jumps from 180 to -180 degrees; return one copy of the ring for each side of the map that it reaches.
 
     A ring around a pole is closed along the map's edge.
     """

@@ -17,7 +17,7 @@ async function inflate(text) {
   return new Response(stream).arrayBuffer();
 }
 
-// All that was packed: {width, height, maps, label, masks, stride, regions, ...}, arrays instead of text.
+// Unpacks a page's data: {width, height, maps, label, masks, stride, regions, ...}, with arrays instead of text.
 async function unpack(data) {
   const [height, width] = data.grid;
   const rasters = { width, height, rows: data.rows, columns: data.columns, maps: {} };
@@ -44,7 +44,7 @@ function unpackMasks(rasters, bits) {
 
 const bit = (bits, i) => (bits[i >> 3] >> (7 - (i & 7))) & 1;
 
-// Calls `each(i, small)` for every pixel of the grid, with its place in the small map.
+// Calls `each(i, small)` for every pixel of the grid, with its index in the small map.
 function eachPixel(rasters, each) {
   const { width, height, small } = rasters;
   for (let y = 0, i = 0; y < height; y++) {
@@ -61,7 +61,7 @@ function smallMask(rasters, step) {
   return mask;
 }
 
-// What a layer shows at a threshold: per pixel of the grid 0, or which of its colours, from 1.
+// Returns the class of each pixel of the grid in a layer at a threshold: 0, or the number of its colour from 1.
 function classify(rasters, layer, step, region) {
   const classes = new Uint8Array(rasters.width * rasters.height);
   if (layer === "label") {
@@ -104,7 +104,7 @@ function paintClasses(canvas, rasters, layer, classes) {
   show(canvas, picture);
 }
 
-// Scores above 0 in viridis from 0 to `top`; grey stripes where there is no data.
+// Paints scores above 0 in viridis from 0 to `top`, and pixels without data as grey stripes.
 function paintScores(canvas, rasters, values, top) {
   const picture = new ImageData(rasters.width, rasters.height);
   const stripe = Math.max(4, Math.round(rasters.width / 100));
@@ -128,7 +128,7 @@ function show(canvas, picture) {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
-// The end of a map's colour scale: its highest score, rounded up to a tenth.
+// Returns the end of a map's colour scale: its highest score, rounded up to a tenth.
 function topScore(values) {
   let highest = 0;
   for (const value of values) if (value > highest) highest = value;

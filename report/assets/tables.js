@@ -2,7 +2,7 @@
 "use strict";
 
 function compareCells(first, second, descending) {
-  if (first === "" || second === "") return (first === "") - (second === ""); // what is missing comes last
+  if (first === "" || second === "") return (first === "") - (second === ""); // missing values come last
   const numbers = [Number(first), Number(second)];
   const order = numbers.some(Number.isNaN) ? first.localeCompare(second) : numbers[0] - numbers[1];
   return descending ? -order : order;

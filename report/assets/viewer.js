@@ -1,4 +1,4 @@
-// The comparison of an event's page: two photos and a swipe, zoom, overlays, and what is under the pointer.
+// The comparison of an event's page: two photos and a swipe, zoom, overlays, and the values under the pointer.
 "use strict";
 
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
@@ -76,7 +76,7 @@ function dragHandle(stage, swipeTo) {
   });
 }
 
-// A mouse pans the zoomed image; fingers scroll it anyway.
+// Lets the mouse pan the zoomed image; touch scrolls it without a script.
 function dragImage(frame) {
   let last = null;
   frame.addEventListener("pointerdown", (event) => {
@@ -91,7 +91,7 @@ function dragImage(frame) {
   window.addEventListener("pointerup", () => (last = null));
 }
 
-// A canvas for each overlay, painted when it is first shown and whenever `repaint` asks.
+// Creates a canvas per overlay, painted when first shown; returns `repaint`, which paints the named overlays again.
 function makeLayers(rasters, currentStep) {
   const canvases = {};
   const stale = new Set();
@@ -137,7 +137,7 @@ function drawLegend(name, top) {
   legend.querySelector(".top-score").textContent = top.toFixed(1);
 }
 
-// Longitude and latitude at a share of the image's width and height, from the lattice of known points.
+// Returns longitude and latitude at a share of the image's width and height, from the lattice of known points.
 function interpolate(lattice, across, down) {
   const last = lattice.length - 1;
   const column = Math.min(last - 1, Math.floor(across * last));
@@ -150,7 +150,7 @@ function interpolate(lattice, across, down) {
 
 const degrees = (value, [positive, negative]) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? negative : positive}`;
 
-// What the image holds at a share of its width and height: {text, region}.
+// Returns the values at a share of the image's width and height: {parts, region}.
 function probe(data, rasters, across, down) {
   const x = Math.min(rasters.width - 1, Math.max(0, Math.floor(across * rasters.width)));
   const y = Math.min(rasters.height - 1, Math.max(0, Math.floor(down * rasters.height)));
