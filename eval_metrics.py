@@ -142,20 +142,22 @@ def score_binary_map(predicted: Raster, scores: Raster, label: Raster, backgroun
     `label`: integer; values above 1 are anomalies, all others background.
     A false positive counts `background_weight` in the precision. Each score is 0 if its denominator is 0.
     """
-    positives = true_positives = claims = 0
-    for claim, score, truth in zip(read_strips(predicted), read_strips(scores), read_strips(label), strict=True):
+    positives = true_positives = flagged = 0
+    for flagged_pixels, score, truth in zip(
+        read_strips(predicted), read_strips(scores), read_strips(label), strict=True
+    ):
         valid = ~np.isnan(score)
-        found, anomaly = claim & valid, (truth > 1) & valid
+        found, anomaly = flagged_pixels & valid, (truth > 1) & valid
         positives += int(np.count_nonzero(anomaly))
         true_positives += int(np.count_nonzero(found & anomaly))
-        claims += int(np.count_nonzero(found))
-    return _scores(positives, true_positives, claims, background_weight)
+        flagged += int(np.count_nonzero(found))
+    return _scores(positives, true_positives, flagged, background_weight)
 
 
-def _scores(positives: float, true_positives: float, claims: float, background_weight: float) -> Scores:
-    claimed = true_positives + background_weight * (claims - true_positives)
+def _scores(positives: float, true_positives: float, flagged: float, background_weight: float) -> Scores:
+    weighted_flagged = true_positives + background_weight * (flagged - true_positives)
     return Scores.from_rates(
-        true_positives / positives if positives else 0.0, true_positives / claimed if claimed else 0.0
+        true_positives / positives if positives else 0.0, true_positives / weighted_flagged if weighted_flagged else 0.0
     )
 
 

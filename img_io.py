@@ -99,7 +99,10 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
     for file in files:
         if (file.dtype, file.layout) != (reference.dtype, reference.layout):
             described = " and ".join(f"{one.layout} of {one.dtype.name}" for one in (reference, file))
-            raise EventError(f"{reference.path} and {file.path}: differ, {described}; bring all dates to one form")
+            raise EventError(
+                f"{reference.path} and {file.path}: differ ({described}); "
+                "convert all dates to the same bands and data type"
+            )
     stretch = (
         None
         if reference.dtype == np.uint8
@@ -107,7 +110,7 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
     )
     images = [Image(file, reference.shape, stretch, map_to_other_grid(reference, file)) for file in files]
     for image in images:
-        _tell_of_resampling(image, reference)
+        _warn_if_resampled(image, reference)
     shifts: dict[str, list[float]] = {}
     if options.align_shift:
         images = [_aligned(image, images[-2], options.align_shift, shifts) for image in images]
@@ -120,14 +123,14 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
     return EventImages(tuple(images[:-1]), images[-1], parameters)
 
 
-def _tell_of_resampling(image: Image, reference: ImageFile) -> None:
+def _warn_if_resampled(image: Image, reference: ImageFile) -> None:
     if image.to_file is not None:
         x, y = image.to_file(np.zeros(1), np.zeros(1))
         steps = " x ".join(f"{step:.4g}" for step in image.to_file.steps)
         warn_once(
-            f"{image.path}: resampled to the grid of {reference.path.name}, whose first pixel lies at ({x[0]:.1f}, "
-            f"{y[0]:.1f}) in it and is {steps} of its pixels large; corners lie up to "
-            f"{largest_offset(image.shape, image.to_file):.1f} pixels apart"
+            f"{image.path}: resampled to the grid of {reference.path.name}: its first pixel is at ({x[0]:.1f}, "
+            f"{y[0]:.1f}) in the file; scale {steps}; largest corner offset "
+            f"{largest_offset(image.shape, image.to_file):.1f} pixels"
         )
 
 
@@ -137,13 +140,13 @@ def _aligned(image: Image, reference: Image, limit: float, shifts: dict[str, lis
         return image
     shift = estimate_shift(_window_pairs(reference, image))
     if shift is None:
-        warn_once(f"{image.path}: no shift against {reference.path.name} could be estimated; left as it is")
+        warn_once(f"{image.path}: no shift against {reference.path.name} could be estimated; not shifted")
         return image
     size, described = np.hypot(*shift), f"({shift[0]:.2f}, {shift[1]:.2f}) pixels against {reference.path.name}"
     if size > limit:
-        warn_once(f"{image.path}: seems shifted by {described}, beyond --align-shift {limit:g}; left as it is")
+        warn_once(f"{image.path}: seems shifted by {described}, beyond --align-shift {limit:g}; not corrected")
     elif size >= LEAST_SHIFT:
-        warn_once(f"{image.path}: shifted by {described}; this is undone")
+        warn_once(f"{image.path}: shifted by {described}; the shift is corrected")
         shifts[image.path.name] = list(shift)
         return replace(image, to_file=_shifted(image.to_file, shift))
     return image
@@ -237,6 +240,8 @@ def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
     if bands != 1 or not np.issubdtype(kind, np.integer):
         raise EventError(f"{label.path}: {bands} band(s) of {np.dtype(kind).name}; a label is one band of integers")
     if map_to_other_grid(monitor, label) is not None:
-        raise EventError(f"{label.path} and {monitor.path}: differ in their grids; a label is on the monitor image's")
+        raise EventError(
+            f"{label.path} and {monitor.path}: are on different grids; the label must be on the monitor image's grid"
+        )
     to_monitor = map_to_other_grid(reference, monitor)
     return Label(label.path, reference, _shifted(to_monitor, shift) if shift else to_monitor)

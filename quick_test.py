@@ -76,7 +76,9 @@ def check_weights(args: argparse.Namespace) -> "SamEngine":
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
     variant = SAM_VARIANTS[args.sam_model_type]
     if variant.published is not None and path.name == variant.weights and checksum != variant.published.sha256:
-        raise SetupError(f"{path}: not the file that Meta publishes under this name; delete it, to have it downloaded")
+        raise SetupError(
+            f"{path}: not the file that Meta publishes under this name; delete it so that it is downloaded again"
+        )
     return engine
 
 
@@ -93,7 +95,7 @@ def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
     except UsageError as error:
         if args.event is not None:
             raise
-        print(f"data: none yet ({error}); GDL is sent on request; taking a generated demo event")
+        print(f"no data ({error}); GDL is available on request; using a generated demo event")
         return read_event(write_event(scratch, DEMO_EVENTS[-1]))
     if not listing.events:
         name, reason = listing.skipped[0]
@@ -155,7 +157,7 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
         low, high = np.nanmin(scores), np.nanmax(scores)
         print(f"{name} {scores.shape} {scores.dtype}, {low:.4f} to {high:.4f}")
         if not (low >= -1e-6 and high <= 2 and np.isnan(scores).sum() == np.isnan(changes).sum()):
-            raise SetupError(f"the {name} holds scores that cannot be; report this with the lines above")
+            raise SetupError(f"the {name} contains invalid scores; report this with the lines above")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

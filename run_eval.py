@@ -17,8 +17,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_folder(parser, "--result-root", config.STAGE2_OUTPUT_DIR, "folder of stage 2's outputs")
     for flag, kind, default, role in (
         ("--max-events", positive_int, config.EVAL_MAX_EVENTS, "event folders to take, by name"),
-        ("--quantile-threshold", fraction, config.EVAL_QUANTILE_THRESH, "of the filtered change map: changed above it"),
-        ("--stage2-threshold", float, config.EVAL_STAGE2_FIXED_THRESH, "score from which on stage 2 counts as anomaly"),
+        (
+            "--quantile-threshold",
+            fraction,
+            config.EVAL_QUANTILE_THRESH,
+            "quantile of the filtered change map; pixels at or above it are changed",
+        ),
+        ("--stage2-threshold", float, config.EVAL_STAGE2_FIXED_THRESH, "lowest anomaly score that counts as anomaly"),
         (
             "--area-ratio",
             fraction,
@@ -31,7 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--normalize-anomaly-map",
         action="store_true",
-        help="min-max scale each anomaly map before the threshold (default: as it is)",
+        help="min-max scale each anomaly map before the threshold (default: no scaling)",
     )
     parser.add_argument(
         "--output-csv", type=Path, help=f"table to write (default: {config.EVAL_CSV_NAME} in the result root)"

@@ -53,7 +53,8 @@ def describe_error(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, (AnomalyCDError, OSError, MemoryError)):
         return text
-    return f"unexpected {type(error).__name__}: {text} (--log-file keeps where)"  # a bug in this program
+    # A bug in this program.
+    return f"unexpected {type(error).__name__}: {text} (use --log-file to record the traceback)"
 
 
 # --- Warnings --------------------------------------------------------------------------------------------------------
@@ -119,14 +120,18 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
     try:
         entries = sorted(entry for entry in data_root.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise UsageError(f"{data_root}: no such data root ({error.strerror}); give it with --data-root") from None
+        raise UsageError(
+            f"{data_root}: cannot read the data root ({error.strerror}); set it with --data-root"
+        ) from None
     folders = {_normal_form(entry.name): entry for entry in entries if _is_event_name(entry.name) and entry.is_dir()}
     if only is not None:
         wanted = _normal_form(only)
         if wanted not in folders:
-            nearest = [name for name in folders if wanted.casefold() in name.casefold()]
-            nearest = nearest or difflib.get_close_matches(wanted, folders, n=3, cutoff=0)
-            raise UsageError(f"{data_root}: no event {only!r}; nearest: {', '.join(nearest[:3]) or 'there are none'}")
+            similar = [name for name in folders if wanted.casefold() in name.casefold()]
+            similar = similar or difflib.get_close_matches(wanted, folders, n=3, cutoff=0)
+            if not similar:
+                raise UsageError(f"{data_root}: no event {only!r}; it has no events")
+            raise UsageError(f"{data_root}: no event {only!r}; similar names: {', '.join(similar[:3])}")
         folders = {only: folders[wanted]}
     if not folders:
         raise UsageError(f"{data_root}: no event folders (names beginning with 0_ to 6_) in this data root")
@@ -170,7 +175,9 @@ def read_event(folder: Path) -> Event:
 def _images_of(folder: Path) -> list[Path]:
     """Return the images of an event's folder, sorted. Raises EventError for links that leave the data root."""
     if folder.resolve().parent != folder.parent.resolve():
-        raise EventError("the folder is a link that leaves the data root; copy it or name its real parent")
+        raise EventError(
+            "the folder is a link to a folder outside the data root; copy it, or pass its real parent as --data-root"
+        )
     files = sorted(
         path
         for path in folder.iterdir()
@@ -178,7 +185,10 @@ def _images_of(folder: Path) -> list[Path]:
     )
     for path in files:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.parent.resolve()):
-            raise EventError(f"{path}: a link that leaves the data root; copy the file, or name the root of both")
+            raise EventError(
+                f"{path}: a link to a file outside the data root; "
+                "copy the file, or pass a --data-root that contains both"
+            )
     return files
 
 
@@ -197,7 +207,8 @@ def _named_event(folder: Path, anomalies: list[Path], normals: list[Path]) -> Ev
 def _event_in_order(folder: Path, files: list[Path]) -> Event:
     if len(files) < 3:
         raise EventError(
-            f"{len(files)} images without anomaly_/normal_ names; needs a monitor, a label and a historical one"
+            f"{len(files)} images without anomaly_/normal_ names; "
+            "needs at least 3: a monitor image, a label and a historical image"
         )
     return Event(folder, files[0], tuple(files[2:]), files[1])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import config
-from benchmarks.measure import Measured, append_rows, describe_environment
+from benchmarks.measure import Measurement, append_rows, describe_environment
 from benchmarks.programs import SEED, TOLERANCE, Outcome, Weights, run_ours, run_reference
 from demo.scenes import SyntheticEvent, make_event
 from sam.execution import PRECISIONS, Execution
@@ -39,12 +39,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
     parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")
     parser.add_argument(
-        "--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"], help="of ours (default: fp32)"
+        "--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"], help="of the pipeline (default: fp32)"
     )
-    parser.add_argument("--points-per-batch", type=int, help="of ours (default: from the device's memory)")
-    parser.add_argument("--encode-batch", type=int, help="of ours (default: from the device's memory)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile our encoder (default: not)")
-    parser.add_argument("--rounds", type=int, default=1, help="turns; the fastest counts (default: %(default)s)")
+    parser.add_argument("--points-per-batch", type=int, help="of the pipeline (default: from the device's memory)")
+    parser.add_argument("--encode-batch", type=int, help="of the pipeline (default: from the device's memory)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our encoder (default: off)")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="repetitions; the fastest is reported (default: %(default)s)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
     parser.add_argument("--program", help=argparse.SUPPRESS)  # when the script calls itself, once per program and round
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -68,7 +70,7 @@ def run_program(args: argparse.Namespace) -> None:
     (args.folder / "outcome.pickle").write_bytes(pickle.dumps(outcome))
 
 
-def take_turns(args: argparse.Namespace) -> dict[str, Outcome]:
+def run_alternately(args: argparse.Namespace) -> dict[str, Outcome]:
     """Run every program once per round; returns each program's maps and the fastest measurement of each stage."""
     best: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +92,7 @@ def tabulate(args: argparse.Namespace, outcomes: dict[str, Outcome]) -> list[dic
     rows = []
     for stage in ("stage1", "stage2"):
         for program, outcome in outcomes.items():
-            took: Measured = getattr(outcome, stage)
+            took: Measurement = getattr(outcome, stage)
             maps = [o.change_map if stage == "stage1" else o.anomaly_map for o in (outcome, literal)]
             deviation = np.abs(maps[0] - maps[1])
             rows.append(
@@ -138,7 +140,7 @@ def main() -> None:
     if args.program is not None:
         run_program(args)
         return
-    rows = tabulate(args, take_turns(args))
+    rows = tabulate(args, run_alternately(args))
     print("  ".join(f"{column:>10}" for column in rows[0]))
     for row in rows:
         print("  ".join(f"{value:>{max(10, len(column))}}" for column, value in row.items()))

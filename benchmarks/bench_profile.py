@@ -34,7 +34,7 @@ from sam.registry import SAM_VARIANTS
 
 CATEGORY = 4  # of the scene: a fire
 LITERAL_PARTS: list[tuple[Any, str, str]] = [
-    (SamPredictor, "set_image", "encoder, twice an image"),
+    (SamPredictor, "set_image", "encoder, twice per image"),
     (MaskDecoder, "forward", "decoder"),
     (Sam, "postprocess_masks", "masks to full size"),
     (stock, "calculate_stability_score", "stability"),
@@ -45,7 +45,7 @@ LITERAL_PARTS: list[tuple[Any, str, str]] = [
     (reference, "_region_mean", "region averages"),
 ]
 OUR_PARTS: list[tuple[Any, str, str]] = [
-    (SamEngine, "encode", "encoder, once an image"),
+    (SamEngine, "encode", "encoder, once per image"),
     (PromptDecoder, "decode", "decoder"),
     (WindowScale, "measure", "stability and boxes"),
     (SamEngine, "_full_size", "masks to full size"),

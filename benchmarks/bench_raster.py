@@ -60,7 +60,7 @@ def write_rasters(folder: Path, height: int, width: int, dates: int) -> None:
 
 
 def measure_event(args: argparse.Namespace) -> None:
-    """Run both stages with a loaded model; print the number of windows and `Measured` as JSON."""
+    """Run both stages with a loaded model; print the number of windows and `Measurement` as JSON."""
     roots = ["--stage1-root", str(args.folder / "stage1"), "--stage2-root", str(args.folder / "stage2")]
     flags = ["--device", args.device, "--sam-model-type", args.model]
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
@@ -89,9 +89,9 @@ def main() -> None:
             "width": str(width),
             "height": str(height),
             "windows": str(windows),
-            "points a window": str(config.STAGE1_SAM_PARAMS["points_per_side"] ** 2),
+            "points per window": str(config.STAGE1_SAM_PARAMS["points_per_side"] ** 2),
             "seconds": f"{seconds:.1f}",
-            "seconds a window": f"{seconds / windows:.2f}",
+            "seconds per window": f"{seconds / windows:.2f}",
             "host MiB": f"{host_bytes / 2**20:.0f}",
             "device MiB": f"{device_bytes / 2**20:.0f}",
         }

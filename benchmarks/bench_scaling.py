@@ -78,9 +78,9 @@ def parse_arguments() -> argparse.Namespace:
     simulated.add_argument("--workers", nargs="+", type=positive_int, default=many, help="(default: 1 2 4 ... 256)")
     simulated.add_argument("--events", type=positive_int, default=EVENTS, help="(default: %(default)s)")
     simulated.add_argument(
-        "--seconds", type=float, default=25, help="of windows that each worker waits for (default: %(default)s)"
+        "--seconds", type=float, default=25, help="seconds of windows per worker (default: %(default)s)"
     )
-    simulated.add_argument("--speed-up", type=float, help="divides all waiting (default: what --seconds asks for)")
+    simulated.add_argument("--speed-up", type=float, help="divides all waiting (default: computed from --seconds)")
     simulated.add_argument(
         "--costs", nargs=5, type=float, metavar=Costs._fields, help="seconds of the work (default: measured)"
     )
@@ -88,14 +88,14 @@ def parse_arguments() -> argparse.Namespace:
         "--size", type=positive_int, default=4096, help="side of the images measured (default: %(default)s)"
     )
     simulated.add_argument("--chart", type=Path, help="PNG or PDF to draw (default: none)")
-    driver = parts.add_parser("driver", help="very many windows that take no time")
+    driver = parts.add_parser("driver", help="many windows that take no time")
     driver.add_argument("--windows", type=positive_int, default=100_000, help="(default: %(default)s)")
     driver.add_argument("--workers", type=positive_int, default=64, help="(default: %(default)s)")
     for part in (real, simulated, driver):
         part.add_argument("--results", type=Path, help="CSV to append to (default: scaling_PART.csv in results)")
     for part in (simulated, driver):
         part.add_argument(
-            "--processes", type=positive_int, default=4, help="that the workers share (default: %(default)s)"
+            "--processes", type=positive_int, default=4, help="processes shared by the workers (default: %(default)s)"
         )
     parts.add_parser("one").add_argument("task")  # when this script calls itself, once per run
     return parser.parse_args()
@@ -111,7 +111,7 @@ class Task(NamedTuple):
     processes: int
 
 
-class Taken(NamedTuple):
+class RunMeasurement(NamedTuple):
     """Time and memory of a run, and its time on paper."""
 
     seconds: float
@@ -120,21 +120,21 @@ class Taken(NamedTuple):
     paper_seconds: float
 
 
-def in_new_process(task: Task) -> Taken:
+def in_new_process(task: Task) -> RunMeasurement:
     """Run the task in a new process."""
     this_script = [sys.executable, "-m", "benchmarks.bench_scaling", "one", json.dumps(task)]
     done = subprocess.run(this_script, check=True, stdout=subprocess.PIPE, text=True)
-    return Taken(*json.loads(done.stdout.splitlines()[-1]))
+    return RunMeasurement(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def run_task(text: str) -> None:
-    """Run the task in this process and print `Taken` as JSON."""
+    """Run the task in this process and print `RunMeasurement` as JSON."""
     extents, costs, workers, processes = json.loads(text)
     task = Task([Extent(*extent) for extent in extents], Costs(*costs), workers, processes)
     settings = engine_settings(run.parse_arguments(DEMO), torch.device("cpu"))
     flags = argparse.Namespace(ray="local", ray_workers=1, ray_cpus_per_worker=1, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        simulation = Simulation.of(task.extents, task.costs, Path(folder))
+        simulation = Simulation.from_extents(task.extents, task.costs, Path(folder))
         paper = PaperPool(workers, task.costs.open)
         dispatch(paper, simulation)
         with connected(flags) as ray:
@@ -142,7 +142,7 @@ def run_task(text: str) -> None:
             before = time.process_time()
             _, took = measure("cpu", lambda: dispatch(pool, simulation))
             driver_seconds = time.process_time() - before
-    print(json.dumps(Taken(took.seconds, driver_seconds, took.host_bytes, paper.now)))
+    print(json.dumps(RunMeasurement(took.seconds, driver_seconds, took.host_bytes, paper.now)))
 
 
 def dispatch(pool: Pool, simulation: Simulation) -> None:
@@ -154,7 +154,7 @@ def dispatch(pool: Pool, simulation: Simulation) -> None:
     Dispatcher(pool, listing, simulation.plan, progress).run()
     progress.close()
     if len(progress.summary.done) != len(listing.events):
-        raise RuntimeError(f"not all events are done: {progress.summary}")
+        raise RuntimeError(f"some events did not finish: {progress.summary}")
 
 
 def measure_costs(size: int) -> Costs:
@@ -197,7 +197,7 @@ def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
         check_format(args.chart)
     costs = Costs(*args.costs) if args.costs else measure_costs(args.size)
     named = {f"{name.replace('_', ' ')} s": f"{seconds:.4g}" for name, seconds in costs._asdict().items()}
-    simulation = Simulation.of(draw_extents(args.events), costs, Path())
+    simulation = Simulation.from_extents(draw_extents(args.events), costs, Path())
     windows = simulation.window_seconds()
     print("  ".join(f"{name}: {value}" for name, value in named.items()))
     print(
@@ -208,7 +208,7 @@ def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
     rows = []
     for workers in args.workers:
         speed_up = args.speed_up or min(max(sum(windows) / workers / args.seconds, 1), MOST_SPEED_UP)
-        took = in_new_process(Task(draw_extents(args.events), costs.faster(speed_up), workers, args.processes))
+        took = in_new_process(Task(draw_extents(args.events), costs.divided_by(speed_up), workers, args.processes))
         ideal = sum(windows) / speed_up / workers
         rows.append(
             {
@@ -223,7 +223,7 @@ def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
                 "efficiency on paper": f"{ideal / took.paper_seconds:.3f}",
                 "windows / workers s": f"{ideal * speed_up:.1f}",
                 "longest event s": f"{simulation.longest_chain():.1f}",
-                "windows a second": f"{len(windows) / took.seconds / speed_up:.3f}",
+                "windows per second": f"{len(windows) / took.seconds / speed_up:.3f}",
             }
             | driver_columns(took, len(windows))
         )
@@ -233,11 +233,11 @@ def run_simulated(args: argparse.Namespace) -> list[dict[str, str]]:
     return [row | named for row in rows]
 
 
-def driver_columns(took: Taken, windows: int) -> dict[str, str]:
+def driver_columns(took: RunMeasurement, windows: int) -> dict[str, str]:
     """Return the driver's columns of a row."""
     return {
-        "driver windows a second": f"{windows / took.seconds:.1f}",
-        "driver CPU ms a window": f"{took.driver_seconds / windows * 1e3:.2f}",
+        "driver windows per second": f"{windows / took.seconds:.1f}",
+        "driver CPU ms per window": f"{took.driver_seconds / windows * 1e3:.2f}",
         "driver MiB": f"{took.driver_bytes / 2**20:.0f}",
     }
 
@@ -260,7 +260,7 @@ def run_driver(args: argparse.Namespace) -> list[dict[str, str]]:
 def draw_chart(rows: Sequence[dict[str, str]], path: Path) -> None:
     """Draw efficiency and windows per second over workers."""
     workers = [int(row["workers"]) for row in rows]
-    rate = [float(row["windows a second"]) for row in rows]
+    rate = [float(row["windows per second"]) for row in rows]
     with new_figure(path, 160, 65) as figure:
         left, right = figure.subplots(1, 2)
         left.plot(workers, [float(row["efficiency on paper"]) for row in rows], "s--", color=MISS, label="on paper")
@@ -268,9 +268,9 @@ def draw_chart(rows: Sequence[dict[str, str]], path: Path) -> None:
         left.axhline(TARGET, color=THRESHOLD, linewidth=0.6, linestyle=":")
         left.set(title="Efficiency", ylim=(0, 1.05))
         linear = [rate[0] / workers[0] * number for number in workers]
-        right.plot(workers, linear, "--", color=THRESHOLD, linewidth=0.8, label="in proportion")
+        right.plot(workers, linear, "--", color=THRESHOLD, linewidth=0.8, label="linear")
         right.plot(workers, rate, "o-", color=HIT, label="through Ray")
-        right.set(title="Windows a second")
+        right.set(title="Windows per second")
         right.set_yscale("log")
         for axes in (left, right):
             axes.set_xscale("log", base=2)
@@ -301,9 +301,9 @@ def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
                     "events": str(args.events),
                     "size": str(args.size),
                     "windows": str(windows),
-                    "seconds in all": f"{seconds:.1f}",
+                    "total seconds": f"{seconds:.1f}",
                     "seconds of work": f"{work / len(ready):.1f}",
-                    "windows a second": f"{windows * len(ready) / work:.3f}",
+                    "windows per second": f"{windows * len(ready) / work:.3f}",
                     "efficiency": f"{alone / work:.3f}" if workers else "",
                 }
             )

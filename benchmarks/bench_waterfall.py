@@ -24,7 +24,7 @@ from demo.scenes import make_event
 from sam.engine import SamEngine
 from sam.features import WindowFeatures
 from sam.masks import Mask
-from sam.prompt_decoder import Decoded, PromptDecoder
+from sam.prompt_decoder import DecodedMasks, PromptDecoder
 from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
 
@@ -65,7 +65,7 @@ class StockDecoder(PromptDecoder):
         """Return the embedding; nothing else is shared."""
         return embedding
 
-    def decode(self, image: Tensor, points: Tensor, iou_threshold: float) -> Decoded:  # type: ignore[override]
+    def decode(self, image: Tensor, points: Tensor, iou_threshold: float) -> DecodedMasks:  # type: ignore[override]
         """Compute all masks of all points, then filter them."""
         labels = torch.ones((len(points), 1), dtype=torch.int, device=points.device)
         sparse, dense = self._model.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
@@ -77,7 +77,7 @@ class StockDecoder(PromptDecoder):
             multimask_output=True,
         )
         kept = predicted_iou > iou_threshold
-        return Decoded(logits[kept], predicted_iou[kept], kept.nonzero()[:, 0])
+        return DecodedMasks(logits[kept], predicted_iou[kept], kept.nonzero()[:, 0])
 
 
 def stock_masks(predictor: EncodedPredictor, image: np.ndarray) -> list[dict[str, Any]]:
@@ -143,8 +143,8 @@ def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, 
         "literal method": lambda: reference.stage1_window(stock_model, *images, STOCK_PARAMETERS, *STAGE1_LIMITS)[0],
         "images encoded once": lambda: encoded_once(stock_model, images),
         "weighted cells": lambda: weighted_cells(stock_model, images),
-        "masks measured small": lambda: with_stock_encoder(StockDecoder(stock_model)),
-        "shared image side": lambda: with_stock_encoder(own_decoder),
+        "masks measured at low resolution": lambda: with_stock_encoder(StockDecoder(stock_model)),
+        "image side computed once": lambda: with_stock_encoder(own_decoder),
         "fused attention": with_everything,
     }
 

@@ -17,7 +17,7 @@ from segment_anything.modeling import Sam
 SQUARES = (8, 5, 3)
 MASK_STRIDE = 4  # pixels of the encoder's input per pixel of the decoder's masks, per side, as in every SAM
 HIGHEST_LOGIT, LOWEST_LOGIT = 16.0, -20.0  # neither is reached
-NOWHERE = -100.0  # radius of an absent hole or island
+ABSENT_RADIUS = -100.0  # radius of an absent hole or island
 
 _DRAWING: list[float] = []  # seconds of every call of blob_masks
 
@@ -117,17 +117,17 @@ def _inside(x: torch.Tensor, y: torch.Tensor, draws: _Draws) -> torch.Tensor:
         for axis in (x, y)
     )
     inside = 1 - (along * along + across * across).sqrt() + _outer_sum(*waves)
-    hole = _disk(x, y, draws, away=0.45, largest=0.3)
-    island = _disk(x, y, draws, away=1.7, largest=0.3)
+    hole = _disk(x, y, draws, distance=0.45, max_radius=0.3)
+    island = _disk(x, y, draws, distance=1.7, max_radius=0.3)
     return torch.minimum(torch.maximum(inside, island), -hole)
 
 
-def _disk(x: torch.Tensor, y: torch.Tensor, draws: _Draws, away: float, largest: float) -> torch.Tensor:
-    """Return the distance to the edge of a disk `away` from the center, positive inside; half the disks are absent."""
+def _disk(x: torch.Tensor, y: torch.Tensor, draws: _Draws, distance: float, max_radius: float) -> torch.Tensor:
+    """Return the distance to the edge of a disk at `distance` from the center, positive inside; half are absent."""
     turn = draws.uniform(0, 2 * math.pi)[..., None]
-    radius = draws.uniform(-largest, largest)
-    radius = torch.where(radius > 0, radius, NOWHERE)[..., None, None].float()
-    return radius - _outer_sum((x - away * turn.cos()) ** 2, (y - away * turn.sin()) ** 2).sqrt()
+    radius = draws.uniform(-max_radius, max_radius)
+    radius = torch.where(radius > 0, radius, ABSENT_RADIUS)[..., None, None].float()
+    return radius - _outer_sum((x - distance * turn.cos()) ** 2, (y - distance * turn.sin()) ** 2).sqrt()
 
 
 def _outer_sum(along_x: torch.Tensor, along_y: torch.Tensor) -> torch.Tensor:

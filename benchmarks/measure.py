@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """Time and memory of a piece of work."""
 
     seconds: float
@@ -27,7 +27,7 @@ class Measured(NamedTuple):
     device_bytes: int  # peak, the model's weights included; 0 on a CPU
 
 
-def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
+def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measurement]:
     """Run the work, wait for the device, and measure time and memory. Linux with glibc only.
 
     CPU time for drawing blobs is not counted.
@@ -45,7 +45,7 @@ def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measured]:
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started - (drawing_seconds() - drawing)
     peak = _status("VmHWM") - before
-    return result, Measured(seconds, peak, torch.cuda.max_memory_allocated(device) if on_gpu else 0)
+    return result, Measurement(seconds, peak, torch.cuda.max_memory_allocated(device) if on_gpu else 0)
 
 
 def _status(name: str) -> int:
@@ -71,9 +71,9 @@ def describe_environment(device: str) -> dict[str, str]:
 def append_rows(path: Path, rows: list[dict[str, str]]) -> None:
     """Append rows to a CSV; a new file begins with the column names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    begins = not path.exists()
+    is_new = not path.exists()
     with open(path, "a", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, rows[0])
-        if begins:
+        if is_new:
             table.writeheader()
         table.writerows(rows)

@@ -13,14 +13,14 @@ from torch import Tensor
 import config
 from benchmarks import reference
 from benchmarks.blobs import blob_masks, use_blobs
-from benchmarks.measure import Measured, measure
+from benchmarks.measure import Measurement, measure
 from demo.scenes import SyntheticEvent
 from rasters.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
 from sam.execution import Execution
 from sam.models import load_model
-from sam.prompt_decoder import Decoded, ImageSide, PromptDecoder
+from sam.prompt_decoder import DecodedMasks, ImageSide, PromptDecoder
 from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
@@ -45,8 +45,8 @@ class Outcome(NamedTuple):
     change_map: np.ndarray
     anomaly_map: np.ndarray
     masks: int
-    stage1: Measured
-    stage2: Measured
+    stage1: Measurement
+    stage2: Measurement
 
 
 def load(weights: Weights) -> Sam:
@@ -122,7 +122,7 @@ class BlobDecoder(PromptDecoder):
         self._encoder_size = model.image_encoder.img_size
         self._iou_head = model.mask_decoder.iou_prediction_head
 
-    def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> Decoded:
+    def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> DecodedMasks:
         """Return the points' blobs; upscale as many masks as have a predicted IoU above the threshold."""
         logits, predicted_iou = blob_masks(points, self._encoder_size, SEED)
         hook = self._iou_head.register_forward_hook(

@@ -14,7 +14,7 @@ import config
 from cluster.dispatch import Answer, WorkerLost, WorkerReady
 from cluster.environment import environment
 from cluster.ray_pool import RayPool
-from cluster.ray_worker import Welcome
+from cluster.ray_worker import WorkerInfo
 from cluster.remote_calls import Outcome
 from cluster.resources import WorkerResources
 from img_io import ImageOptions
@@ -42,7 +42,7 @@ class Costs(NamedTuple):
     stage1_megapixel: float  # to write stage 1's maps and open stage 2
     stage2_megapixel: float  # to write stage 2's maps
 
-    def faster(self, times: float) -> "Costs":
+    def divided_by(self, times: float) -> "Costs":
         """Return the costs divided by `times`."""
         return Costs(*(seconds / times for seconds in self))
 
@@ -106,7 +106,7 @@ class Simulation(NamedTuple):
     costs: Costs
 
     @classmethod
-    def of(cls, extents: Sequence[Extent], costs: Costs, folder: Path) -> "Simulation":
+    def from_extents(cls, extents: Sequence[Extent], costs: Costs, folder: Path) -> "Simulation":
         """Make events of these extents. `folder`: for their locks."""
         plans: dict[str, list[StageRequest]] = {}
         listing = Listing()
@@ -145,10 +145,10 @@ def _window_seconds(plan: StageRequest) -> list[float]:
 
 
 def simulated_step(
-    finished: Stage | None, stages: Sequence[StageRequest], opening: float
+    finished: Stage | None, stages: Sequence[StageRequest], open_seconds: float
 ) -> tuple[float, StageProgress]:
     """Return the seconds and the result of a step: see pipeline.stage.advance."""
-    seconds = opening if finished is None else cast(SimulatedStage, finished).step
+    seconds = open_seconds if finished is None else cast(SimulatedStage, finished).step
     reasons: list[str | None] = [] if finished is None else [None]
     if not stages:
         return seconds, StageProgress(reasons)
@@ -160,15 +160,15 @@ def simulated_step(
 class Host:
     """Many workers, or steps, in one process; becomes a Ray actor whose calls wait concurrently."""
 
-    def __init__(self, opening: float) -> None:
-        self._opening = opening
+    def __init__(self, open_seconds: float) -> None:
+        self._open_seconds = open_seconds
         self._devices: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # by worker: one window at a time
         self._prepared: dict[int, SimulatedStage] = {}
-        self._welcome = Welcome(socket.gethostname(), "node", "none", environment())
+        self._worker_info = WorkerInfo(socket.gethostname(), "node", "none", environment())
 
     async def start(self, *_: object) -> Outcome:
         """Start a worker, which has nothing to load."""
-        return Outcome(self._welcome)
+        return Outcome(self._worker_info)
 
     async def compute(self, worker: int, key: int, held: Sequence[Any], window: Window, _: bool) -> Outcome:
         """Wait as long as the window would take."""
@@ -180,7 +180,7 @@ class Host:
 
     async def take_step(self, finished: Stage | None, stages: Sequence[StageRequest], _: SamIdentity) -> Outcome:
         """Wait as long as the step would take."""
-        seconds, step = simulated_step(finished, stages, self._opening)
+        seconds, step = simulated_step(finished, stages, self._open_seconds)
         await asyncio.sleep(seconds)
         return Outcome(step)
 
@@ -203,13 +203,13 @@ class _Actor:
 class SimulatedPool(RayPool):
     """A Ray pool with many workers in few processes: hundreds of processes would need too much memory."""
 
-    def __init__(self, ray: Any, settings: EngineSettings, workers: int, processes: int, opening: float) -> None:
-        """Start the processes and wait until they are ready. `opening`: seconds to open an event."""
-        super().__init__(ray, _Room(1, 0.0, workers), settings, [], lambda: None)
+    def __init__(self, ray: Any, settings: EngineSettings, workers: int, processes: int, open_seconds: float) -> None:
+        """Start the processes and wait until they are ready. `open_seconds`: seconds to open an event."""
+        super().__init__(ray, _UnlimitedResources(1, 0.0, workers), settings, [], lambda: None)
         variables = {"PYTHONPATH": str(config.PROJECT_ROOT), "OMP_NUM_THREADS": "1"}
         options = {"num_cpus": 0, "max_concurrency": 10_000, "runtime_env": {"env_vars": variables}}
         host = ray.remote(**options)(Host)
-        self._hosts = [host.remote(opening) for _ in range(min(processes, workers) + 1)]
+        self._hosts = [host.remote(open_seconds) for _ in range(min(processes, workers) + 1)]
         ray.get([host.start.remote() for host in self._hosts])
         self._made = 0
 
@@ -226,20 +226,20 @@ class SimulatedPool(RayPool):
         return self._hosts[0].take_step.remote(finished, list(stages), self._settings.identity)
 
 
-class _Room(WorkerResources):
+class _UnlimitedResources(WorkerResources):
     """Resources with room for all workers."""
 
     def room(self, nodes: Sequence[dict[str, float]]) -> int:
-        return self.most or 0
+        return self.max_workers or 0
 
 
 # --- Workers on paper ------------------------------------------------------------------------------------------------
 class PaperPool:
     """Workers whose time is only counted: the cost of the order of the windows alone, without any overhead."""
 
-    def __init__(self, workers: int, opening: float) -> None:
+    def __init__(self, workers: int, open_seconds: float) -> None:
         self.now = 0.0
-        self._opening = opening
+        self._open_seconds = open_seconds
         self._messages: list[WorkerReady | WorkerLost | Answer] = [
             WorkerReady(f"worker {i}", "node") for i in range(workers)
         ]
@@ -255,7 +255,7 @@ class PaperPool:
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
         """Begin a step at once."""
-        seconds, step = simulated_step(finished, stages, self._opening)
+        seconds, step = simulated_step(finished, stages, self._open_seconds)
         return self._answer(self.now + seconds, Outcome(step))
 
     def _answer(self, when: float, outcome: Outcome) -> int:

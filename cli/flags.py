@@ -33,7 +33,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         type=pixels,
         default=0.0,
         metavar="PX",
-        help="estimate how far each date is shifted against the reference image, and undo shifts up to so many pixels "
+        help="estimate how far each date is shifted against the reference image, and undo shifts of at most PX pixels "
         "(default: 0, no estimate)",
     )
 
@@ -54,7 +54,7 @@ def band_numbers(text: str) -> tuple[int, ...]:
     """An argparse type: three band numbers, as in `3,2,1`."""
     numbers = tuple(int(number) for number in text.split(","))
     if len(numbers) != 3 or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: needs three band numbers from 1 on, as in 3,2,1")
+        raise argparse.ArgumentTypeError(f"{text}: needs three band numbers, 1 or greater, as in 3,2,1")
     return numbers
 
 

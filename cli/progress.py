@@ -86,7 +86,7 @@ class Progress:
         self._end(event)
         self.summary.failed.append((event.name, describe_error(error)))
         LOG.error("%s: %s failed: %s", event.name, self.summary.stage, describe_error(error))
-        LOG.debug("%s: how it failed", event.name, exc_info=error)  # for --log-file
+        LOG.debug("%s: traceback", event.name, exc_info=error)  # for --log-file
 
     def _end(self, event: Event) -> None:
         self._bar.update(self._windows_left.pop(event.name))

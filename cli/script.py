@@ -52,7 +52,7 @@ def keep_log(path: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception:
-        LOG.debug("how it ended", exc_info=True)
+        LOG.debug("traceback", exc_info=True)
         raise
     finally:
         LOG.removeHandler(handler)
@@ -79,7 +79,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
         LOG.error("%s", describe_error(error))
         sys.exit(1)
     except Interrupted as error:
-        LOG.error("interrupted (%s); what is finished is kept, and the next run goes on from there", error)
+        LOG.error("interrupted (%s); finished work is kept, and the next run resumes from it", error)
         sys.exit(error.exit_code)
 
 

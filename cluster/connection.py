@@ -81,7 +81,9 @@ def _probe(address: str) -> None:
     In this process, Ray would wait for minutes if nothing answers.
     """
     if address.startswith("ray://"):
-        raise UsageError(f"--ray {address}: join as a machine of the cluster: run this there, with --ray auto")
+        raise UsageError(
+            f"--ray {address}: ray:// is not supported; run this on a machine of the cluster, with --ray auto"
+        )
     host, _, port = address.rpartition(":")
     if address != "auto":
         try:
@@ -93,15 +95,15 @@ def _probe(address: str) -> None:
         joined = subprocess.run(
             [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
         )
-        said = joined.stderr
+        stderr = joined.stderr
     except subprocess.TimeoutExpired as error:
-        joined, said = None, (error.stderr or b"").decode(errors="replace")
+        joined, stderr = None, (error.stderr or b"").decode(errors="replace")
     if joined is not None and joined.returncode == 0:
         return
-    if "InvalidAuthToken" in said:
+    if "InvalidAuthToken" in stderr:
         reason = "it asks for a token: set RAY_AUTH_MODE=token, and put its token into ~/.ray/auth_token"
     elif joined is None:
         reason = f"no Ray cluster answers there within {ANSWER_SECONDS} s"
     else:
-        reason = " ".join(said.strip().splitlines()[-1:])
+        reason = " ".join(stderr.strip().splitlines()[-1:])
     raise UsageError(f"--ray {address}: {reason}")

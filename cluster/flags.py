@@ -15,14 +15,14 @@ def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="compute on the workers of a Ray cluster: of this machine, where no address is given; `auto` is the "
+        help="compute on the workers of a Ray cluster: on this machine if no address is given; `auto` is the "
         "cluster that this machine belongs to (default: in this process; see docs/cluster.md)",
     )
     parser.add_argument(
         "--ray-workers",
         type=positive_int,
         metavar="N",
-        help="number of workers, on CPUs (default: one on every GPU; without GPUs as many as there are CPUs for)",
+        help="number of workers, on CPUs (default: one on every GPU; without GPUs as many as the CPUs allow)",
     )
     parser.add_argument(
         "--ray-gpus-per-worker",
@@ -55,7 +55,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print events, windows, memory and what would be skipped, and do no more (default: compute it)",
+        help="print events, windows, memory and what would be skipped, and exit (default: run)",
     )
     add_ray_arguments(parser)
     add_log_argument(parser)

@@ -135,7 +135,7 @@ class RayPool:
         messages: list[WorkerReady | WorkerLost | Answer] = []
         for reference in ready:
             if reference in self._starting:
-                messages += self._greet(reference)
+                messages += self._register_worker(reference)
             elif reference in self._calls:  # else its worker was lost earlier
                 messages.append(self._answer(reference))
         return messages
@@ -146,7 +146,7 @@ class RayPool:
         if self._workers:
             self._last_seen = now
         elif self._failed_starts >= MOST_FAILED_STARTS and not self._starting:
-            raise UsageError(f"no worker can be started: {self._why}")
+            raise UsageError(f"no worker can be started: {self._start_error}")
         elif now - self._last_seen > PATIENCE_SECONDS:
             raise UsageError(
                 f"no worker for {PATIENCE_SECONDS} s: the cluster has no room for one with {self._resources}"
@@ -159,22 +159,25 @@ class RayPool:
             actor = self.new_worker()
             self._starting[actor.start.remote(self._settings, self._shared)] = (f"worker {self._started}", actor)
 
-    def _greet(self, reference: Any) -> list[WorkerReady | WorkerLost | Answer]:
+    def _register_worker(self, reference: Any) -> list[WorkerReady | WorkerLost | Answer]:
         name, actor = self._starting.pop(reference)
         outcome = self._get(reference)
-        failure, welcome = outcome.failure, outcome.value
+        failure, info = outcome.failure, outcome.value
         if failure is None:
-            differing = differing_keys(welcome.environment, self._environment)
+            differing = differing_keys(info.environment, self._environment)
             if not differing:
-                LOG.debug("%s is ready on %s: %s", name, welcome.host, welcome.device)
+                LOG.debug("%s is ready on %s: %s", name, info.host, info.device)
                 self._failed_starts = 0
-                self._workers[name], self._nodes[name] = actor, welcome.node
-                return [WorkerReady(name, welcome.node)]
-            other = f"another {', '.join(differing)} on {welcome.host} than here: its windows would not fit the others"
+                self._workers[name], self._nodes[name] = actor, info.node
+                return [WorkerReady(name, info.node)]
+            other = (
+                f"{info.host} has a different {', '.join(differing)} than this machine; "
+                "its windows would be inconsistent"
+            )
             failure = Failure(other, "", expected=True)
         self.end_worker(actor)
         self._failed_starts += 1
-        self._why = failure.message
+        self._start_error = failure.message
         warn_once(f"a worker cannot be used: {failure.message}")
         LOG.debug("%s: %s", name, failure.trace)
         return []

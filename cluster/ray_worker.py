@@ -15,7 +15,7 @@ from sam.weights import sha256
 from utils import UsageError, Window
 
 
-class Welcome(NamedTuple):
+class WorkerInfo(NamedTuple):
     """What a worker reports when it is ready."""
 
     host: str
@@ -28,20 +28,20 @@ class RayWorker:
     """Computes windows; runs as a Ray actor."""
 
     def start(self, settings: EngineSettings, shared: Sequence[Path]) -> Outcome:
-        """Load the engine; the outcome's value is a Welcome. `shared`: paths that must exist here."""
+        """Load the engine; the outcome's value is a WorkerInfo. `shared`: paths that must exist here."""
         return call(lambda: self._start(settings, shared))
 
-    def _start(self, settings: EngineSettings, shared: Sequence[Path]) -> Welcome:
+    def _start(self, settings: EngineSettings, shared: Sequence[Path]) -> WorkerInfo:
         import ray
 
         for path in (*shared, settings.weights.path):
             if not path.exists():
-                raise UsageError(f"{path}: not there; it has to be on a file system that all machines share")
+                raise UsageError(f"{path}: not found; it must be on a file system shared by all machines")
         if sha256(settings.weights.path) != settings.weights.sha256:
-            raise UsageError(f"{settings.weights.path}: not the same file as where the run was started")
+            raise UsageError(f"{settings.weights.path}: differs from the file on the machine that started the run")
         self._worker = WindowWorker(settings.load())
         device = torch.cuda.get_device_name() if settings.device.type == "cuda" else "CPU"
-        return Welcome(socket.gethostname(), ray.get_runtime_context().get_node_id(), device, environment())
+        return WorkerInfo(socket.gethostname(), ray.get_runtime_context().get_node_id(), device, environment())
 
     def compute(self, key: int, held: Sequence[Any], window: Window, keep_features: bool) -> Outcome:
         """Compute a window; see WindowWorker.

@@ -16,7 +16,7 @@ class WorkerResources(NamedTuple):
 
     cpus: int
     gpus: float  # 0: workers compute on the CPU
-    most: int | None  # workers; None: as many as fit on the machines
+    max_workers: int | None  # None: as many as fit on the machines
 
     def __str__(self) -> str:
         """Text for messages."""
@@ -29,7 +29,7 @@ class WorkerResources(NamedTuple):
         for node in nodes:
             on_cpus = int(node.get("CPU", 0) // self.cpus)
             room += min(on_cpus, on_gpus(node, self.gpus)) if self.gpus else on_cpus
-        return room if self.most is None else min(room, self.most)
+        return room if self.max_workers is None else min(room, self.max_workers)
 
 
 def on_gpus(node: dict[str, float], share: float) -> int:
@@ -46,7 +46,9 @@ def worker_resources(args: argparse.Namespace, nodes: Sequence[dict[str, float]]
     if named is not None and named not in ("cpu", "cuda", "cuda:0"):
         raise UsageError(f"--device {named}: with --ray, Ray chooses the GPUs; use cuda or cpu")
     if args.ray_workers is not None and named is not None and named != "cpu":
-        raise UsageError("--ray-workers: they are on CPUs; leave --device out, or this, for one on each GPU")
+        raise UsageError(
+            "--ray-workers sets the number of CPU workers; omit --device, or omit --ray-workers for one worker per GPU"
+        )
     if wants_cpu(args):
         return _on_cpus(args, nodes)
     if any(on_gpus(node, args.ray_gpus_per_worker) for node in nodes):

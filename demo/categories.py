@@ -16,7 +16,7 @@ from img_io import open_event, open_label
 from rasters.raster import read_strips
 from rasters.resize import resize_nearest
 from report.figures import new_figure, require_matplotlib
-from report.pictures import fit, shrink_image
+from report.pictures import fitted_shape, shrink_image
 from report.style import category_color
 from utils import CATEGORIES, Event, list_events
 
@@ -40,7 +40,7 @@ class Tile(NamedTuple):
 def read_tile(event: Event) -> Tile:
     """Read an event. Raises EventError if its images are damaged."""
     monitor = open_event(event).monitor
-    shape = fit(monitor.shape, PIXELS)
+    shape = fitted_shape(monitor.shape, PIXELS)
     picture = shrink_image(monitor, shape).rgb
     if event.label is None:
         return Tile(event.category, picture, None, None)
@@ -112,7 +112,7 @@ def main() -> int:
     rows = max(1, *(len(members) for members in columns.values()))
     width = 2 * MARGIN + len(columns) * (TILE + GAP) - GAP
     height = HEADER + rows * (TILE + GAP) - GAP + FOOTER
-    with new_figure(args.output, width, height, arrange=False) as figure:
+    with new_figure(args.output, width, height, constrained_layout=False) as figure:
         draw(figure.add_axes((0, 0, 1, 1)), columns, width, height)
     return 0
 

@@ -239,7 +239,7 @@ def main() -> int:
     images = [read_window(image, Window(0, 0, image.shape[1], image.shape[0])).rgb for image in dates(event)]
     features = feature_colors([encode(engine, image) for image in images])
     masks = [mask_colors(find_masks(engine, image)) for image in images[-2:]]
-    with new_figure(args.output, WIDTH, HEIGHT, arrange=False) as figure:
+    with new_figure(args.output, WIDTH, HEIGHT, constrained_layout=False) as figure:
         draw(figure.add_axes((0, 0, 1, 1)), panels, features, masks)
     return 0
 

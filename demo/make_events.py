@@ -65,7 +65,7 @@ def main() -> int:
         type=Path,
         nargs="?",
         default=config.DEFAULT_OUTPUT_ROOT / "demo" / "events",
-        help="folder for one folder an event (default: %(default)s)",
+        help="folder for the event folders (default: %(default)s)",
     )
     args = parser.parse_args()
     for event in tqdm(DEMO_EVENTS, "demo events", unit="event"):

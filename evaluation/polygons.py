@@ -105,7 +105,7 @@ class _Outliner(NamedTuple):
                 transformer = gdal.Transformer(dataset, None, ["METHOD=GCP_POLYNOMIAL"])
                 transformer.TransformPoint(0, 0, 0)
             except RuntimeError as error:  # too few points, or all on one line
-                warn_once(f"control points do not place the regions, which are in pixels ({first_line(error)})")
+                warn_once(f"control points cannot be used; the regions are in pixel coordinates ({first_line(error)})")
             else:
                 return cls(
                     lambda pixels: [point[:2] for point in transformer.TransformPoints(0, pixels.tolist())[0]],
@@ -154,7 +154,7 @@ def write_regions(
         written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         intact = written.ExecuteSQL("PRAGMA integrity_check").GetNextFeature().GetField(0)
         if intact != "ok" or written.GetLayer(LAYER).GetFeatureCount() != len(found.regions):
-            raise RuntimeError("it does not hold what was written")
+            raise RuntimeError("verification after writing failed")
 
 
 def _create_layer(dataset: gdal.Dataset, crs: osr.SpatialReference | None) -> ogr.Layer:

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+from skimage.measure import label as label_components
 
 from eval_metrics import BinaryMap
 from rasters.raster import Raster, strips
@@ -24,7 +24,8 @@ def measure_regions(binary: BinaryMap, scores: Raster) -> tuple[list[Region], np
 
     The map of numbers, uint32, has the shape of the small map: 1 is the first region, 0 is no region.
     """
-    count, components = cv2.connectedComponents(binary.small.astype(np.uint8), connectivity=8)
+    components = label_components(binary.small, connectivity=2)  # 8 neighbours
+    count = int(components.max()) + 1
     sums, highest = np.zeros((4, count)), np.full(count, -np.inf)
     for window in strips(binary.shape):
         values = scores.read(window)

@@ -25,8 +25,8 @@ class PlannedStage(NamedTuple):
         """Text for the table."""
         if self.skipped is not None:
             return f"skipped: {self.skipped}"
-        there = f", {self.finished} more are there already" if self.finished else ""
-        return f"{self.windows} window{'s' if self.windows != 1 else ''}{there}"
+        already = f", {self.finished} already finished" if self.finished else ""
+        return f"{self.windows} window{'s' if self.windows != 1 else ''}{already}"
 
 
 class PlannedEvent(NamedTuple):
@@ -57,8 +57,8 @@ def plan_event(event: Event, stages: Sequence[StageRequest], sam: SamIdentity) -
         planned: list[PlannedStage] = []
         for stage, windows in zip(stages, tiled, strict=True):
             # A stage that follows a computed one is computed too.
-            anew = any(earlier.skipped is None for earlier in planned)
-            planned.append(PlannedStage(len(windows)) if anew else _plan_stage(stage, sam))
+            must_compute = any(earlier.skipped is None for earlier in planned)
+            planned.append(PlannedStage(len(windows)) if must_compute else _plan_stage(stage, sam))
     except Exception as error:
         return PlannedEvent(event.name, "", 0, 0, [], describe_error(error))
     largest = max(window.width * window.height for windows in tiled for window in windows)
@@ -79,7 +79,7 @@ def print_plan(
     """Print the plan of a run as a table; returns 1 if an event would fail, else 0."""
     events = [
         plan_event(event, plan(event), settings.identity)
-        for event in tqdm(listing.events, desc="looking", unit="event", disable=not sys.stderr.isatty())
+        for event in tqdm(listing.events, desc="planning", unit="event", disable=not sys.stderr.isatty())
     ]
     _print_table(events, listing.skipped)
     failing = sum(event.error is not None for event in events)
@@ -110,7 +110,7 @@ def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> N
     on_device = f" and {_gib(memory.device_bytes)} of its GPU's" if memory.device_bytes else ""
     print(f"each process takes up to about {_gib(memory.host_bytes)} of memory{on_device}")
     waiting = 4 * max(event.pixels for event in events)
-    print(f"windows wait in up to {_gib(waiting)} of disk beside the outputs of an event")
+    print(f"an unfinished event takes up to {_gib(waiting)} of disk space for its windows, in addition to its outputs")
 
 
 def _gib(count: int) -> str:

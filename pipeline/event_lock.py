@@ -42,7 +42,7 @@ def _locked(path: Path) -> int:
         except BlockingIOError:
             owner = os.read(file, 1000).decode(errors="replace")
             os.close(file)
-            raise EventBusyError(f"{path.parent}: is being worked on by {owner or 'another process'}") from None
+            raise EventBusyError(f"{path.parent}: is locked by {owner or 'another process'}") from None
         except OSError:
             os.close(file)
             raise

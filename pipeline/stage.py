@@ -116,7 +116,7 @@ class Stage(ABC):
     def restore_side_files(self) -> None:
         """Write the preview and the polygons again from the map, if they are missing or have other settings."""
         if not self.has_side_files():
-            LOG.info("%s: preview and polygons are made anew from the map", self.map_path)
+            LOG.info("%s: preview and polygons are written again from the map", self.map_path)
             self.write_side_files(open_map(self.map_path))
 
     def check_images(self) -> None:
@@ -124,7 +124,7 @@ class Stage(ABC):
         for name, expected in self.parameters["images"].items():
             path = self.event.folder / name
             if file_identities([path])[name] != expected:
-                raise EventError(f"{path}: has changed since the run began, or is another file on this machine")
+                raise EventError(f"{path}: changed after the run began, or differs on this machine")
 
 
 class StageProgress(NamedTuple):

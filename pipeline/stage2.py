@@ -93,7 +93,7 @@ def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with:
     recorded = read_parameters(path)
     other = sorted(key for key, value in made_with.items() if recorded is not None and recorded.get(key) != value)
     if other:
-        LOG.warning("%s: was made with another %s than stage 2 runs with", path, ", ".join(other))
+        LOG.warning("%s: was made with different settings than stage 2's: %s", path, ", ".join(other))
     return changes
 
 

@@ -53,7 +53,7 @@ class WindowStore:
         atomic_write(self.folder / HEADER_NAME, json.dumps(self._header, indent=1).encode())
         finished = self.finished()
         if finished:
-            LOG.info("%s: %d of %d windows are there already", self._path, len(finished), len(self._parts))
+            LOG.info("%s: %d of %d windows already finished", self._path, len(finished), len(self._parts))
         return finished
 
     def finished(self) -> frozenset[Window]:
@@ -125,5 +125,7 @@ def _warn_of_difference(folder: Path, header: dict[str, Any]) -> None:
     except (OSError, ValueError, AttributeError):
         differing = []
     LOG.warning(
-        "%s: windows of an interrupted run with another %s are computed again", folder, ", ".join(differing) or "header"
+        "%s: windows of an interrupted run are computed again, its settings differ: %s",
+        folder,
+        ", ".join(differing) or "header",
     )

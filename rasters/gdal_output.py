@@ -32,13 +32,13 @@ def written_by_gdal(path: Path) -> Iterator[Path]:
     """
     with event_file(path) as part, _options():
         beside = f"{glob.escape(part.name)}*"
-        for left in part.parent.glob(beside):
-            left.unlink()  # left by a killed run: GDAL would read it
+        for leftover in part.parent.glob(beside):
+            leftover.unlink()  # left by a killed run: GDAL would read it
         try:
             yield part
         except RuntimeError as error:
             for file in sorted(part.parent.glob(beside)):
-                _append_to(file)  # GDAL seldom gives the reason; the system's OSError does
+                _probe_write(file)  # GDAL seldom gives the reason; the system's OSError does
             raise EventError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
         finally:
             for file in part.parent.glob(beside):
@@ -57,7 +57,7 @@ def _options() -> Iterator[None]:
             gdal.SetThreadLocalConfigOption(name, None)
 
 
-def _append_to(path: Path) -> None:
+def _probe_write(path: Path) -> None:
     with open(path, "ab") as file:
         file.write(bytes(1 << 20))
 

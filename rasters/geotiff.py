@@ -27,7 +27,7 @@ def _log(severity: int, number: int, message: str) -> None:
 gdal.SetErrorHandler(_log)  # in all threads: log warnings instead of printing them; errors are raised
 
 # For comparing CRSs: the axis order is GDAL's convention, not the file's.
-IGNORING_AXIS_ORDER = ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"]
+IGNORE_AXIS_ORDER = ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"]
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100
 # Georeferencing inside the file takes precedence over files beside it.
@@ -119,7 +119,7 @@ def _open(path: Path) -> gdal.Dataset:
     mask = path.with_name(f"{path.name}.msk")
     try:
         if mask.exists() and not _is_tiff(mask):  # else GDAL chooses the driver by the file's content
-            raise EventError(f"{mask}: is no TIFF, and would be taken for the mask of {path.name}; remove it")
+            raise EventError(f"{mask}: not a TIFF, but GDAL would read it as the mask of {path.name}; remove it")
         dataset = gdal.OpenEx(
             str(path.absolute()),
             gdal.OF_RASTER | gdal.OF_READONLY,
@@ -143,15 +143,17 @@ def _check_size(path: Path, dataset: gdal.Dataset) -> None:
     width, height, count = dataset.RasterXSize, dataset.RasterYSize, dataset.RasterCount
     longest, most_bytes = config.MAX_IMAGE_SIDE, config.MAX_BLOCK_BYTES
     if max(width, height) > longest:
-        raise EventError(f"{path}: {width} x {height} pixels; at most {longest} a side can be read; cut it into parts")
+        raise EventError(
+            f"{path}: {width} x {height} pixels; at most {longest} per side can be read; cut it into parts"
+        )
     if not 0 < count <= MAX_BANDS:
         raise EventError(f"{path}: {count} bands; between 1 and {MAX_BANDS} can be read")
     band = dataset.GetRasterBand(1)
     block_width, block_height = band.GetBlockSize()
     interleaved = count if dataset.GetMetadataItem("INTERLEAVE", "IMAGE_STRUCTURE") == "PIXEL" else 1
-    claimed = block_width * block_height * interleaved * gdal.GetDataTypeSize(band.DataType) // 8
-    if claimed > most_bytes:
+    block_bytes = block_width * block_height * interleaved * gdal.GetDataTypeSize(band.DataType) // 8
+    if block_bytes > most_bytes:
         raise EventError(
-            f"{path}: stored in pieces of {block_width} x {block_height} pixels, {claimed >> 20} MiB each; "
+            f"{path}: stored in pieces of {block_width} x {block_height} pixels, {block_bytes >> 20} MiB each; "
             f"at most {most_bytes >> 20} MiB can be read at once; tile it (gdal_translate -co TILED=YES)"
         )

@@ -7,7 +7,7 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 import config
-from rasters.geotiff import IGNORING_AXIS_ORDER, GeoTiff
+from rasters.geotiff import IGNORE_AXIS_ORDER, GeoTiff
 from rasters.place import Anchor, find_anchor
 from utils import EventError, Window, tile
 
@@ -51,9 +51,9 @@ def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
     if anchor.transform is None or other_anchor.transform is None:
         if grid.shape == other.shape:
             return None
-        raise _unrelated(grid, other, "sizes differ, and not both say where they lie")
+        raise _unrelated(grid, other, "sizes differ, and not both are georeferenced")
     crs, other_crs = anchor.crs, other_anchor.crs
-    if crs is not None and other_crs is not None and not crs.IsSame(other_crs, IGNORING_AXIS_ORDER):
+    if crs is not None and other_crs is not None and not crs.IsSame(other_crs, IGNORE_AXIS_ORDER):
         raise _unrelated(grid, other, "CRSs differ")
     transform, other_transform = Affine(*anchor.transform), Affine(*other_anchor.transform)
     to_other = _inverse(other, other_transform).after(transform)
@@ -68,7 +68,7 @@ def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
 def _check_resampling(grid: GeoTiff, other: GeoTiff, to_other: Affine, from_other: Affine) -> None:
     """Raise EventError if one image cannot be resampled to the grid of the other."""
     if any(image.dataset.GetGCPCount() for image in (grid, other)):
-        raise _unrelated(grid, other, "grids differ, and ground control points do not relate them well enough")
+        raise _unrelated(grid, other, "grids differ, and ground control points are too inaccurate to resample them")
     if not (_overlaps(grid.shape, other.shape, to_other) and _overlaps(other.shape, grid.shape, from_other)):
         raise _unrelated(grid, other, "they do not overlap")
     if max(*to_other.steps, *from_other.steps) > config.MAX_PIXEL_RATIO:
@@ -78,16 +78,14 @@ def _check_resampling(grid: GeoTiff, other: GeoTiff, to_other: Affine, from_othe
 def _anchor(image: GeoTiff) -> Anchor:
     numbers, anchor = image.georeference.transform, find_anchor(image.georeference)
     if numbers is not None and anchor.transform is None:
-        raise EventError(f"{image.path}: its transform {numbers} is no place; set it right (gdal_edit)")
+        raise EventError(f"{image.path}: invalid geotransform {numbers}; correct it (gdal_edit)")
     return anchor
 
 
 def _inverse(image: GeoTiff, transform: Affine) -> Affine:
     inverse = gdal.InvGeoTransform(transform)
     if inverse is None:
-        raise EventError(
-            f"{image.path}: its transform {tuple(transform)} maps the image to a line; set it right (gdal_edit)"
-        )
+        raise EventError(f"{image.path}: its transform {tuple(transform)} is not invertible; correct it (gdal_edit)")
     return Affine(*inverse)
 
 

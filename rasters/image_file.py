@@ -32,7 +32,7 @@ class ImageFile(GeoTiff):
         super().__init__(path)
         if min(self.shape) < config.MIN_IMAGE_SIDE:
             raise EventError(
-                f"{path}: {self.shape[1]} x {self.shape[0]} pixels; needs {config.MIN_IMAGE_SIDE} or more a side"
+                f"{path}: {self.shape[1]} x {self.shape[0]} pixels; at least {config.MIN_IMAGE_SIDE} per side needed"
             )
         with gdal_errors_named(path):
             self._describe(chosen)
@@ -100,7 +100,7 @@ def _color_bands(path: Path, count: int, alphas: Sequence[int], chosen: Sequence
     if chosen:
         if max(chosen) > count:
             raise EventError(
-                f"{path}: {count} band(s); --bands {','.join(map(str, chosen))} names one that is not there"
+                f"{path}: {count} band(s); --bands {','.join(map(str, chosen))} names a band that does not exist"
             )
 
         return tuple(chosen)

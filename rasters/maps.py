@@ -9,7 +9,7 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 from rasters.gdal_output import close_dataset, written_by_gdal
-from rasters.geotiff import IGNORING_AXIS_ORDER, Georeference, GeoTiff, SingleBandTiff, gdal_errors_named
+from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference, GeoTiff, SingleBandTiff, gdal_errors_named
 from rasters.provenance import program_tags
 from rasters.raster import READERS, STRIP_ROWS, MemoryRaster, Raster, read_ahead, read_strips, strips
 from utils import LOG, EventError, Window, differing_keys, warn_once
@@ -26,7 +26,7 @@ class ScoreMap(SingleBandTiff):
         with gdal_errors_named(path):
             band = self.dataset.GetRasterBand(1)
             if self.dataset.RasterCount != 1 or band.DataType != gdal.GDT_Float32:
-                raise EventError(f"{path}: no float32 map of one band; remove it and run its stage again")
+                raise EventError(f"{path}: not a single-band float32 map; remove it and run its stage again")
             self._has_mask = band.GetMaskFlags() == gdal.GMF_PER_DATASET
 
     def read(self, window: Window) -> np.ndarray:
@@ -63,17 +63,17 @@ def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -
         for _ in read_strips(found):
             pass  # reading detects a file that was cut off
     except EventError as error:
-        LOG.warning("%s; made again", error)
+        LOG.warning("%s; recomputing it", error)
         return False
     if found.shape != shape:
-        LOG.warning("%s: has the size of other images; made again", path)
+        LOG.warning("%s: its size differs from the images'; recomputing it", path)
         return False
     if recorded is None:
-        LOG.warning("%s: does not say how it was made; made again", path)
+        LOG.warning("%s: has no recorded parameters; recomputing it", path)
         return False
     changed = differing_keys(recorded, parameters)
     if changed:
-        LOG.warning("%s: was made with another %s; made again", path, ", ".join(changed))
+        LOG.warning("%s: was computed with different %s; recomputing it", path, ", ".join(changed))
     return not changed
 
 
@@ -131,7 +131,7 @@ def _write_plain(
     options += ["PHOTOMETRIC=RGB"] if count == 3 else []
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
     with close_dataset(dataset):
-        _place(dataset, georeference)
+        _set_georeference(dataset, georeference)
         for name, value in tags.items():
             dataset.SetMetadataItem(name, value)
         band = dataset.GetRasterBand(1)
@@ -152,7 +152,7 @@ def _write_plain(
                 band.GetMaskBand().WriteArray(valid * np.uint8(255), window.x, window.y)
 
 
-def _place(dataset: gdal.Dataset, georeference: Georeference) -> None:
+def _set_georeference(dataset: gdal.Dataset, georeference: Georeference) -> None:
     if georeference.spatial_reference is not None:
         dataset.SetSpatialRef(georeference.spatial_reference)
     if georeference.transform is not None:
@@ -207,12 +207,12 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
         return written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)
 
     if not all(held for _, held in read_ahead(holds, strips(raster.shape), READERS)):
-        raise RuntimeError("it does not hold what was written")
+        raise RuntimeError("verification after writing failed")
     dataset = gdal.Open(str(path))
     for wanted, found in (
         (georeference.spatial_reference, dataset.GetSpatialRef()),
         (georeference.gcp_spatial_reference, dataset.GetGCPSpatialRef()),
     ):
-        if wanted is not None and (found is None or not wanted.IsSame(found, IGNORING_AXIS_ORDER)):
+        if wanted is not None and (found is None or not wanted.IsSame(found, IGNORE_AXIS_ORDER)):
             name = wanted.GetName()
             warn_once(f"{path.parent}: a GeoTIFF cannot hold the CRS {name!r}; set it anew on the maps (gdal_edit)")

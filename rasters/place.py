@@ -146,9 +146,9 @@ def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
 def _distance(x0: float, y0: float, x1: float, y1: float) -> float:
     """Return the metres between two points (longitude, latitude in degrees) so close that the ground is flat."""
     latitude = math.radians((y0 + y1) / 2)
-    bend = 1 - ECCENTRICITY2 * math.sin(latitude) ** 2
-    east = math.radians((x1 - x0 + 180) % 360 - 180) * AXIS / math.sqrt(bend) * math.cos(latitude)
-    north = math.radians(y1 - y0) * AXIS * (1 - ECCENTRICITY2) / bend**1.5
+    curvature = 1 - ECCENTRICITY2 * math.sin(latitude) ** 2
+    east = math.radians((x1 - x0 + 180) % 360 - 180) * AXIS / math.sqrt(curvature) * math.cos(latitude)
+    north = math.radians(y1 - y0) * AXIS * (1 - ECCENTRICITY2) / curvature**1.5
     return math.hypot(east, north)
 
 

@@ -69,13 +69,13 @@ def read_ahead(
 ) -> Iterator[tuple[Window, Item]]:
     """Yield each window with the result of `read`, in order; each thread reads one of the next windows ahead."""
     with ThreadPoolExecutor(threads, "reader") as readers:
-        coming: deque[tuple[Window, Future[Item]]] = deque()
+        pending: deque[tuple[Window, Future[Item]]] = deque()
         for window in windows:
-            coming.append((window, readers.submit(read, window)))
-            if len(coming) > threads:
-                first, item = coming.popleft()
+            pending.append((window, readers.submit(read, window)))
+            if len(pending) > threads:
+                first, item = pending.popleft()
                 yield first, item.result()
-        for first, item in coming:
+        for first, item in pending:
             yield first, item.result()
 
 
@@ -124,13 +124,13 @@ class RawRaster:
         height, width = self.shape
         if not (0 <= window.x <= width - window.width and 0 <= window.y <= height - window.height):
             raise ValueError(f"{window} reaches beyond {self.shape}")
-        together = values.reshape(1, -1) if window.width == width else values
-        for row, pixels in enumerate(together):
+        rows = values.reshape(1, -1) if window.width == width else values
+        for row, pixels in enumerate(rows):
             offset = 4 * ((window.y + row) * width + window.x)
             rest = memoryview(pixels).cast("B")
             while rest:  # the system may transfer fewer bytes than requested
                 moved = move(rest, offset)
                 if not moved:
-                    raise OSError(errno.EIO, "was cut off")
+                    raise OSError(errno.EIO, "file is truncated")
                 offset += moved
                 rest = rest[moved:]

@@ -9,8 +9,8 @@ from rasters.raster import Raster, read_strips, strips
 def value_range(raster: Raster) -> tuple[np.float32, np.float32]:
     """Return the least and the greatest value that is not NaN; inf and -inf if all are NaN."""
     low, high = np.float32(np.inf), np.float32(-np.inf)
-    for band in read_strips(raster):
-        low, high = np.fmin(low, np.fmin.reduce(band, axis=None)), np.fmax(high, np.fmax.reduce(band, axis=None))
+    for strip in read_strips(raster):
+        low, high = np.fmin(low, np.fmin.reduce(strip, axis=None)), np.fmax(high, np.fmax.reduce(strip, axis=None))
     return low, high
 
 

@@ -11,7 +11,7 @@ import config
 from rasters.resize import nearest_pixels
 from report.event_report import SETTINGS, EventReport, page_rasters, slug
 from report.html import area, coordinates, percent, render, score, script_data, write_bytes, write_text
-from report.pictures import encode_photo, fit, outline, paint_gaps, shrink_image
+from report.pictures import encode_photo, fitted_shape, outline, paint_gaps, shrink_image
 from utils import CATEGORIES, date_text
 
 THUMBNAIL, OVERVIEW = 200, 360  # longer sides, pixels
@@ -35,7 +35,7 @@ class Photo(NamedTuple):
     thumbnail: str
 
 
-class Layer(NamedTuple):
+class Overlay(NamedTuple):
     """An overlay that the page can show."""
 
     name: str
@@ -55,12 +55,12 @@ def _write_photos(
     folder: Path, name: str, report: EventReport, max_width: int, photo_done: Callable[[], object]
 ) -> list[Photo]:
     images = (*report.images.historical, report.images.monitor)
-    size, most_bytes = fit(report.images.shape, max_width), config.REPORT_PHOTO_BYTES // len(images)
+    size, max_bytes = fitted_shape(report.images.shape, max_width), config.REPORT_PHOTO_BYTES // len(images)
     photos = []
     for index, image in enumerate(images):
         pixels = paint_gaps(shrink_image(image, size))
         photo = Photo(_title(report, index), f"{name}/photo{index}.jpg", f"{name}/thumbnail{index}.jpg")
-        write_bytes(folder / photo.file, encode_photo(pixels, most_bytes))
+        write_bytes(folder / photo.file, encode_photo(pixels, max_bytes))
         write_bytes(folder / photo.thumbnail, encode_photo(_shrink(pixels, THUMBNAIL), 40_000))
         photos.append(photo)
         photo_done()
@@ -76,8 +76,8 @@ def _title(report: EventReport, index: int) -> str:
     return f"{date_text(event.historical[index])}{role}"
 
 
-def _shrink(photo: np.ndarray, longest: int) -> np.ndarray:
-    height, width = fit((photo.shape[0], photo.shape[1]), longest)
+def _shrink(photo: np.ndarray, max_side: int) -> np.ndarray:
+    height, width = fitted_shape((photo.shape[0], photo.shape[1]), max_side)
     return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -115,14 +115,15 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
 def _facts(report: EventReport) -> list[tuple[str, str]]:
     """Return the names and values under the page's heading."""
     (height, width), place = report.images.shape, report.place
-    pixel = f", {place.pixel_area**0.5:.3g} m a pixel" if place.pixel_area else ""
+    number = len(report.event.historical)
+    pixel = f", {place.pixel_area**0.5:.3g} m per pixel" if place.pixel_area else ""
     share = report.flagged / report.valid if report.flagged is not None and report.valid else None
     metres = report.flagged * place.pixel_area if report.flagged is not None and place.pixel_area else None
     facts = [
         ("Monitor", date_text(report.event.monitor)),
-        ("Historical", f"{len(report.event.historical)} since {date_text(report.event.historical[0])}"),
+        ("Historical", f"{number} image{'s' if number > 1 else ''} since {date_text(report.event.historical[0])}"),
         ("Size", f"{width} × {height} px{pixel}"),
-        ("Centre", coordinates(place.centre) if place.centre else "not known"),
+        ("Centre", coordinates(place.centre) if place.centre else "unknown"),
         ("CRS", place.crs or "none"),
         ("Area flagged", f"{area(metres)} ({percent(share)})" if metres is not None else percent(share)),
     ]
@@ -132,7 +133,7 @@ def _facts(report: EventReport) -> list[tuple[str, str]]:
     return facts
 
 
-def _layers(report: EventReport) -> list[Layer]:
+def _layers(report: EventReport) -> list[Overlay]:
     present = set(report.maps)
     if report.curve:
         present.add("binary")
@@ -141,7 +142,9 @@ def _layers(report: EventReport) -> list[Layer]:
     if report.curve and report.label:
         present.add("verdict")
     shown = "verdict" if "verdict" in present else "binary"
-    return [Layer(name, title, name in present, name == shown and name in present) for name, title in OVERLAYS.items()]
+    return [
+        Overlay(name, title, name in present, name == shown and name in present) for name, title in OVERLAYS.items()
+    ]
 
 
 def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[str, object]:

@@ -13,7 +13,7 @@ from rasters.maps import open_map, read_parameters
 from rasters.place import pixel_metres
 from rasters.raster import Raster
 from rasters.resize import resize_nearest
-from report.pictures import fit, shrink_image
+from report.pictures import fitted_shape, shrink_image
 from utils import Event, EventError
 
 PANEL_SIDE = 640  # pixels, at most: more than 400 dots per inch with five panels per row
@@ -52,7 +52,7 @@ def read_panels(event: Event, stage1_root: Path, result_root: Path) -> EventPane
 
 
 def _panels(event: Event, images: EventImages, maps: EventMaps, changes: Raster) -> EventPanels:
-    shape = fit(images.shape, PANEL_SIDE)
+    shape = fitted_shape(images.shape, PANEL_SIDE)
     return EventPanels(
         event=event,
         shape=images.shape,

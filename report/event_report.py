@@ -25,7 +25,7 @@ from rasters.maps import ScoreMap, open_map, read_parameters
 from rasters.place import Place, find_place
 from rasters.raster import Raster
 from rasters.resize import nearest_pixels, resize_nearest
-from report.pictures import fit, pack, pack_masks
+from report.pictures import fitted_shape, pack, pack_masks
 from utils import Event, EventError
 
 SETTINGS = EvalSettings()  # the report shows the published evaluation
@@ -83,7 +83,7 @@ def slug(name: str) -> str:
     return plain if plain == name else f"{plain}-{digest}"
 
 
-def gather(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
+def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
     """Read an event and its existing maps. Raises EventError if a file is damaged or sizes differ."""
     paths = {
         "change": stage1_root / event.name / config.CHANGE_MAP_NAME,
@@ -96,7 +96,9 @@ def gather(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
     label = open_event_label(event, made_with)
     for raster in (*maps.values(), *([label] if label else [])):
         if raster.shape != images.shape:
-            raise EventError(f"{raster.path}: has another size than the images; run both stages on these images again")
+            raise EventError(
+                f"{raster.path}: its size differs from that of the images; run both stages on these images again"
+            )
     report = EventReport(event, images, find_place(images.georeference, images.shape), maps, label, [])
     report.missing += [f"no {path.name}" for kind, path in paths.items() if kind not in maps]
     if label is None and event.category != 0:
@@ -128,20 +130,20 @@ def report_curve(anomalies: Raster, label: Raster | None) -> ThresholdCurve:
     return threshold_curve(anomalies, label, sorted(steps | {SETTINGS.stage2_threshold}), **SETTINGS.cleaning)
 
 
-def page_rasters(report: EventReport, longest: int, most_bytes: int) -> dict[str, Any]:
+def page_rasters(report: EventReport, max_side: int, max_bytes: int) -> dict[str, Any]:
     """Pack the maps, label and masks of an event for its page's script.
 
-    Maps and label are sampled (nearest pixel) on one grid, whose longer side is at most `longest` pixels. The grid is
-    reduced until the maps take at most `most_bytes`, or its side is at most 256 pixels.
+    Maps and label are sampled (nearest pixel) on one grid, whose longer side is at most `max_side` pixels. The grid is
+    reduced until the maps take at most `max_bytes`, or its side is at most 256 pixels.
     """
     fixed = _masks(report.curve, report.region_numbers) if report.curve else None
     while True:
-        grid = fit(report.images.shape, longest)
+        grid = fitted_shape(report.images.shape, max_side)
         packed = {kind: pack(resize_nearest(raster, grid)) for kind, raster in report.maps.items()}
         label = report.label and pack_masks((resize_nearest(report.label, grid) > 1)[None])
-        if sum(map(len, packed.values())) <= most_bytes or longest <= 256:
+        if sum(map(len, packed.values())) <= max_bytes or max_side <= 256:
             break
-        longest = longest * 7 // 10
+        max_side = max_side * 7 // 10
     rows, columns = (nearest_pixels(old, new) for old, new in zip(report.images.shape, grid, strict=True))
     data = {"grid": grid, "rows": rows.tolist(), "columns": columns.tolist(), "maps": packed, "label": label}
     if report.curve and fixed:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WIDTH, MARGIN, GAP = 180.0, 3.0, 2.5
 HEADER, CAPTION, KEYS, FOOTER = 9.0, 6.0, 12.0, 14.0
 MAP_COLUMNS = 5
-LEAST_ASPECT, MOST_ASPECT = 0.4, 1.5  # height over width of a panel; other images leave part of it empty
+MIN_ASPECT, MAX_ASPECT = 0.4, 1.5  # height over width of a panel; other images leave part of it empty
 GROUND, OBJECT = "#202020", "#585858"  # of the label: background, and objects that are not anomalies
 
 
@@ -69,7 +69,7 @@ def _columns(panels: EventPanels) -> int:
 
 def _panel_size(panels: EventPanels, columns: int) -> tuple[float, float]:
     width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
-    return width, width * min(max(panels.shape[0] / panels.shape[1], LEAST_ASPECT), MOST_ASPECT)
+    return width, width * min(max(panels.shape[0] / panels.shape[1], MIN_ASPECT), MAX_ASPECT)
 
 
 def sheet_size(panels: EventPanels) -> tuple[float, float]:
@@ -204,7 +204,7 @@ def _draw_label(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: f
     axes.imshow(colors[np.clip(panels.label, 0, 2).astype(int)], interpolation="nearest")
     keys = [_Key(color, "anomaly")]
     if (panels.label == 1).any():
-        keys.append(_Key(OBJECT, "object, no anomaly"))
+        keys.append(_Key(OBJECT, "object, not an anomaly"))
     sheet.keys(x, y, keys)
 
 
@@ -251,10 +251,10 @@ def _draw_footer(sheet: _Sheet, panels: EventPanels, y: float) -> None:
             sheet.text(x, y + 5.2 + 3.5 * row, value, ha=align, weight="bold" if row else "normal", size=7.5)
     settings = panels.settings
     notes = (
-        f"Stage 1 counts as changed from its {settings.quantile_threshold:g} quantile on, stage 2 as anomaly from "
-        f"{settings.stage2_threshold:g} on.",
-        f"Precision weights a false positive {settings.background_weight:g}. Scores are 1 − cosine similarity; "
-        "grey hatching is no data.",
+        f"Positive pixels: stage 1 ≥ its {settings.quantile_threshold:g} quantile, "
+        f"stage 2 ≥ {settings.stage2_threshold:g}. Grey hatching: no data.",
+        f"In the precision, a false positive has weight {settings.background_weight:g}. "
+        "Scores are 1 − cosine similarity.",
     )
     for row, note in enumerate(notes):
         sheet.text(WIDTH - MARGIN, y + 5.2 + 3.5 * row, note, ha="right", size=6.5, color="#404040")

@@ -33,12 +33,12 @@ def check_format(path: Path) -> None:
 
 
 @contextmanager
-def new_figure(path: Path, width: float, height: float, arrange: bool = True) -> Iterator["Figure"]:
+def new_figure(path: Path, width: float, height: float, constrained_layout: bool = True) -> Iterator["Figure"]:
     """Yield an empty figure of `width` x `height` millimetres; write it to `path` if the block succeeds.
 
-    The file is PNG or PDF by the suffix, has 300 dots per inch, and is written atomically. `arrange`: let matplotlib
-    make room for axes and their labels. Raises UsageError without matplotlib or for another suffix, OSError if the file
-    cannot be written.
+    The file is PNG or PDF by the suffix, has 300 dots per inch, and is written atomically. `constrained_layout`: let
+    matplotlib make room for axes and their labels. Raises UsageError without matplotlib or for another suffix, OSError
+    if the file cannot be written.
     """
     check_format(path)
     require_matplotlib()
@@ -50,7 +50,9 @@ def new_figure(path: Path, width: float, height: float, arrange: bool = True) ->
     # Start from matplotlib's defaults, so that the user's own style does not change a figure.
     with matplotlib.style.context(["default", STYLE | {"font.family": fonts}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a character that no font has is drawn as a box
-        figure = Figure((width / MILLIMETRES, height / MILLIMETRES), dpi=DPI, layout="constrained" if arrange else None)
+        figure = Figure(
+            (width / MILLIMETRES, height / MILLIMETRES), dpi=DPI, layout="constrained" if constrained_layout else None
+        )
         yield figure
         content = io.BytesIO()
         figure.savefig(content, format=path.suffix.lower()[1:], dpi=DPI)
@@ -70,7 +72,7 @@ def draw_event_figure(event: Event, stage1_root: Path, result_root: Path, path: 
     check_format(path)
     require_matplotlib()
     panels = read_panels(event, stage1_root, result_root)
-    with new_figure(path, *sheet_size(panels), arrange=False) as figure:
+    with new_figure(path, *sheet_size(panels), constrained_layout=False) as figure:
         draw_sheet(figure, panels)
 
 

@@ -17,7 +17,7 @@ from utils import CATEGORIES, atomic_file
 ASSETS = Path(__file__).resolve().parent / "assets"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "event.js")  # copied into every report
-NOTHING = "–"  # instead of a missing number
+MISSING = "–"  # instead of a missing number
 
 
 def script_data(value: Any) -> Markup:
@@ -56,7 +56,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for function in (area, category_name, color, coordinates, count_text, ink, percent, score):
+    for function in (area, category_name, color, coordinates, count_text, percent, score, text_color):
         environment.filters[function.__name__] = function
     return environment
 
@@ -84,7 +84,7 @@ def color(category: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*CATEGORIES[category][1])
 
 
-def ink(category: int) -> str:
+def text_color(category: int) -> str:
     """Return black or white, whichever has the higher contrast with the category's colour."""
     red, green, blue = CATEGORIES[category][1]
     return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#fff"
@@ -92,26 +92,26 @@ def ink(category: int) -> str:
 
 def count_text(number: float | None) -> str:
     """Format a count, with a comma every three digits."""
-    return NOTHING if number is None else f"{number:,.0f}"
+    return MISSING if number is None else f"{number:,.0f}"
 
 
 def area(square_metres: float | None) -> str:
     """Format an area in m², or in km² from 1 km² on."""
     if square_metres is None:
-        return NOTHING
+        return MISSING
     return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e6 else f"{square_metres:,.0f} m²"
 
 
 def percent(share: float | None) -> str:
     """Format a share in percent; a small share is not rounded to 0."""
     if share is None:
-        return NOTHING
+        return MISSING
     return "< 0.01 %" if 0 < share < 0.0001 else f"{share:.2%}".replace("%", " %")
 
 
 def score(value: float | None) -> str:
     """Format a score with two decimals."""
-    return NOTHING if value is None else f"{value:.2f}"
+    return MISSING if value is None else f"{value:.2f}"
 
 
 def coordinates(place: tuple[float, float]) -> str:
@@ -121,7 +121,7 @@ def coordinates(place: tuple[float, float]) -> str:
     return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
 
 
-def spread(points: Sequence[tuple[float, float]], distance: float) -> list[tuple[float, float]]:
+def spread_marks(points: Sequence[tuple[float, float]], distance: float) -> list[tuple[float, float]]:
     """Return places for marks near their points, at least `distance` apart."""
     placed: list[tuple[float, float]] = []
     for x, y in points:

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import config
 from eval_metrics import Scores, average_scores
 from report.event_report import EventReport, slug
-from report.html import ASSETS, area, coordinates, count_text, render, score, spread
+from report.html import ASSETS, area, coordinates, count_text, render, score, spread_marks
 from utils import CATEGORIES, date_text
 
 COLUMNS = (  # of the table: heading, explanation if needed, whether it is numeric
     ("", "", False),
     ("Event", "", False),
     ("Category", "", False),
-    ("Dates", "sorts by the monitor image's", False),
+    ("Dates", "sorted by the monitor date", False),
     ("Size", "pixels, width × height", True),
     ("Area flagged", "by stage 2", True),
     ("%", "of the pixels with data", True),
@@ -120,7 +120,7 @@ def overview(rows: Sequence[Row], title: str) -> str:
         mark_radius=MARK,
         chart_marks=_chart_marks(rows),
         map_marks=_map_marks(placed),
-        nowhere=sum(row.slug is not None for row in rows) - len(placed),
+        unplaced=sum(row.slug is not None for row in rows) - len(placed),
         land="".join(_ring(ring) for ring in json.loads((ASSETS / "land.json").read_text(encoding="utf-8"))),
         background_weight=config.EVAL_BACKGROUND_WEIGHT,
     )
@@ -149,10 +149,10 @@ def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     """Return the figures at the top of the page: name, value, explanation."""
     failed = sum(row.problem is not None for row in rows)
     partial = sum(bool(row.missing) for row in rows)
-    troubles = [f"{failed} could not be read"] * bool(failed) + [f"{partial} incomplete"] * bool(partial)
+    problems = [f"{failed} could not be read"] * bool(failed) + [f"{partial} incomplete"] * bool(partial)
     scored = sum(row.stage2 is not None for row in rows)
     tiles = [
-        ("Events", count_text(len(rows)), ", ".join(troubles) or "all complete"),
+        ("Events", count_text(len(rows)), ", ".join(problems) or "all complete"),
         ("Scored", count_text(scored), "events with a label and stage 2's map"),
     ]
     for stage, name in (("stage1", "Stage 1"), ("stage2", "Stage 2")):
@@ -170,7 +170,7 @@ def _marks(
     """Return a numbered circle per event, moved from its point if circles would overlap."""
     return [
         Mark(row, point, place, point != place, f"{row.name}: {label}")
-        for row, point, place, label in zip(rows, points, spread(points, distance), about, strict=True)
+        for row, point, place, label in zip(rows, points, spread_marks(points, distance), about, strict=True)
     ]
 
 

@@ -15,9 +15,9 @@ NO_DATA = 128  # grey of pixels without data in photos
 QUALITIES = (88, 80, 70, 55, 40, 25)  # of JPEGs, best first
 
 
-def fit(shape: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Return height and width scaled down in proportion to at most `longest` pixels per side; never enlarged."""
-    scale = min(1.0, longest / max(shape))
+def fitted_shape(shape: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Return height and width scaled down in proportion to at most `max_side` pixels per side; never enlarged."""
+    scale = min(1.0, max_side / max(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
@@ -50,12 +50,12 @@ def paint_gaps(pixels: Pixels) -> np.ndarray:
     return np.where(pixels.valid[..., None], pixels.rgb, np.uint8(NO_DATA))
 
 
-def encode_photo(photo: np.ndarray, most_bytes: int) -> bytes:
-    """Encode a photo as a JPEG of at most `most_bytes`: lower the quality as needed, then halve the size."""
+def encode_photo(photo: np.ndarray, max_bytes: int) -> bytes:
+    """Encode a photo as a JPEG of at most `max_bytes`: lower the quality as needed, then halve the size."""
     while True:
         for quality in QUALITIES:
             encoded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-            if len(encoded) <= most_bytes or max(photo.shape[:2]) <= 2:
+            if len(encoded) <= max_bytes or max(photo.shape[:2]) <= 2:
                 return encoded
         half = (max(1, photo.shape[1] // 2), max(1, photo.shape[0] // 2))
         photo = cv2.resize(photo, half, interpolation=cv2.INTER_AREA)

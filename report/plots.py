@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FILE_NAMES = ("precision_recall.png", "f1_by_category.png", "score_histograms.png")
 NAMED_THRESHOLDS = (0.2, 0.4, 0.6, 0.8)  # labelled on the average curve, besides the evaluation's threshold
-APART = 0.1  # least distance of a named threshold from the evaluation's
+MIN_DISTANCE = 0.1  # least distance of a named threshold from the evaluation's
 MANY_EVENTS = 12  # more than this many are drawn with thinner lines
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # of F1 in the precision-recall plot
 LOWEST_SHARE = 1e-5  # of the pixels, in the histograms
@@ -123,7 +123,7 @@ def _draw_average(axes: "Axes", thresholds: Sequence[float], average: Sequence[S
     points = found_points(average)
     axes.plot(*points.T, color="white", lw=3.2, zorder=3)
     axes.plot(*points.T, color="black", lw=1.8, zorder=4, label="average")
-    for threshold in (*(one for one in NAMED_THRESHOLDS if abs(one - chosen) >= APART), chosen):
+    for threshold in (*(one for one in NAMED_THRESHOLDS if abs(one - chosen) >= MIN_DISTANCE), chosen):
         at = average[int(np.argmin(np.abs(np.array(thresholds) - threshold)))]
         if at.recall == 0:
             continue

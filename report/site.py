@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli.progress import run_events
 from report.event_page import write_event_page
-from report.event_report import gather
+from report.event_report import read_report
 from report.html import ASSETS, SHIPPED, script_data, viridis_script, write_text
 from report.overview import Row, overview, row_of
 from utils import LOG, Event, Listing, atomic_file
@@ -22,7 +22,7 @@ def write_site(
     rows: list[Row] = []
 
     def process(event: Event, event_done: Callable[[], object]) -> None:
-        report = gather(event, stage1_root, result_root)
+        report = read_report(event, stage1_root, result_root)
         if report.missing:
             LOG.warning("%s: %s", event.name, "; ".join(report.missing))
         write_event_page(output, report, max_width, event_done)

@@ -40,7 +40,7 @@ def resolve_device(name: str | None) -> torch.device:
     if named is None:
         LOG.warning("no GPU for %s: running on the CPU, which takes many times longer", device)
         return torch.device("cpu")
-    raise UsageError(f"--device {wanted}: not there, torch sees {torch.cuda.device_count()} GPU(s); use --device cpu")
+    raise UsageError(f"--device {wanted}: not found; torch finds {torch.cuda.device_count()} GPU(s); use --device cpu")
 
 
 def batch_size(device: torch.device, item_bytes: int) -> int:
@@ -77,9 +77,9 @@ class Batches:
 
     def _halve(self) -> None:
         if self.size == 1:
-            raise EventError("out of device memory with a batch of one; take smaller windows or another device")
+            raise EventError("out of device memory at batch size 1; use smaller windows or another device")
         if not self._warned:
-            LOG.warning("out of device memory with %s %d: halving it until the work fits", self._flag, self.size)
+            LOG.warning("out of device memory with %s %d: halving it until a batch fits", self._flag, self.size)
         self._warned = True
         self.size //= 2
         if torch.cuda.is_initialized():

@@ -28,7 +28,7 @@ from sam.execution import PRECISIONS, Execution
 from sam.features import WindowFeatures
 from sam.mask_measures import WindowScale
 from sam.masks import Mask, clean_mask
-from sam.prompt_decoder import Decoded, PromptDecoder
+from sam.prompt_decoder import DecodedMasks, PromptDecoder
 from utils import UsageError, first_line
 
 
@@ -137,7 +137,7 @@ class SamEngine:
             if len(settings.point_grids) <= settings.crop_n_layers:
                 raise ValueError("no point grid for every crop layer")
         except (TypeError, AssertionError, ValueError, ZeroDivisionError) as error:
-            raise UsageError(f"SAM does not take these mask parameters ({first_line(error)}): {parameters}") from None
+            raise UsageError(f"invalid SAM mask parameters ({first_line(error)}): {parameters}") from None
         crops = self._crops(image, features, settings)
         found = [self._candidates(crop, settings, features.window_size) for crop in crops]
         survivors = _drop_duplicates(crops, found, settings.crop_nms_thresh)
@@ -176,7 +176,7 @@ class SamEngine:
 
         def find(batch: Tensor) -> _Candidates:
             with self._precision():
-                decoded: Decoded = self.decoder.decode(image, batch.to(self.device), settings.pred_iou_thresh)
+                decoded: DecodedMasks = self.decoder.decode(image, batch.to(self.device), settings.pred_iou_thresh)
             measures = scale.measure(
                 decoded.logits, threshold, settings.stability_score_offset, settings.stability_score_thresh
             )
@@ -219,11 +219,11 @@ class SamEngine:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
 
 
-def pack_bits(truth: Tensor) -> Tensor:
+def pack_bits(values: Tensor) -> Tensor:
     """Pack (n,) bool into uint8, eight per byte, highest bit first, for `np.unpackbits`. Stays on the device."""
-    eights = F.pad(truth, (0, -len(truth) % 8)).view(-1, 8).to(torch.uint8)
-    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=truth.device)
-    return (eights * places).sum(1, dtype=torch.uint8)
+    octets = F.pad(values, (0, -len(values) % 8)).view(-1, 8).to(torch.uint8)
+    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
+    return (octets * places).sum(1, dtype=torch.uint8)
 
 
 def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tuple[Tensor, int, int]:
@@ -255,12 +255,14 @@ def _drop_duplicates(
     """Return all crops' masks as (crop, logits, box); with several crops, after an NMS that prefers smaller crops."""
     masks = [
         (crop, logits, box)
-        for crop, some in zip(crops, found, strict=True)
-        for logits, box in zip(some.logits, some.boxes.tolist(), strict=True)
+        for crop, candidates in zip(crops, found, strict=True)
+        for logits, box in zip(candidates.logits, candidates.boxes.tolist(), strict=True)
     ]
     if len(crops) == 1:
         return masks
-    boxes = torch.cat([uncrop_boxes_xyxy(some.boxes, crop.box) for crop, some in zip(crops, found, strict=True)])
+    boxes = torch.cat(
+        [uncrop_boxes_xyxy(candidates.boxes, crop.box) for crop, candidates in zip(crops, found, strict=True)]
+    )
     scores = 1 / box_area(torch.tensor([crop.box for crop, _, _ in masks]).view(-1, 4)).to(boxes.device)
     kept = batched_nms(boxes.float(), scores, torch.zeros_like(scores), threshold)
     return [masks[index] for index in kept.tolist()]

@@ -67,10 +67,10 @@ class WindowFeatures:
             count[:] = rows[:, y] @ its_pixels.view(mask.pixels.shape).to(torch.float32) @ columns[:, x].T
         return counts.flatten(1)
 
-    def run_counts(self, runs: "RunLengths", regions: np.ndarray, number: int) -> Tensor:
-        """Count the pixels of each region, given as runs, in each cell: (number, cells) float64, on the device.
+    def run_counts(self, runs: "RunLengths", regions: np.ndarray, region_count: int) -> Tensor:
+        """Count the pixels of each region, given as runs, in each cell: (region_count, cells) float64, on the device.
 
-        `regions`: (R,) integer, the region of each run, from 0 to `number` - 1.
+        `regions`: (R,) integer, the region of each run, from 0 to `region_count` - 1.
         """
         grid_rows, grid_columns = self.grid_size
         edges = np.searchsorted(self.columns, np.arange(grid_columns + 1))  # first pixel column of each cell
@@ -81,8 +81,8 @@ class WindowFeatures:
         begin = np.maximum(runs.column[run], edges[column])
         end = np.minimum(runs.column[run] + runs.length[run], edges[column + 1])
         cells = (regions[run] * grid_rows + self.rows[runs.row[run]]) * grid_columns + column
-        counts = np.bincount(cells, weights=end - begin, minlength=number * grid_rows * grid_columns)
-        return torch.from_numpy(counts.reshape(number, grid_rows * grid_columns)).to(self.embedding.device)
+        counts = np.bincount(cells, weights=end - begin, minlength=region_count * grid_rows * grid_columns)
+        return torch.from_numpy(counts.reshape(region_count, grid_rows * grid_columns)).to(self.embedding.device)
 
 
 @dataclass(frozen=True)

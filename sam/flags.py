@@ -13,7 +13,7 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags for the device, the weights and the execution of the engine."""
     parser.add_argument(
         "--device",
-        help=f"torch device (default: {config.DEFAULT_DEVICE}; where there is no GPU, cpu with a warning)",
+        help=f"torch device (default: {config.DEFAULT_DEVICE}; cpu, with a warning, if there is no GPU)",
     )
     parser.add_argument(
         "--sam-checkpoint",
@@ -31,22 +31,22 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(PRECISIONS),
         default="fp32",
-        help="of the network's arithmetic; bf16 and fp16 are faster on a GPU and change the maps, see "
+        help="floating-point precision of the network; bf16 and fp16 are faster on a GPU and change the maps, see "
         "docs/benchmarks.md (default: %(default)s)",
     )
     parser.add_argument(
         "--points-per-batch",
         type=positive_int,
-        help="points that SAM decodes at once (default: what the device's memory allows)",
+        help="points that SAM decodes at once (default: from the device's memory)",
     )
     parser.add_argument(
         "--encode-batch",
         type=positive_int,
-        help="images that SAM encodes at once (default: what the device's memory allows)",
+        help="images that SAM encodes at once (default: from the device's memory)",
     )
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the image encoder with torch.compile: minutes at the start, needs a C++ compiler "
-        "(default: as it is)",
+        help="compile the image encoder with torch.compile: takes minutes at the start, needs a C++ compiler "
+        "(default: not compiled)",
     )

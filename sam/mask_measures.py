@@ -82,15 +82,15 @@ class WindowScale:
             crossed |= (lowest <= level + rounding) & (highest > level - rounding)
         # Bounds on the areas: all blocks that may exceed the upper level, only those that surely exceed the lower one.
         most, least = self._areas([highest > levels[2] - rounding, lowest > levels[0] + rounding])
-        hopeless = most.double() < min_stability * (1 - 1e-6) * least.double()
-        crossed &= ~hopeless[:, None, None]
-        totals = self._total_of_settled([(lowest > level) & ~crossed for level in levels])
+        unstable = most.double() < min_stability * (1 - 1e-6) * least.double()
+        crossed &= ~unstable[:, None, None]
+        totals = self._settled_totals([(lowest > level) & ~crossed for level in levels])
         mask, row, column = crossed.nonzero(as_tuple=True)
         step = max(1, PIXELS_AT_ONCE // (self._rows.weights.shape[1] * self._columns.weights.shape[1]))
         for block in zip(mask.split(step), row.split(step), column.split(step), strict=True):
             self._add_crossed(totals, logits, levels, *block)
         boxes = torch.stack([totals.columns[0], totals.rows[0], totals.columns[1], totals.rows[1]], dim=1)
-        area_high = totals.areas[2].masked_fill(hopeless, 0)
+        area_high = totals.areas[2].masked_fill(unstable, 0)
         return MaskMeasures(totals.areas[0], area_high, torch.where(boxes[:, 2:3] < 0, 0, boxes))
 
     def _extremes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ class WindowScale:
             extremes.append(square[:, self._rows.source][:, :, self._columns.source])
         return extremes[0], extremes[1]
 
-    def _total_of_settled(self, settled: list[Tensor]) -> _Totals:
+    def _settled_totals(self, settled: list[Tensor]) -> _Totals:
         spans = []
         for inside, axis in ((settled[1].any(1), self._columns), (settled[1].any(2), self._rows)):
             first = torch.where(inside, axis.start, OUTSIDE).amin(1)

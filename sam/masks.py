@@ -48,7 +48,7 @@ def clean_mask(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple
     Equal to segment_anything's `remove_small_regions` on the whole window, but computed inside the mask's box. If all
     islands are smaller than `min_area`, the largest stays. Components are 8-connected.
     """
-    framed, outside = _framed(mask, window_size, min_area)
+    framed, outside = _add_margin(mask, window_size, min_area)
     pixels, filled = _fill_holes(framed.pixels, outside, min_area)
     pixels, dropped = _drop_islands(pixels, min_area)
     if not (filled or dropped):
@@ -56,7 +56,7 @@ def clean_mask(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple
     return Mask.of(pixels, framed.box.x, framed.box.y), True
 
 
-def _framed(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, np.ndarray]:
+def _add_margin(mask: Mask, window_size: tuple[int, int], min_area: int) -> tuple[Mask, np.ndarray]:
     """Return the mask in a box with a margin of 1 or 2 pixels, and which pixels of the box border on the outside.
 
     The margin connects all background pixels that are connected outside of the box. If the background outside may

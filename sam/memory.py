@@ -35,8 +35,8 @@ def estimate_memory(model_type: str, device_type: str, execution: Execution, lar
     points = config.STAGE1_SAM_PARAMS["points_per_side"] ** 2
     masks = points * MASKS_PER_POINT * 4 * (4 * model.prompt_encoder.image_embedding_size[0]) ** 2  # low-resolution
     computing = weights + batches + masks
-    waiting = LIBRARY_BYTES + WINDOWS_AT_ONCE * WINDOW_BYTES * largest_window
-    return Memory(waiting + computing, 0) if device_type == "cpu" else Memory(waiting + weights, computing)
+    base = LIBRARY_BYTES + WINDOWS_AT_ONCE * WINDOW_BYTES * largest_window
+    return Memory(base + computing, 0) if device_type == "cpu" else Memory(base + weights, computing)
 
 
 def _batch_bytes(item_bytes: int, count: int | None, device_type: str) -> int:

@@ -28,10 +28,10 @@ def load_model(model_type: str, checkpoint: Path) -> Sam:
         raise UsageError(f"{checkpoint}: SAM weights not found; give their path with --sam-checkpoint") from None
     except pickle.UnpicklingError:
         raise UsageError(
-            f"{checkpoint}: not a plain state dict (it holds code or is no PyTorch file); refused"
+            f"{checkpoint}: not a plain state dict (it contains code or is not a PyTorch file); refused"
         ) from None
     except Exception as error:  # a damaged file can raise any error, such as IndexError and struct.error
-        raise UsageError(f"{checkpoint}: damaged or cut off ({first_line(error)}); fetch the file again") from None
+        raise UsageError(f"{checkpoint}: damaged or cut off ({first_line(error)}); download the file again") from None
     model = SAM_VARIANTS[model_type].build()
     try:
         model.load_state_dict(state, strict=True)

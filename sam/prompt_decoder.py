@@ -23,7 +23,7 @@ class ImageSide(NamedTuple):
     first_values: Tensor  # (h, N, d)
 
 
-class Decoded(NamedTuple):
+class DecodedMasks(NamedTuple):
     """The n masks of a batch of points that passed the IoU filter, ordered by point, then by mask."""
 
     logits: Tensor  # (n, 4 G, 4 G) float32
@@ -45,16 +45,16 @@ class PromptDecoder:
     def image_side(self, embedding: Tensor) -> ImageSide:
         """Compute the arrays that all prompts share. `embedding`: (C, G, G), from SAM's image encoder."""
         source = embedding.flatten(1).T + self._prompt_encoder.no_mask_embed.weight
-        placed = source + self._position
+        positioned = source + self._position
         first = self._blocks[0]
         return ImageSide(
             source,
-            _heads(first.cross_attn_image_to_token, first.cross_attn_image_to_token.q_proj(placed)),
-            _heads(first.cross_attn_token_to_image, first.cross_attn_token_to_image.k_proj(placed)),
+            _heads(first.cross_attn_image_to_token, first.cross_attn_image_to_token.q_proj(positioned)),
+            _heads(first.cross_attn_token_to_image, first.cross_attn_token_to_image.k_proj(positioned)),
             _heads(first.cross_attn_token_to_image, first.cross_attn_token_to_image.v_proj(source)),
         )
 
-    def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> Decoded:
+    def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> DecodedMasks:
         """Predict the masks of B points and keep those whose predicted IoU is above the threshold.
 
         `points`: (B, 2), x and y in pixels of the encoder's input. A threshold of 0 or less keeps all, as SAM does.
@@ -67,13 +67,13 @@ class PromptDecoder:
         kept = predicted_iou > iou_threshold if iou_threshold > 0 else torch.ones_like(predicted_iou, dtype=torch.bool)
         point, mask = kept.nonzero(as_tuple=True)
         logits = self._mask_logits(tokens, pixels, point, mask)
-        return Decoded(logits, predicted_iou[point, mask], point)
+        return DecodedMasks(logits, predicted_iou[point, mask], point)
 
     def _transform(self, image: ImageSide, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Run SAM's two-way transformer. `tokens`: (B, T, C). Returns tokens and pixels, (B, T, C) and (B, N, C)."""
         token_position = tokens
         pixels = image.source  # (N, C) in the first block, (B, N, C) in the others
-        placed = pixels
+        positioned = pixels
         for number, block in enumerate(self._blocks):
             if block.skip_first_layer_pe:
                 tokens = block.self_attn(q=tokens, k=tokens, v=tokens)
@@ -83,18 +83,18 @@ class PromptDecoder:
             tokens = block.norm1(tokens)
             read = block.cross_attn_token_to_image
             if number == 0:
-                attended = _read_shared(read, tokens + token_position, image)
+                attended = _attend_to_shared_image(read, tokens + token_position, image)
             else:
-                attended = _read_image(read, tokens + token_position, placed, pixels)
+                attended = _attend_to_image(read, tokens + token_position, positioned, pixels)
             tokens = block.norm2(tokens + attended)
             tokens = block.norm3(tokens + block.mlp(tokens))
             write = block.cross_attn_image_to_token
             shared_queries = image.first_queries if number == 0 else None
-            pixels = pixels + _write_image(write, tokens + token_position, tokens, placed, shared_queries)
+            pixels = pixels + _attend_to_tokens(write, tokens + token_position, tokens, positioned, shared_queries)
             pixels = block.norm4(pixels)
-            placed = pixels + self._position
+            positioned = pixels + self._position
         last = self._decoder.transformer.final_attn_token_to_image
-        tokens = tokens + _read_image(last, tokens + token_position, placed, pixels)
+        tokens = tokens + _attend_to_image(last, tokens + token_position, positioned, pixels)
         return self._decoder.transformer.norm_final_attn(tokens), pixels
 
     def _mask_logits(self, tokens: Tensor, pixels: Tensor, point: Tensor, mask: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class PromptDecoder:
         wanted, row = point.unique(return_inverse=True)
         first, norm, activation, second, _ = decoder.output_upscaling
         # A transposed convolution of stride 2 and kernel 2 is one linear map from a pixel to four: they do not overlap.
-        upscaled = activation(_layer_norm_2d(norm, _quadruple(first, pixels[wanted])))
-        upscaled = activation(_quadruple(second, upscaled))  # (points, N * 4 * 4, C / 8)
+        upscaled = activation(_layer_norm_2d(norm, _upscale_2x(first, pixels[wanted])))
+        upscaled = activation(_upscale_2x(second, upscaled))  # (points, N * 4 * 4, C / 8)
         hyper = torch.stack(
             [network(tokens[wanted, 2 + i]) for i, network in enumerate(decoder.output_hypernetworks_mlps[1:])], dim=2
         )
@@ -120,7 +120,7 @@ def _heads(attention: Any, projected: Tensor) -> Tensor:
     return projected.unflatten(-1, (attention.num_heads, -1)).transpose(-2, -3)
 
 
-def _read_shared(attention: Any, queries: Tensor, image: ImageSide) -> Tensor:
+def _attend_to_shared_image(attention: Any, queries: Tensor, image: ImageSide) -> Tensor:
     """Attend from tokens to the image that all prompts share. `queries`: (B, T, C). Returns (B, T, C)."""
     query = _heads(attention, attention.q_proj(queries))  # (B, h, T, d)
     batch, heads, tokens, depth = query.shape
@@ -130,21 +130,23 @@ def _read_shared(attention: Any, queries: Tensor, image: ImageSide) -> Tensor:
     return attention.out_proj(read.permute(1, 2, 0, 3).flatten(2))
 
 
-def _read_image(attention: Any, queries: Tensor, placed: Tensor, pixels: Tensor) -> Tensor:
-    """Attend from tokens to one image per prompt. `queries`: (B, T, C); `placed`, `pixels`: (B, N, C)."""
+def _attend_to_image(attention: Any, queries: Tensor, positioned: Tensor, pixels: Tensor) -> Tensor:
+    """Attend from tokens to one image per prompt. `queries`: (B, T, C); `positioned`, `pixels`: (B, N, C)."""
     query = _heads(attention, attention.q_proj(queries))  # (B, h, T, d)
     heads, tokens, depth = query.shape[1:]
     key_weight = attention.k_proj.weight.view(heads, depth, -1)
     value_weight = attention.v_proj.weight.view(heads, depth, -1)
     # Without the keys' bias: it adds the same number to all scores of a query, which does not change the softmax.
     rows = (query @ key_weight / depth**0.5).flatten(1, 2)  # (B, h * T, C)
-    weights = torch.softmax(rows @ placed.transpose(1, 2), dim=-1)
+    weights = torch.softmax(rows @ positioned.transpose(1, 2), dim=-1)
     read = (weights @ pixels).unflatten(1, (heads, tokens)) @ value_weight.transpose(1, 2)
     return attention.out_proj(read.transpose(1, 2).flatten(2) + attention.v_proj.bias)
 
 
-def _write_image(attention: Any, keys: Tensor, values: Tensor, placed: Tensor, shared_queries: Tensor | None) -> Tensor:
-    """Attend from images to their tokens. `keys`, `values`: (B, T, C); `placed`: (B, N, C). Returns (B, N, C)."""
+def _attend_to_tokens(
+    attention: Any, keys: Tensor, values: Tensor, positioned: Tensor, shared_queries: Tensor | None
+) -> Tensor:
+    """Attend from images to their tokens. `keys`, `values`: (B, T, C); `positioned`: (B, N, C). Returns (B, N, C)."""
     key = _heads(attention, attention.k_proj(keys))  # (B, h, T, d)
     value = _heads(attention, attention.v_proj(values))
     heads, tokens, depth = key.shape[1:]
@@ -153,7 +155,7 @@ def _write_image(attention: Any, keys: Tensor, values: Tensor, placed: Tensor, s
         query_weight = attention.q_proj.weight.view(heads, depth, -1)
         query_bias = attention.q_proj.bias.view(heads, depth, 1)
         rows = (key @ query_weight).flatten(1, 2)  # (B, h * T, C)
-        scores = (rows @ placed.transpose(1, 2)).unflatten(1, (heads, tokens)) + key @ query_bias
+        scores = (rows @ positioned.transpose(1, 2)).unflatten(1, (heads, tokens)) + key @ query_bias
     else:
         scores = key @ shared_queries.transpose(1, 2)
     weights = torch.softmax(scores, dim=2)  # (B, h, T, N): pixels last, so that the softmax works on contiguous rows
@@ -162,7 +164,7 @@ def _write_image(attention: Any, keys: Tensor, values: Tensor, placed: Tensor, s
     return weights.flatten(1, 2).transpose(1, 2) @ written + attention.out_proj.bias
 
 
-def _quadruple(convolution: Any, pixels: Tensor) -> Tensor:
+def _upscale_2x(convolution: Any, pixels: Tensor) -> Tensor:
     """Apply a transposed convolution, stride and kernel 2: (B, n, C) -> (B, n * 4, C'), the four pixels row by row."""
     weight = convolution.weight.permute(0, 2, 3, 1)  # (C, 2, 2, C')
     four = pixels @ weight.flatten(1) + convolution.bias.repeat(4)

@@ -85,12 +85,10 @@ def download(published: PublishedFile, path: Path) -> None:
                     digest.update(chunk)
                     bar.update(len(chunk))
             if digest.hexdigest() != published.sha256:
-                raise UsageError(
-                    f"{url}: what arrived has the wrong SHA-256 (cut off, or changed on the way); try again"
-                )
+                raise UsageError(f"{url}: the downloaded file has the wrong SHA-256 (truncated or altered); try again")
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(
-            f"SAM weights cannot be downloaded ({reason}): fetch {url} elsewhere and put it at {path}; "
+            f"SAM weights cannot be downloaded ({reason}): download {url} on another machine and save it as {path}; "
             "without weights, `make demo` runs on synthetic scenes"
         ) from None

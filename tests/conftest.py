@@ -1,4 +1,4 @@
-"""What tests share: the demo SAM, two small events, what a run leaves for them, and a small disk."""
+"""Shared fixtures: the demo SAM, two small events, the outputs of a run over them, and a small disk."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 @pytest.fixture(scope="session")
 def demo_model() -> Sam:
-    """SAM as segment_anything has it, to compare with."""
+    """The demo SAM of segment_anything, as the reference."""
     return load_model("vit_demo", config.DEMO_CHECKPOINT)
 
 
 @pytest.fixture(scope="session")
 def demo_engine() -> SamEngine:
-    # A model of its own: the engine takes it over.
+    # A separate model: the engine modifies it.
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
     return SamEngine(model, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
 def small_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with a labelled event, whose name is not ASCII, and a normal control; 256 pixels each."""
+    """A data root with a labelled event, whose name is not ASCII, and a normal control; 256 x 256 pixels each."""
     from demo.make_events import DemoEvent, write_event  # needs GDAL, which machines with a GPU may lack
 
     root = tmp_path_factory.mktemp("small_events")
@@ -41,7 +41,7 @@ def small_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """For work too small to share: on a busy machine, threads wait for each other many times longer."""
+    """Use one thread: for small inputs, synchronization on a busy machine takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -50,7 +50,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def data_root(small_events: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """A copy of `small_events` that a test may change."""
     return Path(shutil.copytree(small_events, tmp_path / "data"))
 
 
@@ -61,7 +61,7 @@ def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def finished(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `stage1` and `stage2`, as `python run.py` leaves it for both events."""
+    """A folder with `stage1` and `stage2`, the outputs of `python run.py` for both events."""
     root = tmp_path_factory.mktemp("finished")
     roots = ("--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
     done = run_process("run.py", "--stage", "all", "--data-root", small_events, *roots, *DEMO_SAM, **FEW_POINTS)

@@ -1,4 +1,4 @@
-"""Small and read-only file systems, where the tests may mount them."""
+"""Small and read-only file systems for tests."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system in memory at `folder`, which is made; skips the test where nothing can be mounted."""
+    """Mount a file system in memory at a new `folder`; skips the test if mounting is not permitted."""
     folder.mkdir()
     try:
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""SamAutomaticMaskGenerator's masks, and how those of an engine are compared with them."""
+"""Masks of SamAutomaticMaskGenerator, and their comparison with those of an engine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from demo.scenes import make_event
 from sam.engine import SamEngine
 from sam.masks import Mask
 
-# Lower thresholds than published, so that the toy finds masks in so few points.
+# Lower thresholds than published, so that the demo SAM finds masks with few points.
 FEW_POINTS = {
     "points_per_side": 4,
     "pred_iou_thresh": 0.2,
@@ -20,7 +20,7 @@ FEW_POINTS = {
     "min_mask_region_area": 20,
 }
 SCENE = make_event(seed=3, category=4, size=160, historical_dates=1).monitor
-# Share of a mask's pixels that lie so near to the threshold that rounding may move them across.
+# Share of a mask's pixels that rounding may move across the threshold.
 MOVED_BY_ROUNDING = 1e-4
 
 
@@ -35,7 +35,7 @@ def stock_masks(model: Sam, image: np.ndarray, parameters: dict[str, Any]) -> li
 
 
 def check_masks(found: Sequence[Mask], expected: Sequence[np.ndarray]) -> None:
-    """As many masks in the same order; one pixel in 10,000 of a mask may differ, and one of any."""
+    """Assert equal masks in the same order, up to one pixel in 10,000 of a mask, and at least one."""
     assert len(found) == len(expected)
     for mask, pixels in zip(found, expected, strict=True):
         full = mask.full(pixels.shape)

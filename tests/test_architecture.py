@@ -1,4 +1,4 @@
-"""The house: which files lie in the root, and which way imports point."""
+"""The architecture: files in the root, and the direction of imports."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ from tests.scripts import PROJECT
 
 SCRIPTS = ("run", "run_stage1", "run_stage2", "run_eval", "run_report", "quick_test")
 METHOD = ("img_io", "stage1_analysis", "stage2_analysis", "eval_metrics")
-# Each layer imports itself (where it is a package or scripts) and the layers after it in its own list.
+# A layer may import itself and the layers after it in a list that contains both.
 CHAINS = (
     ("scripts", "cluster", "pipeline", "evaluation", "method", "sam", "cli", "utils", "config"),
     ("scripts", "cluster", "pipeline", "evaluation", "method", "rasters", "cli", "utils", "config"),
@@ -67,14 +67,14 @@ def may_import(importer: str, imported: str) -> bool:
     )
 
 
-def shipped() -> Iterator[Path]:
+def program_modules() -> Iterator[Path]:
     """Return the program's modules, without the demo, the benchmarks and the tests."""
     for pattern in ("*.py", *(f"{package}/**/*.py" for package in PACKAGES)):
         yield from sorted(PROJECT.glob(pattern))
 
 
 def imports(path: Path, at_import_time_only: bool = False) -> Iterator[tuple[int, str]]:
-    """Line and dotted module of each import of a module, those within functions included."""
+    """Line and dotted module of each import of a module, including imports inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
     if at_import_time_only:
@@ -93,24 +93,24 @@ def imports(path: Path, at_import_time_only: bool = False) -> Iterator[tuple[int
 
 def own_layer(path: Path) -> str:
     found = layer(".".join(path.relative_to(PROJECT).with_suffix("").parts))
-    assert found is not None, f"{path}: of no layer"
+    assert found is not None, f"{path}: belongs to no layer"
     return found
 
 
-def test_imports_point_one_way() -> None:
+def test_imports_follow_the_layers() -> None:
     backwards = [
         f"{path.relative_to(PROJECT)}:{line}: {own_layer(path)} imports {module}"
-        for path in shipped()
+        for path in program_modules()
         for line, module in imports(path)
         if (imported := layer(module)) is not None
         and not may_import(own_layer(path), imported)
-        and (path.name, imported) != ("quick_test.py", "demo")  # it draws an event where there is no data yet
+        and (path.name, imported) != ("quick_test.py", "demo")  # draws an event if there is no data
     ]
     assert backwards == []
 
 
-def test_no_module_imports_itself_through_others() -> None:
-    names = {path: ".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in shipped()}
+def test_there_are_no_circular_imports() -> None:
+    names = {path: ".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in program_modules()}
     graph = {
         names[path]: {module for _, module in imports(path, at_import_time_only=True) if module in names.values()}
         for path in names
@@ -125,7 +125,7 @@ def test_no_module_imports_itself_through_others() -> None:
         search(module, ())
 
 
-def test_a_backward_import_is_noticed() -> None:
+def test_may_import() -> None:
     assert not may_import("utils", "cli")
     assert not may_import("sam", "rasters")
     assert not may_import("rasters", "sam")
@@ -137,17 +137,19 @@ def test_a_backward_import_is_noticed() -> None:
 
 
 def test_only_the_cluster_imports_ray() -> None:
-    using = {own_layer(path) for path in shipped() for _, module in imports(path) if module.split(".")[0] == "ray"}
+    using = {
+        own_layer(path) for path in program_modules() for _, module in imports(path) if module.split(".")[0] == "ray"
+    }
     assert using == {"cluster"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_importing_a_package_loads_nothing(package: str) -> None:
+def test_package_init_contains_only_a_docstring(package: str) -> None:
     tree = ast.parse((PROJECT / package / "__init__.py").read_text(encoding="utf-8"))
     assert [type(node) for node in tree.body] == [ast.Expr], "a docstring and nothing else"
 
 
-def test_the_root_holds_the_method_the_scripts_and_the_project_files() -> None:
+def test_root_contains_only_the_listed_files() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,

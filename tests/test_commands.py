@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.scripts import CONTROL, FEW_POINTS, FIRE, PROJECT
+from tests.scripts import CONTROL, FEW_POINTS, FIRE, PROJECT, run_forked
 from tests.tiffs import TRANSFORM, crs, write_tiff
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), PROJECT / "demo" / "README.md"]
@@ -102,14 +102,13 @@ def test_a_command_does_what_the_page_says(folder: Path, page: str, command: str
         "PYTHONPATH": str(PROJECT),
     }
     (folder / "out.tif").unlink(missing_ok=True)
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=folder,
-        env=os.environ | FEW_POINTS | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line, environment = [program, *arguments], FEW_POINTS | settings
+    if program == sys.executable:
+        done = run_forked(line, environment, folder)
+    else:
+        done = subprocess.run(
+            line, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
 
 

@@ -7,7 +7,7 @@ from tests.scripts import PROJECT, run_process
 
 
 def setting(name: str, **environment: str) -> str:
-    """The repr of a setting as a new process sees it, and what it lists as overridden."""
+    """The repr of a setting in a new process, and the overridden settings that it lists."""
     shown = run_process("-c", f"import config; print(repr(config.{name}), config.OVERRIDDEN)", **environment)
     assert shown.returncode == 0, shown.stderr
     return shown.stdout.strip()
@@ -62,12 +62,12 @@ def test_published_values(name: str) -> None:
     assert getattr(config, name) == PUBLISHED[name]
 
 
-def test_a_number_from_the_environment() -> None:
+def test_a_number_is_read_from_the_environment() -> None:
     shown = setting("STAGE1_PATCH_SIZE", ANOMALYCD_STAGE1_PATCH_SIZE="1024")
     assert shown == "1024 {'STAGE1_PATCH_SIZE': '1024'}"
 
 
-def test_an_empty_variable_changes_nothing() -> None:
+def test_an_empty_variable_is_ignored() -> None:
     assert setting("STAGE1_PATCH_SIZE", ANOMALYCD_STAGE1_PATCH_SIZE="") == "2048 {}"
 
 
@@ -78,7 +78,7 @@ def test_parameters_from_the_environment_are_merged_into_the_default() -> None:
     assert shown.startswith(repr(expected))
 
 
-def test_a_moved_output_root_moves_both_stages(tmp_path: Path) -> None:
+def test_output_root_sets_the_folders_of_both_stages(tmp_path: Path) -> None:
     for name, folder in (
         ("STAGE1_OUTPUT_DIR", "stage1_change_detection"),
         ("STAGE2_OUTPUT_DIR", "stage2_anomaly_change"),
@@ -87,12 +87,12 @@ def test_a_moved_output_root_moves_both_stages(tmp_path: Path) -> None:
         assert shown.startswith(repr(tmp_path / folder))
 
 
-def test_a_moved_weights_folder_moves_the_checkpoint(tmp_path: Path) -> None:
+def test_weights_folder_sets_the_checkpoint(tmp_path: Path) -> None:
     shown = setting("SAM_CHECKPOINT", ANOMALYCD_WEIGHTS_DIR=str(tmp_path))
     assert shown.startswith(repr(tmp_path / "sam_vit_b_01ec64.pth"))
 
 
-def test_paths_are_made_absolute_and_know_the_home_folder() -> None:
+def test_paths_are_made_absolute_and_home_is_expanded() -> None:
     assert setting("DEFAULT_DATA_ROOT", ANOMALYCD_DEFAULT_DATA_ROOT="images").startswith(repr(PROJECT / "images"))
     shown = setting("DEFAULT_DATA_ROOT", ANOMALYCD_DEFAULT_DATA_ROOT="~/images", HOME="/home/somebody")
     assert shown.startswith(repr(Path("/home/somebody/images")))
@@ -111,7 +111,7 @@ def test_paths_are_made_absolute_and_know_the_home_folder() -> None:
         ("STAGE1_SAM_PARAMS", "[4]", "dict"),
     ],
 )
-def test_an_invalid_variable_is_one_line_and_exit_code_2(name: str, text: str, kind: str) -> None:
+def test_an_invalid_variable_is_reported_in_one_line_with_exit_code_2(name: str, text: str, kind: str) -> None:
     refused = run_process("run_stage1.py", "--help", **{f"ANOMALYCD_{name}": text})
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()

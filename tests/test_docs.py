@@ -1,4 +1,4 @@
-"""The documentation names what exists: messages, files, flags, settings."""
+"""Messages, files, flags and settings named in the documentation exist."""
 
 import argparse
 import importlib
@@ -19,11 +19,11 @@ DOCS = [
     PROJECT / "demo" / "README.md",
     PROJECT / "report" / "assets" / "README.md",
 ]
-NOT_OURS = {"No module named '_gdal_array'"}  # Python's message
+NOT_IN_PROGRAM = {"No module named '_gdal_array'"}  # Python's message
 
 
 def source_text() -> str:
-    """All the program's text, with string literals that go on in the next line joined, and placeholders as `…`."""
+    """The program's source, with adjacent string literals joined, and placeholders as `…`."""
     packages = [
         path for name in PACKAGES for suffix in ("py", "html") for path in (PROJECT / name).rglob(f"*.{suffix}")
     ]
@@ -36,10 +36,10 @@ def headings() -> list[str]:
     """The messages that the FAQ explains."""
     text = (PROJECT / "docs" / "faq.md").read_text(encoding="utf-8")
     found = [message for line in re.findall(r"^### (.*)$", text, re.M) for message in re.findall(r"`([^`]+)`", line)]
-    return [message for message in found if message not in NOT_OURS and not message.startswith(".")]
+    return [message for message in found if message not in NOT_IN_PROGRAM and not message.startswith(".")]
 
 
-def test_the_messages_of_the_faq_are_the_programs() -> None:
+def test_messages_of_the_faq_exist_in_the_program() -> None:
     source = source_text()
     assert len(headings()) > 30
     missing = [message for message in headings() if not all(part.strip(" ()") in source for part in message.split("…"))]
@@ -47,14 +47,14 @@ def test_the_messages_of_the_faq_are_the_programs() -> None:
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+def test_links_and_pictures_exist(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert not missing
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_links_to_sections_lead_to_a_heading(page: Path) -> None:
+def test_linked_sections_exist(page: Path) -> None:
     missing = []
     for target, section in re.findall(r"\]\(([^)#\s]*\.md|)#([^)]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
@@ -107,7 +107,7 @@ def shown(value: object) -> list[str]:
 
 # --- docs/command_line.md --------------------------------------------------------------------------------------------
 class ParserFoundError(Exception):
-    """Ends a script where it would read its command line."""
+    """Stops a script when it parses its command line."""
 
 
 def parser_of(script: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
@@ -125,7 +125,7 @@ def parser_of(script: str, monkeypatch: pytest.MonkeyPatch) -> argparse.Argument
 
 
 def documented_flags() -> dict[str, dict[tuple[str, ...], list[str]]]:
-    """For every script the rows of `docs/command_line.md` that hold for it, by the row's option strings."""
+    """For every script, the rows of `docs/command_line.md` that apply to it, by option strings."""
     flags: dict[str, dict[tuple[str, ...], list[str]]] = {name: {} for name in SCRIPTS}
     text = (PROJECT / "docs" / "command_line.md").read_text(encoding="utf-8")
     for section in text.split("\n## ")[1:]:

@@ -69,7 +69,7 @@ def test_f1_lies_in_the_unit_interval(recall: float, precision: float) -> None:
 
 
 def test_quantile_binary_map() -> None:
-    # 201 values: the quantile 0.945 is the one at index 189, which counts itself.
+    # 201 values: the quantile 0.945 is the value at index 189; the threshold is inclusive.
     changes = np.arange(201, dtype=np.float32).reshape(3, 67)
     binary = changed(changes, config.EVAL_QUANTILE_THRESH)
     assert binary.dtype == bool
@@ -82,7 +82,7 @@ def test_quantile_between_two_values() -> None:
     assert changed(np.array([[0.95, 1]], np.float32), 0.945).tolist() == [[False, True]]
 
 
-def test_zero_quantile_keeps_what_is_above_zero() -> None:
+def test_zero_quantile_keeps_values_above_zero() -> None:
     changes = np.zeros((10, 10), np.float32)
     changes[0, :2] = 1e-6, 0.5
     binary = changed(changes, config.EVAL_QUANTILE_THRESH)
@@ -90,7 +90,7 @@ def test_zero_quantile_keeps_what_is_above_zero() -> None:
     assert not changed(np.zeros((3, 3), np.float32), config.EVAL_QUANTILE_THRESH).any()
 
 
-def test_threshold_counts_itself() -> None:
+def test_threshold_is_inclusive() -> None:
     threshold = np.float32(0.08)
     anomalies = np.zeros((512, 512), np.float32)
     anomalies[100:150, 100:150] = threshold
@@ -109,7 +109,7 @@ def test_closing_fills_gaps_narrower_than_the_disk(gap: int, filled: bool, scale
     np.testing.assert_array_equal(published_binary(anomalies), np.ones_like(anomalies) if filled else anomalies)
 
 
-def test_closing_of_a_non_square_map_works_on_a_square() -> None:
+def test_closing_of_a_non_square_map_is_done_on_a_square() -> None:
     gap_across, gap_along = np.ones((2, 512, 1024))
     gap_across[:, 400:412] = 0  # 6 columns at 512 x 512
     gap_along[200:207] = 0
@@ -125,7 +125,7 @@ def test_components_below_the_area_limit_are_dropped(height: int, width: int, ke
     np.testing.assert_array_equal(published_binary(anomalies), anomalies if kept else np.zeros_like(anomalies))
 
 
-def test_components_hang_together_by_their_corners() -> None:
+def test_components_are_8_connected() -> None:
     anomalies = np.zeros((10, 10), np.float32)
     anomalies[1, 1] = anomalies[2, 2] = anomalies[3, 1] = 1
     anomalies[7, 7:9] = 1
@@ -133,7 +133,7 @@ def test_components_hang_together_by_their_corners() -> None:
     assert np.argwhere(whole(binary)).tolist() == [[1, 1], [2, 2], [3, 1]]
 
 
-def test_map_without_anomalies_stays_empty() -> None:
+def test_binary_map_without_anomalies_is_empty() -> None:
     assert not published_binary(np.zeros((40, 60))).any()
 
 
@@ -147,14 +147,14 @@ def test_normalized_map_is_scaled_before_the_threshold(low: float, high: float) 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [0, 0.5, 2])
-def test_constant_map_is_empty_once_normalized(value: float) -> None:
+def test_normalized_constant_map_is_empty(value: float) -> None:
     assert not published_binary(np.full((64, 64), value), normalize=True).any()
 
 
 def binarized_at_once(
     anomalies: np.ndarray, threshold: float, area_ratio: float, size: int, radius: int, normalize: bool
 ) -> np.ndarray:
-    """What `binarize_anomaly_map` is to equal: the same steps, each on the whole map."""
+    """The reference for `binarize_anomaly_map`: the same steps, each on the whole map."""
     if normalize:
         low, high = anomalies.min(), anomalies.max()
         anomalies = (anomalies - low) / (high - low if high > low else 1)
@@ -173,7 +173,7 @@ sides = st.one_of(st.integers(1, 40), st.integers(500, 520), st.integers(1, 1500
 
 @property_test
 @given(sides, sides, st.integers(1, 60), st.sampled_from([0, 1e-5, 0.0003, 0.004, 0.05]), st.booleans())
-def test_the_map_of_bands_is_that_of_the_whole_map(
+def test_binarization_in_strips_equals_that_of_the_whole_map(
     height: int, width: int, blob: int, area_ratio: float, normalize: bool
 ) -> None:
     rng = np.random.default_rng((height, width, blob))
@@ -190,7 +190,7 @@ def test_the_map_of_bands_is_that_of_the_whole_map(
     np.testing.assert_array_equal(binary.read(window), expected[window.slices])
 
 
-def test_maps_of_several_bands_are_whole() -> None:
+def test_maps_of_several_strips() -> None:
     changes = np.random.default_rng(0).random((700, 20_000), dtype=np.float32)
     raster = MemoryRaster(changes)
     assert len(list(strips(changes.shape))) == 3
@@ -199,7 +199,7 @@ def test_maps_of_several_bands_are_whole() -> None:
         resize_nearest(raster, (50, 60)),
         resize(changes, (50, 60), order=0, preserve_range=True, anti_aliasing=False),
     )
-    changes[600] = 3  # only one band has the largest value
+    changes[600] = 3  # only one strip has the largest value
     changes[100] = -1
     arguments = (0.4, 0.0003, 512, 3, True)
     np.testing.assert_array_equal(
@@ -211,7 +211,7 @@ def test_maps_of_several_bands_are_whole() -> None:
 
 @property_test
 @given(st.integers(1, 24).flatmap(lambda side: arrays(bool, (side, side))), st.integers(0, 3))
-def test_closing_is_a_dilation_and_an_erosion(binary: np.ndarray, radius: int) -> None:
+def test_closing_is_dilation_followed_by_erosion(binary: np.ndarray, radius: int) -> None:
     closed = binarize_anomaly_map(
         MemoryRaster(binary.astype(np.float32)), 0.5, area_ratio=0, closing_size=len(binary), closing_radius=radius
     )
@@ -239,7 +239,7 @@ def test_resize_equals_that_of_scikit_image(old: tuple[int, int], new: tuple[int
     assert resized.dtype == dtype
 
 
-def test_false_positives_weigh_a_tenth() -> None:
+def test_false_positives_have_weight_a_tenth() -> None:
     scores = published_scores([[1, 1, 0, 0, 1, 1, 1, 0]], [[2, 3, 4, 2, 0, 0, 0, 0]])
     # 2 of 4 anomalous pixels; 2 / (2 + 0.1 * 3) = 20 / 23; F1 = 2 * 10 / 23 / (63 / 46) = 40 / 63.
     assert scores == pytest.approx((0.5, 20 / 23, 40 / 63), abs=1e-12)
@@ -253,17 +253,17 @@ def test_label_value_one_is_background() -> None:
 @pytest.mark.parametrize(
     ("predicted", "label"),
     [
-        ([[0, 0]], [[0, 2]]),  # nothing predicted
-        ([[1, 1]], [[0, 1]]),  # nothing to find
+        ([[0, 0]], [[0, 2]]),  # no prediction
+        ([[1, 1]], [[0, 1]]),  # no anomaly
         ([[0, 0]], [[0, 1]]),
-        ([[1, 0]], [[0, 2]]),  # all of it wrong
+        ([[1, 0]], [[0, 2]]),  # no true positive
     ],
 )
 def test_scores_without_true_positives_are_zero(predicted: list[list[int]], label: list[list[int]]) -> None:
     assert published_scores(predicted, label) == (0, 0, 0)
 
 
-def test_scores_are_zero_where_background_weighs_nothing() -> None:
+def test_scores_are_zero_with_zero_background_weight() -> None:
     assert scored(np.array([[True]]), np.array([[0]]), 0) == (0, 0, 0)
 
 
@@ -284,7 +284,7 @@ def test_rates_equal_those_of_scikit_learn(shape: tuple[int, int], data: st.Data
     assert all(0 <= score <= 1 for score in scores)
 
 
-def test_average_f1_is_that_of_the_average_rates() -> None:
+def test_average_f1_is_computed_from_the_average_rates() -> None:
     scores = [Scores.from_rates(1, 0.5), Scores.from_rates(0, 1)]
     # 2 * 0.5 * 0.75 / 1.25; the mean of the two F1 would be 1 / 3.
     assert average_scores(scores) == pytest.approx((0.5, 0.75, 0.6), abs=1e-12)
@@ -304,21 +304,21 @@ def test_pixels_without_data_are_left_out_of_the_scores() -> None:
     assert found == pytest.approx(Scores.from_rates(2 / 3, 2 / 2.1))
 
 
-def test_pixels_without_data_are_left_out_of_the_quantile_and_never_set() -> None:
+def test_pixels_without_data_are_excluded_from_the_quantile_and_never_set() -> None:
     changes = np.array([[0.1, np.nan, 0.2, 0.3], [np.nan, 0.4, 0.5, np.nan]], np.float32)
     np.testing.assert_array_equal(changed(changes, 0.5), np.nan_to_num(changes) >= np.float32(0.3))
 
 
 def test_closing_does_not_set_pixels_without_data() -> None:
     anomalies = np.full((512, 512), 0.5, np.float32)
-    anomalies[100, 100] = np.nan  # closed otherwise
+    anomalies[100, 100] = np.nan  # would be closed if it had data
     expected = np.ones((512, 512), bool)
     expected[100, 100] = False
     np.testing.assert_array_equal(published_binary(anomalies), expected)
     np.testing.assert_array_equal(published_binary(anomalies * 0.1, normalize=True), np.zeros((512, 512)))
 
 
-def test_normalising_leaves_pixels_without_data_out() -> None:
+def test_normalization_ignores_pixels_without_data() -> None:
     anomalies = np.zeros((512, 512), np.float32)
     anomalies[:256] = 0.02
     anomalies[300:] = np.nan
@@ -333,7 +333,7 @@ def test_normalising_leaves_pixels_without_data_out() -> None:
     st.sampled_from([0.0, 0.002, 0.05]),
     st.booleans(),
 )
-def test_the_threshold_curve_is_that_of_single_thresholds(
+def test_threshold_curve_equals_single_thresholds(
     shape: tuple[int, int], seed: int, area_ratio: float, normalize: bool
 ) -> None:
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Damaged images and full disks: a finished event or a named failure, no crash and no hang."""
+"""Damaged images and full disks: every event is finished or fails with a reason, without a crash or a hang."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ ONE_POINT = {"ANOMALYCD_STAGE1_SAM_PARAMS": '{"points_per_side": 1}'}  # the mas
 KINDS = (
     "cannot be opened",
     "damaged or cut off",
-    "pixels; needs",
+    "pixels; at least",
     "pixels; at most",
     "CRSs differ",
     "overlap",
@@ -49,7 +49,7 @@ def image_bytes(path: Path, options: tuple[str, ...]) -> bytes:
 
 
 def flipped(content: bytes) -> bytes:
-    """One to three bytes changed: often in the header, else in the data or in a directory at the end."""
+    """Change one to three bytes: in the header, anywhere, or in a directory at the end."""
     damaged = bytearray(content)
     parts = ((0, 400), (0, len(content)), (max(0, len(content) - 600), len(content)))
     for _ in range(RNG.integers(1, 4)):
@@ -59,7 +59,7 @@ def flipped(content: bytes) -> bytes:
 
 
 def write_events(data_root: Path, damage: Callable[[bytes, int], bytes], count: int, options: tuple[str, ...]) -> None:
-    """Events whose monitor images are damaged, and whose only historical image is not."""
+    """Events with a damaged monitor image and one undamaged historical image."""
     data_root.mkdir(parents=True, exist_ok=True)
     good = image_bytes(data_root / "good.tif", ())
     content = image_bytes(data_root / "content.tif", options)
@@ -71,12 +71,12 @@ def write_events(data_root: Path, damage: Callable[[bytes, int], bytes], count: 
 
 
 def kinds_of(reasons: Iterable[str]) -> Counter[str]:
-    """How many reasons are of which kind."""
+    """Count the reasons by kind."""
     return Counter(next((kind for kind in KINDS if kind in reason), "other") for reason in reasons)
 
 
 def open_all(data_root: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """Open every event and read all its pixels; returns the reasons of those that cannot be read, by name."""
+    """Open every event and read all its pixels; returns the reasons of unreadable events by name."""
     reasons = {}
     for folder in (path for path in data_root.iterdir() if path.is_dir()):
         try:
@@ -85,12 +85,12 @@ def open_all(data_root: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, st
                 read_window(image, Window(0, 0, *image.shape[::-1]))
         except EventError as error:
             reasons[folder.name] = str(error)
-    assert "ERROR" not in capfd.readouterr().err  # GDAL's own words
+    assert "ERROR" not in capfd.readouterr().err  # GDAL's messages
     return reasons
 
 
 def run_all(data_root: Path, root: Path) -> dict[str, str]:
-    """Take every event through `run.py`; returns the reasons of those that failed, by name."""
+    """Run `run.py` on all events; returns the reasons of failed events by name."""
     roots = ("--data-root", data_root, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
     done = run_process("run.py", *roots, *DEMO_SAM, **ONE_POINT)
     assert done.returncode in (0, 1), done.stderr[-2000:]
@@ -107,7 +107,7 @@ def run_all(data_root: Path, root: Path) -> dict[str, str]:
 
 
 def assert_scripts_agree(data_root: Path, reasons: dict[str, str], every: int, scratch: Path) -> None:
-    """Assert that `run.py` refuses the same of every so many events, for the same reasons."""
+    """Assert that `run.py` refuses the same events for the same kinds of reasons, for one in `every` events."""
     chosen = sorted(path for path in data_root.iterdir() if path.is_dir())[::every]
     for folder in chosen:
         (scratch / "data").mkdir(parents=True, exist_ok=True)
@@ -120,20 +120,20 @@ def assert_scripts_agree(data_root: Path, reasons: dict[str, str], every: int, s
     }
 
 
-def test_images_with_flipped_bytes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_images_with_flipped_bytes_are_finished_or_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for number, options in enumerate(STORED):
         share = FLIPPED // len(STORED) + (number < FLIPPED % len(STORED))
         write_events(tmp_path / "data", lambda content, _: flipped(content), share, options)
     reasons = open_all(tmp_path / "data", capfd)
     found = kinds_of(reasons.values())
     print(FLIPPED - len(reasons), dict(found))
-    assert FLIPPED - len(reasons) > 100  # a changed pixel is no damage that a file could show
+    assert FLIPPED - len(reasons) > 100  # a changed pixel cannot be detected
     assert found["cannot be opened"] > 20
     assert found["damaged or cut off"] > 20
     assert_scripts_agree(tmp_path / "data", reasons, 10, tmp_path / "scripts")
 
 
-def test_images_cut_off_at_every_sixteenth(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_truncated_images_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for options in STORED:
         write_events(tmp_path / "data", lambda content, n: content[: len(content) * n // CUTS], CUTS, options)
     reasons = open_all(tmp_path / "data", capfd)
@@ -145,12 +145,12 @@ def test_images_cut_off_at_every_sixteenth(tmp_path: Path, capfd: pytest.Capture
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder that nobody, not even root, may write to."""
+    """A folder that even root cannot write to."""
     with mounted(tmp_path / "read_only", "ro") as folder:
         yield folder
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> None:
+def test_a_read_only_output_folder_is_reported(tmp_path: Path, read_only: Path) -> None:
     write_events(tmp_path / "data", lambda content, _: content, 2, ())
     roots = ("--stage1-root", read_only / "stage1", "--stage2-root", read_only / "stage2")
     done = run_process("run.py", "--data-root", tmp_path / "data", *roots, *DEMO_SAM, **ONE_POINT)
@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> 
 
 
 @pytest.mark.parametrize("kibibytes", [0, 8, 40, 120, 250])
-def test_a_disk_that_fills_up(tmp_path: Path, small_disk: Path, kibibytes: int) -> None:
+def test_a_full_disk_leaves_only_complete_maps(tmp_path: Path, small_disk: Path, kibibytes: int) -> None:
     write_events(tmp_path / "data", lambda content, _: content, 2, ())
     (small_disk / "ballast").write_bytes(bytes((1024 - kibibytes) << 10))
     roots = ("--stage1-root", small_disk / "stage1", "--stage2-root", small_disk / "stage2")

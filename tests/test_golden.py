@@ -1,4 +1,4 @@
-"""The scripts, at the published settings, against what the published algorithm gave on the same events."""
+"""The scripts at the published settings, compared with results of the published algorithm."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ EVENTS = ("1_golden_explosion", "4_golden_fire")
 
 
 class Outputs(NamedTuple):
-    """Where one golden event's outputs are."""
+    """Output folders and evaluation row of one golden event."""
 
     stage1: Path
     stage2: Path
@@ -48,7 +48,7 @@ def outputs(event_name: str, expected: dict[str, np.ndarray], tmp_path_factory: 
     patch_size = ("--patch-size", int(expected["stage1_patch_size"]))
     done = run_process("run.py", *data, *roots, *patch_size, "--event", event_name, *DEMO_SAM)
     assert done.returncode == 0, done.stderr
-    # The other golden event has no maps in this root: evaluation says so and goes on, with exit code 1.
+    # The other golden event has no maps in this root: the evaluation fails it, with exit code 1.
     run_process("run_eval.py", *data, "--result-root", root / "stage2")
     with open(root / "stage2" / config.EVAL_CSV_NAME, newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
@@ -89,7 +89,7 @@ def test_table_has_exactly_the_published_columns(outputs: Outputs) -> None:
     assert tuple(outputs.table) == CSV_COLUMNS
 
 
-def test_maps_lie_where_the_reference_image_lies(outputs: Outputs, event_name: str) -> None:
+def test_maps_have_the_georeference_of_the_reference_image(outputs: Outputs, event_name: str) -> None:
     reference = GeoTiff(GOLDEN / "events" / event_name / "normal_20200311.tif").georeference
     for path in (outputs.stage1 / config.CHANGE_MAP_NAME, outputs.stage2 / config.ANOMALY_MAP_NAME):
         written = gdal.Open(str(path))

@@ -1,4 +1,4 @@
-"""On a GPU: the maps are the CPU's but for rounding, and the memory stays bounded. Needs no GDAL."""
+"""On a GPU: maps equal those of the CPU up to rounding, and memory is bounded. Needs no GDAL."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -27,13 +27,13 @@ pytestmark = [
 
 GIB = 1 << 30
 PARAMETERS = config.STAGE1_SAM_PARAMS | {"points_per_side": 16, "min_mask_region_area": 1000}
-# Of the pixels, and what a map may differ by there: rounding moves a mask's edge by a pixel here and there.
+# SHARE of the pixels must agree within TOLERANCE: rounding can move a mask's edge by a pixel.
 SHARE, TOLERANCE = 0.999, 1e-4
 
 
 @cache
 def scenes() -> SyntheticEvent:
-    """Drawn on first use: most machines have no GPU, and skip all this."""
+    """Created on first use: machines without a GPU skip these tests."""
     return make_event(seed=3, category=4, size=1024, historical_dates=2)
 
 
@@ -49,7 +49,7 @@ def cpu() -> SamEngine:
 
 @pytest.fixture(scope="module")
 def gpu() -> Iterator[SamEngine]:
-    # As load_engine does: torch's default rounds convolutions to 10 bits.
+    # As in load_engine: by default, torch rounds convolutions to 10 bits.
     allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield demo_engine_on("cuda:0")
@@ -85,7 +85,7 @@ def share_within(found: np.ndarray, expected: np.ndarray, tolerance: float) -> f
     return float(np.mean(np.abs(found - expected) <= tolerance))
 
 
-def test_features_are_the_cpus(cpu: SamEngine, gpu: SamEngine) -> None:
+def test_features_equal_those_of_the_cpu(cpu: SamEngine, gpu: SamEngine) -> None:
     (expected,), (found,) = (engine.encode([engine.scale(scenes().monitor)]) for engine in (cpu, gpu))
     assert found.embedding.device.type == "cuda"
     assert (found.embedding.cpu() - expected.embedding).abs().max() < 1e-4
@@ -93,7 +93,9 @@ def test_features_are_the_cpus(cpu: SamEngine, gpu: SamEngine) -> None:
 
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
 @pytest.mark.parametrize("size", [(1024, 1024), (512, 1024), (700, 900), (300, 200)])
-def test_masks_are_the_cpus(cpu: SamEngine, gpu: SamEngine, size: tuple[int, int], crop_n_layers: int) -> None:
+def test_masks_equal_those_of_the_cpu(
+    cpu: SamEngine, gpu: SamEngine, size: tuple[int, int], crop_n_layers: int
+) -> None:
     image = scenes().monitor[: size[0], : size[1]]
     parameters = PARAMETERS | {"points_per_side": 8, "crop_n_layers": crop_n_layers}
     expected = engine_masks(cpu, image, parameters)
@@ -101,28 +103,28 @@ def test_masks_are_the_cpus(cpu: SamEngine, gpu: SamEngine, size: tuple[int, int
     check_masks(engine_masks(gpu, image, parameters), [mask.full(size) for mask in expected])
 
 
-def test_maps_are_the_cpus(cpu: SamEngine, gpu: SamEngine, cpu_changes: np.ndarray) -> None:
+def test_maps_equal_those_of_the_cpu(cpu: SamEngine, gpu: SamEngine, cpu_changes: np.ndarray) -> None:
     assert cpu_changes.any()
     assert share_within(changes_of(gpu), cpu_changes, TOLERANCE) >= SHARE
-    # Of the same filtered map: its regions are the pixels of equal value, which rounding would tear apart.
+    # From the same change map: regions are pixels of equal value, which rounding would split.
     expected = anomalies_of(cpu, cpu_changes)
     assert expected.any()
     assert share_within(anomalies_of(gpu, cpu_changes), expected, TOLERANCE) >= SHARE
 
 
-def test_the_same_settings_give_the_same_map(gpu: SamEngine) -> None:
+def test_maps_are_reproducible(gpu: SamEngine) -> None:
     assert share_within(changes_of(gpu), changes_of(gpu), TOLERANCE) >= SHARE
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_gives_nearly_the_same_map(cpu_changes: np.ndarray, precision: str) -> None:
     changes = changes_of(demo_engine_on("cuda:0", precision))
-    # Masks come and go with thresholds near a tie. Bounds stated for bf16's 8 bits; fp16 has 11.
+    # Masks near a threshold may be kept or dropped. Bounds are for bf16 with 8 bits; fp16 has 11.
     assert share_within(changes, cpu_changes, 0.05) >= 0.9
     assert abs(float(changes.mean()) - float(cpu_changes.mean())) < 0.02
 
 
-def test_masks_survive_the_way_to_the_host(gpu: SamEngine) -> None:
+def test_masks_are_copied_to_the_host(gpu: SamEngine) -> None:
     random = np.random.default_rng(0)
     masks = [random.random(size) < 0.5 for size in ((1, 1), (3, 5), (8, 16), (701, 333))]
     on_device = [(torch.from_numpy(mask).cuda(), 2, 7) for mask in masks]
@@ -133,8 +135,7 @@ def test_masks_survive_the_way_to_the_host(gpu: SamEngine) -> None:
     assert torch.equal(pack_bits(flat.cuda()).cpu(), pack_bits(flat))
 
 
-# SAM ViT-B with random weights, from which masks of a published window take as much memory as they can: none is
-# dropped by its scores.
+# Random weights and no score thresholds: no mask is dropped, so that masks take the maximum memory.
 @pytest.mark.parametrize("model_type", ["vit_demo", "vit_b"])
 def test_a_published_window_takes_less_than_6_gib(model_type: str) -> None:
     torch.manual_seed(0)

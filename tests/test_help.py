@@ -1,4 +1,4 @@
-"""`--help` answers without loading the libraries that take seconds."""
+"""`--help` does not import libraries that take seconds to load."""
 
 import json
 import subprocess

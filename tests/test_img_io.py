@@ -21,11 +21,11 @@ WHOLE = Window(0, 0, SIDE, SIDE)
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(1, 256, (SIDE, SIDE, 3), dtype=np.uint8)  # without 0: room for a nodata value
 DEEP = RNG.integers(0, 10_000, (SIDE, SIDE, 3), dtype=np.uint16)
-AS_IS = ImageOptions()
+DEFAULT_OPTIONS = ImageOptions()
 
 
 def placed(path: Path, values: np.ndarray = RGB, code: int = 32632, dx: float = 0.0, dy: float = 0.0) -> Path:
-    """An image that lies `dx` pixels further east and `dy` further south."""
+    """Write an image shifted by `dx` pixels to the east and `dy` to the south."""
     x, step, _, y, *_ = TRANSFORM
     write_raster(path, values, Georeference(crs(code), (x + dx * step, step, 0, y - dy * step, 0, -step)))
     return path
@@ -36,17 +36,17 @@ def event_of(*paths: Path, label: Path | None = None) -> Event:
     return Event(paths[0].parent, paths[-1], paths[:-1], label)
 
 
-def opened(path: Path, options: ImageOptions = AS_IS, window: Window = WHOLE) -> Pixels:
+def opened(path: Path, options: ImageOptions = DEFAULT_OPTIONS, window: Window = WHOLE) -> Pixels:
     """A window of an image, read as the reference image of an event."""
     return read_window(open_event(event_of(path, path), options).reference, window)
 
 
-def refused(path: Path, options: ImageOptions = AS_IS) -> str:
+def refused(path: Path, options: ImageOptions = DEFAULT_OPTIONS) -> str:
     return refusal(path, lambda path: opened(path, options))
 
 
 # --- Types -----------------------------------------------------------------------------------------------------------
-def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
+def test_bytes_are_read_unchanged(tmp_path: Path) -> None:
     pixels = opened(write_tiff(tmp_path / "image.tif", RGB), window=Window(x=4, y=10, width=7, height=20))
     np.testing.assert_array_equal(pixels.rgb, RGB[10:30, 4:11])
     assert pixels.valid is None
@@ -60,7 +60,7 @@ def test_deeper_images_are_stretched_between_percentiles(tmp_path: Path, kind: t
     np.testing.assert_array_equal(pixels.rgb, np.rint(np.clip((values - low) / (high - low), 0, 1) * 255))
 
 
-def test_all_dates_of_an_event_share_one_stretch(tmp_path: Path) -> None:
+def test_all_dates_of_an_event_have_the_same_stretch(tmp_path: Path) -> None:
     dark, bright = (np.full((SIDE, SIDE, 3), value, np.uint16) for value in (1000, 3000))
     paths = [
         write_tiff(tmp_path / name, values)
@@ -72,13 +72,13 @@ def test_all_dates_of_an_event_share_one_stretch(tmp_path: Path) -> None:
     assert images.parameters["stretch"] == ["minmax", 1000.0, 3000.0]
 
 
-def test_no_stretch_leaves_values_as_they_are(tmp_path: Path) -> None:
+def test_stretch_none_does_not_change_values(tmp_path: Path) -> None:
     values = DEEP % 300
     pixels = opened(write_tiff(tmp_path / "image.tif", values), ImageOptions("none"))
     np.testing.assert_array_equal(pixels.rgb, np.minimum(values, 255))
 
 
-def test_the_stretch_is_the_same_for_every_window_and_leaves_nodata_out(tmp_path: Path) -> None:
+def test_the_stretch_is_the_same_for_every_window_and_ignores_nodata(tmp_path: Path) -> None:
     values = DEEP.astype(np.int16)
     values[:20] = -9999
     path = write_tiff(tmp_path / "image.tif", values, nodata=-9999)
@@ -90,7 +90,9 @@ def test_the_stretch_is_the_same_for_every_window_and_leaves_nodata_out(tmp_path
     np.testing.assert_array_equal(pixels.valid, (values != -9999).all(axis=2)[10:70, 30:70])
 
 
-def test_a_large_image_is_stretched_by_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stretch_of_a_large_image_is_computed_from_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("config.STRETCH_SAMPLE_SIDE", 40)
     path = write_tiff(tmp_path / "image.tif", DEEP)
     images = open_event(event_of(path, path))
@@ -99,14 +101,14 @@ def test_a_large_image_is_stretched_by_a_sample(tmp_path: Path, monkeypatch: pyt
     assert abs(high - 9800) < 60
 
 
-def test_a_stale_overview_never_supplies_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stale_overview_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.STRETCH_SAMPLE_SIDE", 20)
     path = write_tiff(tmp_path / "image.tif", DEEP)
     before = open_event(event_of(path, path)).parameters
     other = write_tiff(tmp_path / "other.tif", np.full_like(DEEP, 60_000))
     gdal.OpenEx(str(other), gdal.OF_READONLY).BuildOverviews("NEAREST", [2, 4])
     shutil.move(f"{other}.ovr", f"{path}.ovr")
-    assert gdal.Open(str(path)).GetRasterBand(1).GetOverviewCount() == 2  # GDAL by itself would take them
+    assert gdal.Open(str(path)).GetRasterBand(1).GetOverviewCount() == 2  # GDAL would use them by default
     assert open_event(event_of(path, path)).parameters == before
 
 
@@ -119,7 +121,7 @@ def test_a_constant_deep_image_is_black(tmp_path: Path) -> None:
     [(DEEP.astype(np.complex64), ()), (RGB, ("PIXELTYPE=SIGNEDBYTE",))],
     ids=["complex", "signed"],
 )
-def test_other_types_are_refused(tmp_path: Path, values: np.ndarray, options: tuple[str, ...]) -> None:
+def test_other_data_types_are_refused(tmp_path: Path, values: np.ndarray, options: tuple[str, ...]) -> None:
     assert "only integers and floating-point numbers" in refused(write_tiff(tmp_path / "image.tif", values, *options))
 
 
@@ -141,7 +143,7 @@ def test_bands_can_be_chosen(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "image.tif", values)
     np.testing.assert_array_equal(opened(path, ImageOptions(bands=(6, 2, 2))).rgb, values[..., [5, 1, 1]])
     assert "6 bands; name those for red, green and blue" in refused(path)
-    assert "--bands 7,1,1 names one that is not there" in refused(path, ImageOptions(bands=(7, 1, 1)))
+    assert "--bands 7,1,1 names a band that does not exist" in refused(path, ImageOptions(bands=(7, 1, 1)))
 
 
 def test_two_bands_are_refused(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_palette_is_expanded(tmp_path: Path, kind: type[np.integer]) -> None:
         (np.dstack([RGB, RGB]), "6 bands"),
     ],
 )
-def test_a_mix_within_an_event_is_refused(tmp_path: Path, other: np.ndarray, described: str) -> None:
+def test_images_of_different_types_or_bands_are_refused(tmp_path: Path, other: np.ndarray, described: str) -> None:
     first, second = write_tiff(tmp_path / "a.tif", RGB), write_tiff(tmp_path / "b.tif", other)
     assert described in refusal(second, lambda path: open_event(event_of(first, path)))
 
@@ -225,7 +227,7 @@ def palette_entry(path: Path) -> Path:
     ],
     ids=["value", "NaN", "NaN declared", "infinite", "rounded", "16 bits", ".msk", "mask", "alpha", "palette"],
 )
-def test_pixels_without_data_are_told(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_pixels_without_data_are_marked(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     pixels = opened(write(tmp_path / "image.tif"))
     expected = np.ones((SIDE, SIDE), bool)
     expected[:2, :3] = False
@@ -238,27 +240,27 @@ def test_pixels_without_data_are_told(tmp_path: Path, write: Callable[[Path], Pa
 @pytest.mark.parametrize("zero_bands", [[], [0], [0, 2]])
 def test_a_pixel_lacks_data_where_all_its_bands_have_the_nodata_value(tmp_path: Path, zero_bands: list[int]) -> None:
     values = RGB.copy()
-    values[0, 0, zero_bands] = 0  # a dark pixel is not an empty one
+    values[0, 0, zero_bands] = 0  # a dark pixel is not nodata
     pixels = opened(write_tiff(tmp_path / "image.tif", values, nodata=0))
     assert pixels.valid is None
     np.testing.assert_array_equal(pixels.rgb, values)
 
 
 # --- Files that are refused ------------------------------------------------------------------------------------------
-def test_a_vrt_in_disguise_is_not_followed(tmp_path: Path) -> None:
+def test_a_vrt_named_tif_is_refused(tmp_path: Path) -> None:
     source = write_tiff(tmp_path / "source.tif", RGB)
-    disguised = tmp_path / "image.tif"
-    gdal.GetDriverByName("VRT").CreateCopy(str(disguised), gdal.Open(str(source)))
-    assert disguised.read_bytes().startswith(b"<VRTDataset")
-    assert "cannot be opened as a GeoTIFF" in refused(disguised)
+    renamed_vrt = tmp_path / "image.tif"
+    gdal.GetDriverByName("VRT").CreateCopy(str(renamed_vrt), gdal.Open(str(source)))
+    assert renamed_vrt.read_bytes().startswith(b"<VRTDataset")
+    assert "cannot be opened as a GeoTIFF" in refused(renamed_vrt)
 
 
-def test_a_mask_in_disguise_is_not_followed(tmp_path: Path) -> None:
+def test_a_vrt_named_msk_is_refused(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "image.tif", RGB)
     source = write_tiff(tmp_path / "source.tif", np.zeros((SIDE, SIDE), np.uint8))
     mask = gdal.Open(str(source))
     gdal.GetDriverByName("VRT").CreateCopy(f"{path}.msk", mask)
-    assert f"{path}.msk: is no TIFF" in refused(path)
+    assert f"{path}.msk: not a TIFF" in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -278,18 +280,18 @@ def test_a_truncated_image_is_refused(tmp_path: Path, options: tuple[str, ...], 
     refusal(path, lambda path: opened(path, window=Window(0, 0, 300, 300)))
 
 
-def test_an_image_may_be_small_but_not_tiny(tmp_path: Path) -> None:
+def test_an_image_below_the_minimum_size_is_refused(tmp_path: Path) -> None:
     assert opened(write_tiff(tmp_path / "a.tif", RGB[:64, :64]), window=Window(0, 0, 64, 64)).rgb.shape == (64, 64, 3)
-    assert "80 x 63 pixels; needs 64 or more" in refused(write_tiff(tmp_path / "b.tif", RGB[:63]))
+    assert "80 x 63 pixels; at least 64 per side needed" in refused(write_tiff(tmp_path / "b.tif", RGB[:63]))
 
 
-def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+def test_an_image_above_the_maximum_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     gdal.GetDriverByName("GTiff").Create(str(path), 600_000, 600_000, 3, gdal.GDT_Byte, ["SPARSE_OK=YES", "TILED=YES"])
-    assert "600000 x 600000 pixels; at most 100000 a side" in refused(path)
+    assert "600000 x 600000 pixels; at most 100000 per side" in refused(path)
 
 
-def test_an_image_in_huge_pieces_is_refused(tmp_path: Path) -> None:
+def test_an_image_with_huge_blocks_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     options = ["SPARSE_OK=YES", "TILED=YES", "BLOCKXSIZE=16384", "BLOCKYSIZE=16384"]
     gdal.GetDriverByName("GTiff").Create(str(path), 20_000, 20_000, 3, gdal.GDT_Byte, options)
@@ -304,23 +306,24 @@ def monitor_on_grid_of(reference: Path, monitor: Path) -> Pixels:
     return read_window(open_event(event_of(reference, monitor)).monitor, WHOLE)
 
 
-def test_dates_on_one_grid_are_read_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dates_on_one_grid_are_not_resampled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pixels = monitor_on_grid_of(placed(tmp_path / "a.tif", SCENE[:80, :80]), placed(tmp_path / "b.tif", dx=0.4))
     np.testing.assert_array_equal(pixels.rgb, RGB)
     assert not caplog.messages
 
 
-def test_a_date_that_is_placed_elsewhere_is_moved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_date_on_another_grid_is_resampled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     reference = placed(tmp_path / "a.tif")
     other = placed(tmp_path / "b.tif", SCENE, dx=-100, dy=-60)
     pixels = monitor_on_grid_of(reference, other)
     np.testing.assert_array_equal(pixels.rgb, SCENE[60:140, 100:180])
     assert pixels.valid is None
     (message,) = caplog.messages
-    assert message.startswith(f"{other}: resampled to the grid of a.tif, whose first pixel lies at (100.0, 60.0) in it")
+    start = f"{other}: resampled to the grid of a.tif: its first pixel is at (100.0, 60.0) in the file; scale 1 x 1; "
+    assert message.startswith(start)
 
 
-def test_where_a_date_does_not_reach_there_is_no_data(tmp_path: Path) -> None:
+def test_pixels_outside_a_date_are_without_data(tmp_path: Path) -> None:
     pixels = monitor_on_grid_of(placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", SCENE[:80, :80], dx=30, dy=-10))
     expected = np.zeros((SIDE, SIDE), bool)
     expected[:70, 30:] = True
@@ -339,7 +342,7 @@ def test_where_a_date_does_not_reach_there_is_no_data(tmp_path: Path) -> None:
     ],
     ids=["shifted", "finer", "coarser", "rotated"],
 )
-def test_dates_are_resampled_as_gdalwarp_does(tmp_path: Path, transform: tuple[float, ...]) -> None:
+def test_resampling_equals_gdalwarp(tmp_path: Path, transform: tuple[float, ...]) -> None:
     reference, other = placed(tmp_path / "a.tif"), tmp_path / "b.tif"
     write_raster(other, SCENE, Georeference(crs(32632), transform))
     warped = gdal.GetDriverByName("MEM").Create("", SIDE, SIDE, 3, gdal.GDT_Float32)
@@ -358,22 +361,22 @@ def test_dates_are_resampled_as_gdalwarp_does(tmp_path: Path, transform: tuple[f
     np.testing.assert_array_equal(part.rgb, pixels.rgb[31:53, 13:53])
 
 
-def test_a_date_without_a_place_joins_any_other_of_its_size(tmp_path: Path) -> None:
+def test_a_date_without_georeference_is_accepted_if_sizes_agree(tmp_path: Path) -> None:
     write_raster(tmp_path / "b.tif", RGB, NOWHERE)
     np.testing.assert_array_equal(monitor_on_grid_of(placed(tmp_path / "a.tif"), tmp_path / "b.tif").rgb, RGB)
 
 
 def event_refusal(first: Path, other: Path) -> str:
-    """The line that two images are refused with, which names both."""
+    """The error message for two images, which names both."""
     message = refusal(first, lambda path: open_event(event_of(path, other)))
     assert str(other) in message
     return message
 
 
-def test_dates_that_cannot_be_related_are_refused(tmp_path: Path) -> None:
+def test_dates_on_incompatible_grids_are_refused(tmp_path: Path) -> None:
     reference = placed(tmp_path / "a.tif")
     write_raster(tmp_path / "b.tif", RGB[:70], NOWHERE)
-    assert "sizes differ, and not both say where they lie" in event_refusal(reference, tmp_path / "b.tif")
+    assert "sizes differ, and not both are georeferenced" in event_refusal(reference, tmp_path / "b.tif")
     message = event_refusal(reference, placed(tmp_path / "c.tif", code=32633))
     assert "CRSs differ (80 x 80 in WGS 84 / UTM zone 32N and 80 x 80 in WGS 84 / UTM zone 33N)" in message
     assert "do not overlap" in event_refusal(reference, placed(tmp_path / "d.tif", dx=80))
@@ -383,7 +386,7 @@ def test_dates_that_cannot_be_related_are_refused(tmp_path: Path) -> None:
     assert "far larger" in event_refusal(reference, tmp_path / "f.tif")
     flat = tmp_path / "flat.tif"
     write_raster(flat, RGB, Georeference(None, (0.0, 1.0, 1.0, 0.0, 1.0, 1.0)))
-    assert "maps the image to a line" in refused(flat)
+    assert "is not invertible" in refused(flat)
 
 
 def control_points(dx: float) -> Callable[[gdal.Dataset], object]:
@@ -391,7 +394,7 @@ def control_points(dx: float) -> Callable[[gdal.Dataset], object]:
     return lambda dataset: dataset.SetGCPs(points, crs(32632))
 
 
-def test_ground_control_points_tell_grids_that_agree_from_others(tmp_path: Path) -> None:
+def test_grids_with_other_ground_control_points_are_refused(tmp_path: Path) -> None:
     first, second, third = (write_tiff(tmp_path / f"{dx}.tif", RGB, change=control_points(dx)) for dx in (0, 0.25, 3))
     np.testing.assert_array_equal(monitor_on_grid_of(first, second).rgb, RGB)
     assert "ground control points" in event_refusal(first, third)
@@ -406,28 +409,30 @@ def shifted(tmp_path: Path) -> Event:
     )
 
 
-def test_a_shift_is_undone_where_asked_for(shifted: Event, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shift_is_corrected_on_request(shifted: Event, caplog: pytest.LogCaptureFixture) -> None:
     images = open_event(shifted, ImageOptions(align_shift=6))
     assert images.parameters["shifts"] == {"b.tif": [pytest.approx(-5, abs=0.1), pytest.approx(3, abs=0.1)]}
     window = Window(20, 20, 100, 100)
     reference, monitor = (read_window(image, window).rgb.astype(int) for image in (images.reference, images.monitor))
     assert np.abs(reference - monitor).mean() < 10
-    assert "this is undone" in caplog.text
+    assert "the shift is corrected" in caplog.text
 
 
 @pytest.mark.parametrize("limit", [0, 5])
-def test_no_shift_is_undone_that_is_not_asked_for(shifted: Event, limit: float) -> None:
+def test_a_shift_beyond_the_limit_is_not_corrected(shifted: Event, limit: float) -> None:
     images = open_event(shifted, ImageOptions(align_shift=limit))
     assert images.monitor.to_file is None
     assert images.parameters["shifts"] == {}
 
 
-def test_an_aligned_image_stays_as_it_is(tmp_path: Path) -> None:
+def test_an_aligned_image_is_not_resampled(tmp_path: Path) -> None:
     path, copy = write_tiff(tmp_path / "a.tif", SCENE), write_tiff(tmp_path / "b.tif", SCENE)
     assert open_event(event_of(path, copy), ImageOptions(align_shift=10)).monitor.to_file is None
 
 
-def test_what_cannot_be_estimated_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_is_not_resampled_if_its_shift_cannot_be_estimated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = [write_tiff(tmp_path / name, RNG.integers(0, 256, (240, 240, 3), dtype=np.uint8)) for name in "ab"]
     assert open_event(event_of(*paths), ImageOptions(align_shift=1e9)).monitor.to_file is None
     assert "no shift against a could be estimated" in caplog.text
@@ -459,13 +464,13 @@ def test_other_labels_are_refused(tmp_path: Path, values: np.ndarray, described:
     assert described in refusal(label, lambda path: label_of(image, image, path))
 
 
-def test_a_label_elsewhere_than_its_monitor_image_is_refused(tmp_path: Path) -> None:
+def test_a_label_with_another_georeference_than_its_monitor_image_is_refused(tmp_path: Path) -> None:
     image = placed(tmp_path / "image.tif")
     label = placed(tmp_path / "label.tif", RGB[..., 0], dx=2)
-    assert "a label is on the monitor image's" in refusal(label, lambda path: label_of(image, image, path))
+    assert "the label must be on the monitor image's grid" in refusal(label, lambda path: label_of(image, image, path))
 
 
-def test_a_label_follows_its_monitor_image_to_the_grid_of_the_reference(tmp_path: Path) -> None:
+def test_a_label_is_resampled_to_the_grid_of_the_reference(tmp_path: Path) -> None:
     reference, monitor = placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", SCENE, dx=-100, dy=20)
     label = placed(tmp_path / "label.tif", SCENE[..., 0], dx=-100, dy=20)
     expected = np.zeros((SIDE, SIDE), int)
@@ -473,7 +478,7 @@ def test_a_label_follows_its_monitor_image_to_the_grid_of_the_reference(tmp_path
     np.testing.assert_array_equal(label_of(reference, monitor, label), expected)
 
 
-def test_a_label_follows_the_shift_of_its_monitor_image(tmp_path: Path) -> None:
+def test_a_label_is_shifted_with_its_monitor_image(tmp_path: Path) -> None:
     image = write_tiff(tmp_path / "image.tif", RGB)
     label = write_tiff(tmp_path / "label.tif", RGB[..., 0])
     read = whole(open_label(event_of(image, image, label=label), (3.0, -2.0)))
@@ -490,7 +495,7 @@ def test_one_file_is_read_by_several_threads(tmp_path: Path) -> None:
             np.testing.assert_array_equal(pixels.rgb, RGB)
 
 
-def test_warnings_of_gdal_go_to_the_log_from_every_thread(
+def test_gdal_warnings_of_every_thread_are_logged(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level("DEBUG", "anomalycd")
@@ -502,7 +507,7 @@ def test_warnings_of_gdal_go_to_the_log_from_every_thread(
     assert capfd.readouterr().err == ""
 
 
-def test_one_pixel_of_the_largest_image_takes_no_memory(tmp_path: Path) -> None:
+def test_memory_of_a_window_of_the_largest_image_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     options = ["SPARSE_OK=YES", "TILED=YES", "BIGTIFF=YES", "COMPRESS=DEFLATE"]
     gdal.GetDriverByName("GTiff").Create(str(path), 100_000, 100_000, 3, gdal.GDT_UInt16, options)
@@ -514,7 +519,7 @@ def test_one_pixel_of_the_largest_image_takes_no_memory(tmp_path: Path) -> None:
     assert peak < 256 << 20
 
 
-def test_damage_is_named_once_and_in_one_line(tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_as_damaged(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "image.tif", np.tile(RGB, (4, 4, 1)))
     images = open_event(event_of(path, path))
     os.truncate(path, 20_000)

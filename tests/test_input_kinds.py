@@ -1,4 +1,4 @@
-"""Every kind of image that docs/data.md names, through the scripts: what is finished, and what is refused."""
+"""Runs of the scripts on every kind of image named in docs/data.md: supported kinds are finished, others refused."""
 
 import os
 from collections.abc import Callable
@@ -120,7 +120,7 @@ def not_a_number(path: Path, rgb: np.ndarray) -> None:
 
 
 def only_for(chosen: str, write: Writer) -> Writer:
-    """One date is written this way, the others are plain."""
+    """Write the chosen date with `write`, and the others plain."""
     return lambda path, rgb: write(path, rgb) if path.stem == chosen else plain(path, rgb)
 
 
@@ -189,7 +189,7 @@ SAME: dict[str, Writer] = {
     "RGB and NIR": more_bands(77, alpha=False),
     "nodata value that no pixel has": lambda path, rgb: write_tiff(path, rgb, nodata=0, change=place),
 }
-# Kinds that are finished with maps of their own.
+# Supported kinds whose maps differ from those of a plain event.
 FINISHED: dict[str, Writer] = {
     "JPEG": stored("COMPRESS=JPEG", "PHOTOMETRIC=YCBCR", "TILED=YES"),
     "16 bits": scaled_to(np.uint16, 40),
@@ -216,13 +216,13 @@ REFUSED: dict[str, tuple[Writer, str]] = {
     "mixed bands": (only_for(OLDEST, lambda path, rgb: plain(path, rgb[..., 0])), "1 band(s) of uint8"),
     "other CRS": (only_for(OLDEST, other_crs), "CRSs differ (256 x 256 in WGS 84 / UTM zone 32N and"),
     "other size": (only_for(OLDEST, smaller_and_unplaced), "256 x 200 in no CRS"),
-    "63 pixels": (lambda path, rgb: plain(path, rgb[:63]), "needs 64 or more"),
+    "63 pixels": (lambda path, rgb: plain(path, rgb[:63]), "at least 64 per side needed"),
     "VRT": (only_for(MONITOR, disguised_vrt), "cannot be opened as a GeoTIFF"),
     "network path": (only_for(MONITOR, network_path), "cannot be opened as a GeoTIFF"),
     "cut off": (only_for(MONITOR, cut_off), "damaged or cut off"),
     "empty file": (only_for(MONITOR, empty), "cannot be opened as a GeoTIFF"),
     "folder": (only_for(MONITOR, folder), "needs one monitor image"),
-    "terabyte": (only_for(MONITOR, terabyte), "at most 100000 a side"),
+    "terabyte": (only_for(MONITOR, terabyte), "at most 100000 per side"),
 }
 
 
@@ -230,12 +230,12 @@ def write_event(root: Path, name: str, write: Writer) -> Path:
     place_of_event = root / f"4_{name}"
     place_of_event.mkdir(parents=True)
     for stem, values in zip((OLDEST, "normal_20181002", MONITOR), (*SCENE.historical, SCENE.monitor), strict=True):
-        write(place_of_event / f"{stem}.tif", np.maximum(values, 1))  # 0 is free to mean no data
+        write(place_of_event / f"{stem}.tif", np.maximum(values, 1))  # 0 is reserved for nodata
     return place_of_event
 
 
 class Run:
-    """What the scripts left and said of all kinds."""
+    """A run over events of all kinds: its maps and messages."""
 
     def __init__(self, root: Path, kinds: dict[str, Writer], *flags: object) -> None:
         for name, write in kinds.items():
@@ -261,7 +261,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("kinds"), {"plain": plain, **SAME, **FINISHED, **refused})
 
 
-def test_what_is_refused_stops_nothing_else(run: Run) -> None:
+def test_refused_events_do_not_stop_the_others(run: Run) -> None:
     assert run.done.returncode == 1, run.done.stderr
     assert "Traceback" not in run.done.stderr
     finished = 1 + len(SAME) + len(FINISHED)
@@ -269,44 +269,44 @@ def test_what_is_refused_stops_nothing_else(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_these_give_the_maps_of_plain_images(run: Run, name: str) -> None:
+def test_maps_equal_those_of_plain_images(run: Run, name: str) -> None:
     for found, expected in zip(run.maps(name), run.maps("plain"), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", FINISHED)
-def test_these_are_finished(run: Run, name: str) -> None:
+def test_supported_kinds_are_finished(run: Run, name: str) -> None:
     changes, filtered, anomalies = run.maps(name)
     assert np.nanmax(changes) > 0 or name == "64 x 64"  # too small for a mask of 3000 pixels
     np.testing.assert_array_equal(np.isnan(filtered), np.isnan(anomalies))
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_these_are_refused_with_a_reason(run: Run, name: str) -> None:
+def test_unsupported_kinds_are_refused_with_a_reason(run: Run, name: str) -> None:
     assert REFUSED[name][1] in run.reason(name)
 
 
 @pytest.mark.parametrize("name", ["nodata value", "mask band", "alpha", "NaN"])
-def test_gaps_are_gaps_in_all_maps(run: Run, name: str) -> None:
+def test_gaps_are_nan_in_all_maps(run: Run, name: str) -> None:
     for found in run.maps(name):
         assert np.isnan(found[GAP]).all()
         assert np.isnan(found).sum() == 40 * 60
 
 
-def test_gaps_are_the_same_however_they_are_marked(run: Run) -> None:
+def test_maps_do_not_depend_on_how_gaps_are_marked(run: Run) -> None:
     for other in ("mask band", "alpha"):
         for found, expected in zip(run.maps(other), run.maps("nodata value"), strict=True):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_a_gap_of_an_older_date_is_one_of_the_anomaly_map(run: Run) -> None:
+def test_a_gap_in_an_older_date_is_a_gap_in_the_anomaly_map(run: Run) -> None:
     changes, filtered, anomalies = run.maps("gap in one date")
     assert not np.isnan(changes).any()
     assert np.isnan(filtered[GAP]).all()
     assert np.isnan(anomalies).sum() == 40 * 60
 
 
-def test_where_a_date_does_not_reach_the_anomaly_map_has_a_gap(run: Run) -> None:
+def test_the_anomaly_map_has_a_gap_outside_the_extent_of_a_date(run: Run) -> None:
     changes, _, anomalies = run.maps("other grid")  # 20 pixels further east
     assert not np.isnan(changes).any()
     assert np.isnan(anomalies[:, :20]).all()
@@ -314,7 +314,7 @@ def test_where_a_date_does_not_reach_the_anomaly_map_has_a_gap(run: Run) -> None
     assert run.done.stderr.count("resampled to the grid of") == 1
 
 
-def test_bands_are_chosen(tmp_path: Path) -> None:
+def test_bands_flag_selects_the_bands(tmp_path: Path) -> None:
     def backwards(path: Path, rgb: np.ndarray) -> None:
         plain(path, np.dstack([rgb[..., ::-1], rgb[..., :1], rgb[..., :1], rgb[..., :1]]))
 
@@ -325,7 +325,7 @@ def test_bands_are_chosen(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-def test_deep_images_without_stretch_are_8_bit_ones(tmp_path: Path) -> None:
+def test_16_bit_images_without_stretch_equal_8_bit_ones(tmp_path: Path) -> None:
     kinds: dict[str, Writer] = {"deep": lambda path, rgb: plain(path, rgb.astype(np.uint16)), "plain": plain}
     run = Run(tmp_path, kinds, "--stretch", "none")
     assert run.done.returncode == 0, run.done.stderr

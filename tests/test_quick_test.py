@@ -1,4 +1,4 @@
-"""quick_test.py: what it prints, and what it says when something is missing."""
+"""quick_test.py: its output, and its messages when something is missing."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ pytestmark = pytest.mark.usefixtures("few_points")
 def test_quick_test_passes_without_data(tmp_path: Path) -> None:
     done = run_process("quick_test.py", "--data-root", tmp_path, *DEMO_SAM, **FEW_POINTS)
     assert done.returncode == 0, done.stderr
-    assert "data: none yet" in done.stdout
+    assert "no data (" in done.stdout
     assert "change map (1024, 1024) float32" in done.stdout
     assert done.stdout.splitlines()[-1] == "QUICK TEST PASSED"
 
 
-def test_quick_test_takes_the_event_it_is_given(small_events: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_test_uses_the_given_event(small_events: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quick_test.main(["--data-root", str(small_events), "--event", FIRE, *DEMO_SAM]) == 0
     assert f"event {FIRE}: 4 historical images" in capsys.readouterr().out
 
@@ -28,10 +28,10 @@ def test_quick_test_takes_the_event_it_is_given(small_events: Path, capsys: pyte
     [
         (("--sam-checkpoint", "nowhere.pth"), "nowhere.pth: SAM weights not found"),
         (("--event", "9_none"), "no event '9_none'"),
-        (("--device", "cuda:7"), "cuda:7: not there"),
+        (("--device", "cuda:7"), "cuda:7: not found"),
     ],
 )
-def test_quick_test_says_in_one_line_what_to_do(
+def test_quick_test_reports_problems_in_one_line(
     small_events: Path, flags: tuple[str, str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert quick_test.main(["--data-root", str(small_events), *DEMO_SAM, *flags]) == 1
@@ -47,7 +47,7 @@ def test_quick_test_says_in_one_line_what_to_do(
         ("tqdm>=99.0", "is too old, 99.0 or newer is needed"),
     ],
 )
-def test_quick_test_names_a_package_that_will_not_do(
+def test_quick_test_names_a_missing_or_old_package(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""run.py and the stage scripts with every flag: as processes where it matters, through `main` where it does not."""
+"""run.py and the stage scripts with every flag, as processes or through `main`."""
 
 import os
 import shutil
@@ -38,19 +38,19 @@ SAM_FLAGS = {
     "--sam-checkpoint": "sam_vit_b_01ec64.pth",
     "--sam-model-type": "vit_b",
     "--precision": "fp32",
-    "--points-per-batch": "what the device's memory allows",
-    "--encode-batch": "what the device's memory allows",
-    "--compile": "as it is",
+    "--points-per-batch": "from the device's memory",
+    "--encode-batch": "from the device's memory",
+    "--compile": "not compiled",
 }
 DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
 IMAGE_FLAGS = {"--stretch": "auto", "--bands": "the first three", "--align-shift": "0, no estimate"}
 LOG_FLAG = {"--log-file": "none"}
 RAY_FLAGS = {
     "--ray[": "in this process; see docs/cluster.md",
-    "--ray-workers": "one on every GPU; without GPUs as many as there are CPUs for",
+    "--ray-workers": "one on every GPU; without GPUs as many as the CPUs allow",
     "--ray-gpus-per-worker": "1.0",
     "--ray-cpus-per-worker": "the machine's, shared by its workers",
-    "--dry-run": "compute it",
+    "--dry-run": "run",
 }
 
 
@@ -105,7 +105,7 @@ RAY_FLAGS = {
                 "--stage2-threshold": "0.08",
                 "--area-ratio": "0.0003",
                 "--background-weight": "0.1",
-                "--normalize-anomaly-map": "as it is",
+                "--normalize-anomaly-map": "no scaling",
                 "--output-csv": "evaluation.csv",
                 "--output-json": "not written",
                 "--plots": "none",
@@ -149,14 +149,14 @@ def test_run_writes_the_published_files(finished: Path) -> None:
         }
 
 
-def test_the_same_run_gives_the_same_maps(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_runs_are_reproducible(finished: Path, small_events: Path, tmp_path: Path) -> None:
     assert stage1(small_events, tmp_path / "stage1", "--event", FIRE) == 0
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     for file in (f"stage1/{FIRE}/{config.CHANGE_MAP_NAME}", f"stage2/{FIRE}/{config.ANOMALY_MAP_NAME}"):
         np.testing.assert_array_equal(whole(open_map(tmp_path / file)), whole(open_map(finished / file)))
 
 
-def test_stage1_skips_what_exists_unless_told_otherwise(
+def test_stage1_skips_existing_maps_by_default(
     finished: Path, small_events: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     written = finished / "stage1" / FIRE / config.CHANGE_MAP_NAME
@@ -168,17 +168,17 @@ def test_stage1_skips_what_exists_unless_told_otherwise(
     assert written.stat().st_mtime_ns > before
 
 
-def test_stage1_makes_a_map_again_when_its_parameters_change(
+def test_stage1_recomputes_a_map_if_its_parameters_change(
     small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert stage1(small_events, tmp_path, "--event", FIRE, "--patch-size", 128) == 0
     first = whole(open_map(tmp_path / FIRE / config.CHANGE_MAP_NAME))
     assert stage1(small_events, tmp_path, "--event", FIRE, "--patch-size", 256) == 0
-    assert "made with another patch_size" in caplog.text
+    assert "computed with different patch_size" in caplog.text
     assert (whole(open_map(tmp_path / FIRE / config.CHANGE_MAP_NAME)) != first).any()
 
 
-def test_stage1_makes_a_truncated_map_again(small_events: Path, tmp_path: Path) -> None:
+def test_stage1_recomputes_a_truncated_map(small_events: Path, tmp_path: Path) -> None:
     assert stage1(small_events, tmp_path, "--event", FIRE) == 0
     path = tmp_path / FIRE / config.CHANGE_MAP_NAME
     first = whole(open_map(path))
@@ -187,7 +187,7 @@ def test_stage1_makes_a_truncated_map_again(small_events: Path, tmp_path: Path) 
     np.testing.assert_array_equal(whole(open_map(path)), first)
 
 
-def test_stage2_recomputes_unless_told_otherwise(
+def test_stage2_recomputes_existing_maps_by_default(
     finished: Path, small_events: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     written = finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME
@@ -200,7 +200,7 @@ def test_stage2_recomputes_unless_told_otherwise(
     assert written.stat().st_mtime_ns == after
 
 
-def test_stage2_without_stage1_says_so_and_goes_on(
+def test_stage2_fails_events_without_a_change_map_and_continues(
     finished: Path, small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(finished / "stage1" / FIRE, tmp_path / "stage1" / FIRE)
@@ -217,7 +217,8 @@ def test_stage2_warns_of_a_map_made_with_other_weights(
     changes = whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
     write_raster(path, changes, Georeference(), map_tags({"sam_model_type": "vit_b"}, ""))
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
-    assert "sam_checkpoint_sha256, sam_model_type, shifts than stage 2 runs with" in caplog.text
+    differing = "align_shift, precision, sam_checkpoint_sha256, sam_model_type, shifts"
+    assert f"was made with different settings than stage 2's: {differing}\n" in caplog.text
 
 
 def test_stage2_refuses_a_map_of_another_size(
@@ -256,7 +257,7 @@ def test_run_passes_its_flags_to_the_stages(data_root: Path, tmp_path: Path, cap
 
 
 def encoded_images(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> list[bytes]:
-    """What the encoder of a run of both stages gets to see."""
+    """The images that the encoder receives in a run of both stages."""
     seen: list[bytes] = []
     encode = SamEngine.encode
 
@@ -270,7 +271,7 @@ def encoded_images(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> lis
 
 
 @pytest.mark.parametrize(("patch_size", "passes"), [(2048, 5), (128, 2 * 4 + 5)])  # 256 pixels; stage 2 takes 1024
-def test_no_image_of_a_shared_window_is_encoded_twice(
+def test_features_of_windows_common_to_both_stages_are_encoded_once(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch_size: int, passes: int
 ) -> None:
     roots = ["--data-root", data_root, "--stage1-root", tmp_path / "one", "--stage2-root", tmp_path / "two"]
@@ -280,7 +281,7 @@ def test_no_image_of_a_shared_window_is_encoded_twice(
 
 
 @pytest.mark.parametrize("name", [config.REGIONS_NAME, config.ANOMALY_PREVIEW_NAME])
-def test_a_lost_picture_or_polygon_file_is_made_from_the_map(
+def test_missing_previews_and_polygons_are_written_from_the_map(
     finished: Path, small_events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     results = tmp_path / "stage2"
@@ -309,7 +310,7 @@ def test_windows_without_data_are_not_encoded(data_root: Path, tmp_path: Path, m
     assert not np.isnan(anomalies[:, 128:]).all()
 
 
-def test_both_stages_in_one_run_give_what_they_give_apart(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_one_run_of_both_stages_equals_separate_runs(finished: Path, small_events: Path, tmp_path: Path) -> None:
     alone = run_process(
         "run_stage2.py",
         *("--data-root", small_events, "--stage1-root", finished / "stage1", "--output-root", tmp_path, *DEMO_SAM),
@@ -323,17 +324,17 @@ def test_both_stages_in_one_run_give_what_they_give_apart(finished: Path, small_
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (("--data-root", "nowhere"), "nowhere: no such data root"),
-        (("--event", "Kleiner"), f"nearest: {FIRE}"),
-        (("--event", "control"), f"nearest: {CONTROL}"),
+        (("--data-root", "nowhere"), "nowhere: cannot read the data root"),
+        (("--event", "Kleiner"), f"similar names: {FIRE}"),
+        (("--event", "control"), f"similar names: {CONTROL}"),
         (("--event", "../" + FIRE), "no event"),
-        (("--device", "cuda:7"), "cuda:7: not there"),
+        (("--device", "cuda:7"), "cuda:7: not found"),
         (("--device", "quantum"), "quantum: no such device"),
         (("--sam-checkpoint", "nowhere.pth"), "nowhere.pth: SAM weights not found"),
         (("--patch-size", "0"), "--patch-size"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(
+def test_wrong_usage_is_reported_in_one_line_with_exit_code_2(
     small_events: Path, tmp_path: Path, flags: tuple[str, str], problem: str
 ) -> None:
     roots = ("--data-root", small_events, "--output-root", tmp_path)
@@ -343,9 +344,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert "Traceback" not in refused.stderr
 
 
-def test_without_a_gpu_the_default_device_is_the_cpu_after_one_warning(small_events: Path, tmp_path: Path) -> None:
+def test_without_a_gpu_the_default_device_is_the_cpu_with_one_warning(small_events: Path, tmp_path: Path) -> None:
     roots = ("--data-root", small_events, "--output-root", tmp_path, "--event", CONTROL)
-    hidden = {"CUDA_VISIBLE_DEVICES": ""}
-    done = run_process("run_stage1.py", *roots, "--sam-model-type", "vit_demo", **FEW_POINTS, **hidden)
+    no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
+    done = run_process("run_stage1.py", *roots, "--sam-model-type", "vit_demo", **FEW_POINTS, **no_gpu)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning: no GPU") == 1

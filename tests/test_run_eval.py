@@ -54,7 +54,7 @@ def test_evaluation_prints_blocks_and_averages_and_writes_the_table(
         (("--background-weight", 1), "recall=0.5500", "recall=1.0000  precision=0.6667"),
     ],
 )
-def test_evaluation_flags_change_what_they_name(
+def test_evaluation_flags_change_the_scores(
     data_root: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -92,7 +92,7 @@ def test_evaluation_leaves_out_events_without_label(
     assert "no label, not evaluated" in caplog.text
 
 
-def test_evaluation_without_maps_fails_the_event(
+def test_evaluation_fails_events_without_maps(
     small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert evaluate(small_events, tmp_path) == 1

@@ -13,8 +13,8 @@ from stage1_analysis import change_map, change_scores
 from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants
 
 EAST, NORTH = (1, 0), (0, 1)  # orthogonal: a score of 1
-# Between these two the upper half is unchanged (score 0), the lower one changed (1), and a mask that has as much of
-# one as of the other scores HALF: the cosine of (1, 0) and (0.5, 0.5) is 1 / sqrt(2).
+# Between these two, the upper half is unchanged (score 0) and the lower half changed (score 1). A mask that covers
+# equal parts of both has the score HALF: the cosine of (1, 0) and (0.5, 0.5) is 1 / sqrt(2).
 REFERENCE = quadrants(EAST)
 MONITOR = quadrants(EAST, EAST, NORTH, NORTH)
 HALF = 0.29289322
@@ -46,7 +46,7 @@ def published_map(
         ((2, 1), (4, 2), 0),
     ],
 )
-def test_score(reference: Sequence[float], monitor: Sequence[float], score: float) -> None:
+def test_score_is_one_minus_the_cosine(reference: Sequence[float], monitor: Sequence[float], score: float) -> None:
     (found,) = change_scores(np.array([reference], float), np.array([monitor], float))
     assert found == pytest.approx(score, abs=1e-8)
 
@@ -67,7 +67,7 @@ def test_opposite_vectors_are_clipped_to_one() -> None:
 
 
 def test_rounding_is_clipped_to_zero() -> None:
-    # Large enough for the epsilon to vanish, so that about every fifth of these would be negative unclipped.
+    # Large enough for the epsilon to vanish: without clipping, about a fifth of these would be negative.
     vectors = np.random.default_rng(0).normal(scale=1e6, size=(1000, 3))
     assert change_scores(vectors, vectors).min() == 0
 
@@ -126,7 +126,7 @@ def test_image_without_masks_contributes_zeros() -> None:
     np.testing.assert_allclose(published_map(REFERENCE, MONITOR, [], [LEFT]), expected, atol=1e-6)
 
 
-def test_no_masks_at_all_give_zeros() -> None:
+def test_no_masks_in_either_image_give_zeros() -> None:
     changes = published_map(REFERENCE, MONITOR, [], [])
     np.testing.assert_array_equal(changes, np.zeros(SIZE))
     assert changes.dtype == np.float32
@@ -139,7 +139,7 @@ def test_scores_lie_in_the_unit_interval(means: np.ndarray) -> None:
     assert np.all((scores >= 0) & (scores <= 1))
 
 
-def test_a_mask_is_painted_where_its_box_lies() -> None:
+def test_a_mask_is_painted_at_its_box() -> None:
     mask = Mask.of(np.array([[True, True, False], [True, False, True]]), x=60, y=80)  # in the lower right, changed
     changes = change_map(REFERENCE, MONITOR, [mask], [], min_mask_pixels=1, max_region_fraction=1)
     expected = np.zeros(SIZE)
@@ -153,7 +153,7 @@ def test_a_mask_is_painted_where_its_box_lies() -> None:
     st.lists(arrays(bool, (4, 6)).filter(np.any), max_size=4),
     st.lists(arrays(bool, (4, 6)).filter(np.any), max_size=4),
 )
-def test_pixels_take_their_smallest_mask(
+def test_pixels_have_the_score_of_their_smallest_mask(
     features: np.ndarray, reference_masks: list[np.ndarray], monitor_masks: list[np.ndarray]
 ) -> None:
     reference, monitor = (encoded_window(of_image, (4, 6)) for of_image in features)
@@ -167,7 +167,7 @@ def test_pixels_take_their_smallest_mask(
         for pixel in np.ndindex(4, 6):
             covering = [mask for mask in masks[::-1] if mask[pixel]]
             if covering:
-                smallest = min(covering, key=np.count_nonzero)  # the first, thus the last painted, of equal ones
+                smallest = min(covering, key=np.count_nonzero)  # among equals the first, which is painted last
                 expected[pixel] = max(float(expected[pixel]), score(smallest))
     of_reference, of_monitor = ([Mask.of(mask) for mask in masks] for masks in (reference_masks, monitor_masks))
     changes = change_map(reference, monitor, of_reference, of_monitor, min_mask_pixels=1, max_region_fraction=1)
@@ -175,7 +175,7 @@ def test_pixels_take_their_smallest_mask(
 
 
 # --- Pixels without data ---------------------------------------------------------------------------------------------
-def test_pixels_without_data_count_in_no_region_and_get_no_score() -> None:
+def test_pixels_without_data_are_excluded_from_regions_and_scores() -> None:
     valid = np.ones(SIZE, bool)
     valid[50:60] = False  # all 1000 changed pixels of the mask
     changes = change_map(REFERENCE, MONITOR, [Mask.of(first_rows(6000))], [], 3000, 0.9, valid)
@@ -190,15 +190,15 @@ def test_area_limits_count_pixels_with_data(gap: int, kept: bool) -> None:
     np.testing.assert_array_equal(changes == 1, first_rows(5000) & valid if kept else np.zeros(SIZE))
 
 
-def test_the_largest_share_is_one_of_the_pixels_with_data() -> None:
-    valid = first_rows(5000)  # of which 4500 are at most one region
+def test_max_region_fraction_is_a_share_of_the_pixels_with_data() -> None:
+    valid = first_rows(5000)  # of which a region may cover at most 4500
     for pixels, kept in ((4500, True), (4501, False)):
         mask = first_rows(pixels) | ~valid
         changes = change_map(quadrants(EAST), quadrants(NORTH), [Mask.of(mask)], [], 3000, 0.9, valid)
         np.testing.assert_array_equal(changes[valid], mask[valid] if kept else np.zeros(5000))
 
 
-def test_data_everywhere_changes_nothing() -> None:
+def test_an_all_true_mask_of_valid_pixels_changes_nothing() -> None:
     masks = [Mask.of(LEFT)], [Mask.of(UPPER)]
     np.testing.assert_array_equal(
         change_map(REFERENCE, MONITOR, *masks, 3000, 0.9, np.ones(SIZE, bool)),

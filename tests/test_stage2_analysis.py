@@ -24,7 +24,7 @@ def published_map(filtered: np.ndarray, historical: Sequence[WindowFeatures], mo
 
 
 def score_of_half(historical: Sequence[Sequence[float]], monitor: Sequence[float]) -> float:
-    """The score of one region over which the dates' features are these."""
+    """The score of one region with these features of the dates."""
     scores = published_map(HALF, [quadrants(date) for date in historical], quadrants(monitor))
     np.testing.assert_array_equal(scores, np.where(HALF, scores[0, 0], 0))
     return float(scores[0, 0])
@@ -33,22 +33,22 @@ def score_of_half(historical: Sequence[Sequence[float]], monitor: Sequence[float
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (range(11), [0] * 7 + [7, 8, 9, 10]),  # the quantile is the value at index 7, which stays
+        (range(11), [0] * 7 + [7, 8, 9, 10]),  # the quantile is the value at index 7, which is kept
         (range(10), [0] * 7 + [7, 8, 9]),  # index 6.3: 6.3
         ([0, 10], [0, 10]),  # index 0.7: 7
-        ([1, 5, 5, 5, 9], [0, 5, 5, 5, 9]),  # index 2.8: 5, and ties stay
+        ([1, 5, 5, 5, 9], [0, 5, 5, 5, 9]),  # index 2.8: 5, and ties are kept
         ([3, 3, 3, 3], [3, 3, 3, 3]),
         ([0, 0, 0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 0, 0, 2]),  # index 6.3: 0
     ],
 )
-def test_filter_zeroes_what_lies_below_the_quantile(values: Sequence[float], expected: list[float]) -> None:
+def test_filter_zeroes_values_below_the_quantile(values: Sequence[float], expected: list[float]) -> None:
     changes = MemoryRaster(np.array([values], np.float32))
     filtered = whole(filter_change_map(changes, config.STAGE2_CHANGE_MAP_QUANTILE))
     assert filtered.tolist() == [expected]
     assert filtered.dtype == np.float32
 
 
-def test_filter_leaves_its_input_alone() -> None:
+def test_filter_does_not_modify_its_input() -> None:
     changes = np.arange(6, dtype=np.float32).reshape(2, 3)
     whole(filter_change_map(MemoryRaster(changes), 0.7))
     assert changes.tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -92,7 +92,7 @@ def test_cosine_of_a_zero_vector_is_zero() -> None:
     [
         ([EAST], (3, 4), 0.4),
         ([NORTH], (3, 4), 0.2),
-        ([EAST, NORTH], (3, 4), 0.2),  # the most similar date counts, wherever it stands
+        ([EAST, NORTH], (3, 4), 0.2),  # the most similar date counts, in any order
         ([NORTH, EAST], (3, 4), 0.2),
         ([WEST, NORTH, WEST], EAST, 1),
         ([EAST], EAST, 0),
@@ -134,7 +134,7 @@ def test_area_limits(pixels: int, kept: bool) -> None:
 
 def test_regions_are_the_pixels_of_equal_value() -> None:
     filtered = np.zeros(SIZE)
-    filtered[:10, :75] = filtered[90:, :75] = 0.3  # 1500 pixels, though neither part has as many
+    filtered[:10, :75] = filtered[90:, :75] = 0.3  # 1500 pixels in two parts of 750
     filtered[20:50, :50] = 0.6
     filtered[20:50, 50:] = np.nextafter(np.float32(0.6), np.float32(1))
     scores = published_map(filtered, [quadrants(EAST)], quadrants((3, 4), (4, -3), NORTH, NORTH))
@@ -145,7 +145,7 @@ def test_regions_are_the_pixels_of_equal_value() -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-def test_zero_is_no_region() -> None:
+def test_zero_pixels_form_no_region() -> None:
     scores = published_map(np.zeros(SIZE), [quadrants(EAST)], quadrants(NORTH))
     np.testing.assert_array_equal(scores, np.zeros(SIZE))
     assert scores.dtype == np.float32
@@ -167,28 +167,28 @@ def test_map_is_float32_of_the_window_size() -> None:
 def test_scores_lie_between_zero_and_two(features: np.ndarray, filtered: np.ndarray) -> None:
     *historical, monitor = (encoded_window(of_date, (4, 6)) for of_date in features)
     scores = anomaly_map(filtered, historical, monitor, min_region_pixels=2, max_region_fraction=0.9)
-    # Not clipped, so rounding may show.
+    # Not clipped: rounding may exceed the limits.
     assert np.all((scores >= -1e-6) & (scores <= 2 + 1e-6))
     assert not scores[filtered == 0].any()
 
 
 # --- Pixels without data ---------------------------------------------------------------------------------------------
-def test_the_filter_leaves_pixels_without_data_out_of_the_quantile() -> None:
+def test_filter_excludes_pixels_without_data_from_the_quantile() -> None:
     changes = np.array([[0.1, np.nan, 0.2, 0.3], [np.nan, 0.4, 0.5, np.nan]], np.float32)
     filtered = whole(filter_change_map(MemoryRaster(changes), 0.5))  # of 0.1 to 0.5: 0.3
     np.testing.assert_array_equal(filtered, np.where(changes < 0.3, np.float32(0), changes))
 
 
-def test_a_map_without_any_data_stays_one() -> None:
+def test_filter_of_a_map_without_data_is_all_nan() -> None:
     assert np.isnan(whole(filter_change_map(MemoryRaster(np.full(SIZE, np.nan, np.float32)), 0.7))).all()
 
 
-def test_pixels_without_data_count_in_no_region_and_get_no_score() -> None:
+def test_pixels_without_data_are_excluded_from_regions_and_scores() -> None:
     filtered = np.where(first_rows(6000), np.float32(0.5), np.float32(0))
     filtered[50:60] = np.nan
     scores = published_map(filtered, [quadrants(EAST)], quadrants(EAST, EAST, NORTH, NORTH))
     assert np.isnan(scores[50:60]).all()
-    np.testing.assert_array_equal(scores[~np.isnan(filtered)], 0)  # the changed quadrants are not looked at
+    np.testing.assert_array_equal(scores[~np.isnan(filtered)], 0)  # the changed quadrants have no data
 
 
 def test_area_limits_count_pixels_with_data() -> None:

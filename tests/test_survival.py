@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,27 +17,10 @@ from rasters.maps import open_map
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from tests.helpers import whole
-from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, PROJECT, command, run_process
+from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, Dialogue, run_process, started
 from utils import EventBusyError
 
 SMALL_WINDOWS = {"ANOMALYCD_STAGE2_PATCH_SIZE": "130", "ANOMALYCD_STAGE2_SMALL_PATCH_SIZE": "130"}  # 4 of them
-# run.py, but it says so on stdout when a window is on the disk, and waits for a line on stdin to go on.
-STEPWISE = """
-import sys
-from cli.script import run_script
-from pipeline.window_store import WindowStore
-import run
-
-write = WindowStore.write
-
-def write_and_wait(self, window, values):
-    write(self, window, values)
-    print(self.folder.name, flush=True)
-    sys.stdin.readline()
-
-WindowStore.write = write_and_wait
-run_script(run.main)
-"""
 
 
 def arguments(data: Path, root: Path) -> list[str]:
@@ -55,28 +37,19 @@ def undisturbed(small_events: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @contextmanager
-def stepwise(data: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command("-c", STEPWISE, *arguments(data, root)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=PROJECT,
-        env=os.environ | FEW_POINTS | SMALL_WINDOWS,
-    ) as process:
-        yield process
+def stepwise(data: Path, root: Path) -> Iterator[Dialogue]:
+    """A run that waits after every window."""
+    with started("-mtests.stepwise_run", *arguments(data, root), **FEW_POINTS, **SMALL_WINDOWS) as running:
+        yield running
 
 
-def advance(process: subprocess.Popen[str], windows: int) -> None:
-    """Let a run finish so many windows; it waits after the last."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+def advance(running: Dialogue, windows: int) -> None:
+    """Let a run finish this number of windows; it waits after the last."""
     for step in range(windows):
         if step:
-            process.stdin.write("\n")
-            process.stdin.flush()
-        assert process.stdout.readline().startswith("."), process.communicate()
+            running.stdin.write("\n")
+            running.stdin.flush()
+        assert running.stdout.readline().startswith("."), running.finish()
 
 
 def outputs(root: Path) -> dict[str, bytes]:
@@ -97,54 +70,54 @@ def assert_completes(data: Path, root: Path, undisturbed: Path) -> str:
 def test_a_killed_run_is_picked_up_where_it_ended(
     small_events: Path, tmp_path: Path, undisturbed: Path, windows: int
 ) -> None:
-    with stepwise(small_events, tmp_path) as process:
-        advance(process, windows)
-        process.kill()
+    with stepwise(small_events, tmp_path) as running:
+        advance(running, windows)
+        running.process.kill()
     expected = outputs(undisturbed)
     assert all(expected[name] == content for name, content in outputs(tmp_path).items())
     said = assert_completes(small_events, tmp_path, undisturbed)
     if windows % 4:
-        assert f"{windows % 4} of 4 windows are there already" in said
+        assert f"{windows % 4} of 4 windows already finished" in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_ends_with_its_summary(
     small_events: Path, tmp_path: Path, undisturbed: Path, number: signal.Signals, code: int
 ) -> None:
-    with stepwise(small_events, tmp_path) as process:
-        advance(process, 3)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == code
+    with stepwise(small_events, tmp_path) as running:
+        advance(running, 3)
+        running.signal(number)
+        said = running.finish()
+    assert running.process.exitcode == code
     assert "Traceback" not in said
     assert "both stages: 0 done, 0 skipped, 0 failed, 2 not finished" in said
-    assert "windows are there already" in assert_completes(small_events, tmp_path, undisturbed)
+    assert "windows already finished" in assert_completes(small_events, tmp_path, undisturbed)
 
 
 def test_windows_of_other_parameters_are_computed_again(small_events: Path, tmp_path: Path, undisturbed: Path) -> None:
-    with stepwise(small_events, tmp_path) as process:
-        advance(process, 3)
-        process.kill()
+    with stepwise(small_events, tmp_path) as running:
+        advance(running, 3)
+        running.process.kill()
     (folder,) = (tmp_path / "stage1" / CONTROL).glob(".*.windows-*")
     header = json.loads((folder / HEADER_NAME).read_text())
     (folder / HEADER_NAME).write_text(json.dumps(header | {"patch_size": 128}))
     folder.rename(folder.with_name(f"{folder.name[:-16]}0123456789abcdef"))
     said = assert_completes(small_events, tmp_path, undisturbed)
-    assert "windows of an interrupted run with another patch_size are computed again" in said
+    assert "windows of an interrupted run are computed again, its settings differ: patch_size" in said
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(small_events: Path, tmp_path: Path, undisturbed: Path) -> None:
-    with stepwise(small_events, tmp_path) as process:
-        advance(process, 2)
+    with stepwise(small_events, tmp_path) as running:
+        advance(running, 2)
         other = run_process("run.py", *arguments(small_events, tmp_path), **FEW_POINTS, **SMALL_WINDOWS)
         assert other.returncode == 0, other.stderr
         assert (
-            f"skipped {CONTROL}: {tmp_path / 'stage1' / CONTROL}: is being worked on by process {process.pid}"
+            f"skipped {CONTROL}: {tmp_path / 'stage1' / CONTROL}: is locked by process {running.process.pid}"
             in other.stderr
         )
         assert "1 done, 1 skipped, 0 failed" in other.stderr
-        process.communicate("\n" * 100)
-    assert process.returncode == 0
+        running.finish("\n" * 100)
+    assert running.process.exitcode == 0
     assert outputs(tmp_path) == outputs(undisturbed)
 
 
@@ -154,9 +127,9 @@ def test_a_resumed_run_computes_only_what_is_missing(
     for name in ("STAGE2_PATCH_SIZE", "STAGE2_SMALL_PATCH_SIZE"):
         monkeypatch.setattr(config, name, 130)
     monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 4)
-    with stepwise(small_events, tmp_path) as process:
-        advance(process, 3)
-        process.kill()
+    with stepwise(small_events, tmp_path) as running:
+        advance(running, 3)
+        running.process.kill()
     encoded = 0
     encode = SamEngine.encode
 
@@ -176,7 +149,7 @@ def test_a_lock_names_its_owner_and_is_gone_with_it(tmp_path: Path) -> None:
     folder = tmp_path / "1_event"
     with event_lock(folder):
         with (
-            pytest.raises(EventBusyError, match=f"{folder}: is being worked on by process {os.getpid()} on"),
+            pytest.raises(EventBusyError, match=f"{folder}: is locked by process {os.getpid()} on"),
             event_lock(folder),
         ):
             pass

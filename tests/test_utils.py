@@ -30,7 +30,7 @@ FIRST, SECOND, LAST = "normal_20180101.tif", "normal_20190614.tif", "normal_2020
 
 
 def make_folder(root: Path, name: str, *files: str) -> Path:
-    """An event folder with empty files: discovery goes by names alone."""
+    """An event folder with empty files: events are found by file names alone."""
     folder = root / name
     folder.mkdir(parents=True)
     for file in files:
@@ -53,7 +53,7 @@ def skip_reason(root: Path) -> str:
 
 
 # --- Events ----------------------------------------------------------------------------------------------------------
-def test_names_tell_the_images_apart(tmp_path: Path) -> None:
+def test_images_are_identified_by_their_names(tmp_path: Path) -> None:
     event = read_event(make_folder(tmp_path, "4_fire", SECOND, LABEL, LAST, MONITOR, FIRST))
     assert names(event) == (MONITOR, [FIRST, SECOND, LAST], LABEL)
     assert event.reference.name == LAST
@@ -61,7 +61,7 @@ def test_names_tell_the_images_apart(tmp_path: Path) -> None:
     assert CATEGORIES[event.category][0] == "fire"
 
 
-def test_sorted_order_decides_where_names_follow_no_pattern(tmp_path: Path) -> None:
+def test_images_are_identified_by_order_if_names_follow_no_pattern(tmp_path: Path) -> None:
     event = read_event(make_folder(tmp_path, "1_x", "d.tif", "a.tif", "c.tif", "b.tif"))
     assert names(event) == ("a.tif", ["c.tif", "d.tif"], "b.tif")
 
@@ -72,39 +72,39 @@ def test_an_event_without_label_keeps_its_first_normal_image(tmp_path: Path, fil
     assert names(event) == (files[0], [files[1]], None)
 
 
-def test_side_files_are_no_images(tmp_path: Path) -> None:
+def test_side_files_are_ignored(tmp_path: Path) -> None:
     side_files = (f"{MONITOR}.aux.xml", f"{FIRST}.ovr", "Thumbs.db", f"._{FIRST}", ".hidden.tif", "notes.txt")
     folder = make_folder(tmp_path, "3_x", MONITOR, LABEL, FIRST, *side_files)
     make_folder(folder, "normal_folder.tif", SECOND)
     assert names(read_event(folder)) == (MONITOR, [FIRST], LABEL)
 
 
-def test_side_files_do_not_shift_positions(tmp_path: Path) -> None:
+def test_side_files_do_not_affect_the_order(tmp_path: Path) -> None:
     folder = make_folder(
         tmp_path, "3_x", "a.tif", "b.tif", "c.tif", "a.tif.aux.xml", "a.tif.ovr", "._a.tif", "Thumbs.db"
     )
     assert names(read_event(folder)) == ("a.tif", ["c.tif"], "b.tif")
 
 
-def test_upper_case_and_long_extensions_count(tmp_path: Path) -> None:
+def test_upper_case_and_long_extensions_are_accepted(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, "2_x", "anomaly_1.TIF", "normal_1.TIFF", "normal_2.tiff")
     assert names(read_event(folder)) == ("anomaly_1.TIF", ["normal_1.TIFF", "normal_2.tiff"], None)
 
 
-def test_an_image_named_otherwise_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_with_another_name_is_ignored_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_folder(tmp_path, "1_x", MONITOR, FIRST, "mosaic.tif")
     assert names(read_event(folder)) == (MONITOR, [FIRST], None)
     (warning,) = caplog.messages
     assert str(folder / "mosaic.tif") in warning
 
 
-def test_a_normal_control_is_monitored_by_its_last_image(tmp_path: Path) -> None:
+def test_the_last_image_of_a_normal_control_is_the_monitor_image(tmp_path: Path) -> None:
     event = read_event(make_folder(tmp_path, "0_control", SECOND, LAST, FIRST))
     assert names(event) == (LAST, [FIRST, SECOND], None)
     assert event.category == 0
 
 
-def test_a_normal_control_without_names_goes_by_order(tmp_path: Path) -> None:
+def test_images_of_a_normal_control_are_identified_by_order(tmp_path: Path) -> None:
     assert names(read_event(make_folder(tmp_path, "0_x", "b.tif", "a.tif"))) == ("b.tif", ["a.tif"], None)
 
 
@@ -132,8 +132,8 @@ def test_unusable_events_are_skipped_with_a_reason(
 def test_an_unreadable_folder_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path, "1_x", MONITOR, FIRST)
 
-    def refuse(folder: Path) -> Event:
-        raise PermissionError(13, "Permission denied", str(folder))  # root, who may run the tests, is never refused
+    def refuse(folder: Path) -> Event:  # a mock: root, which may run the tests, can read every folder
+        raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(utils, "read_event", refuse)
     assert "Permission denied" in skip_reason(tmp_path)
@@ -146,7 +146,7 @@ def test_only_category_folders_are_events(tmp_path: Path) -> None:
     assert [event.name for event in list_events(tmp_path).events] == ["0_a", "1_b"]
 
 
-def test_one_event_by_name(tmp_path: Path) -> None:
+def test_an_event_is_selected_by_name(tmp_path: Path) -> None:
     for name in ("1_a", "1_b"):
         make_folder(tmp_path, name, MONITOR, FIRST)
     (event,) = list_events(tmp_path, "1_b").events
@@ -164,24 +164,24 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "3_Éboulement") for form in
 
 
 @pytest.mark.parametrize(("on_disk", "asked"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
-def test_accents_match_however_they_are_spelt(tmp_path: Path, on_disk: str, asked: str) -> None:
+def test_names_match_in_any_unicode_normalization(tmp_path: Path, on_disk: str, asked: str) -> None:
     make_folder(tmp_path, on_disk, MONITOR, FIRST)
     (event,) = list_events(tmp_path, asked).events
     assert event.monitor.is_file()
 
 
 @pytest.mark.parametrize(
-    ("asked", "nearest"), [("4_brand", "4_Brandt"), ("brand", "4_Brandt"), ("5_dam_brake", "5_dam_break"), ("", "1_a")]
+    ("asked", "similar"), [("4_brand", "4_Brandt"), ("brand", "4_Brandt"), ("5_dam_brake", "5_dam_break"), ("", "1_a")]
 )
-def test_an_unknown_event_names_the_nearest(tmp_path: Path, asked: str, nearest: str) -> None:
+def test_an_unknown_event_names_the_most_similar(tmp_path: Path, asked: str, similar: str) -> None:
     for name in ("1_a", "4_Brandt", "5_dam_break"):
         make_folder(tmp_path, name, MONITOR, FIRST)
-    with pytest.raises(UsageError, match=f"no event '{asked}'; nearest: {nearest}"):
+    with pytest.raises(UsageError, match=f"no event '{asked}'; similar names: {similar}"):
         list_events(tmp_path, asked)
 
 
 @pytest.mark.parametrize("asked", ["../secret/1_x", "1_x/../1_x", "./1_x", "1_x/", "..", "{root}/1_x"])
-def test_paths_are_no_event_names(tmp_path: Path, asked: str) -> None:
+def test_paths_are_refused_as_event_names(tmp_path: Path, asked: str) -> None:
     root = tmp_path / "data"
     make_folder(root, "1_x", MONITOR, FIRST)
     make_folder(tmp_path / "secret", "1_x", MONITOR, FIRST)
@@ -194,7 +194,7 @@ def test_a_link_that_leaves_the_data_root_is_skipped(tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
     (root / "1_linked").symlink_to(outside)
-    assert "link that leaves the data root" in skip_reason(root)
+    assert "a link to a folder outside the data root" in skip_reason(root)
 
 
 def test_a_linked_image_is_followed_within_the_data_root_only(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_linked_image_is_followed_within_the_data_root_only(tmp_path: Path) ->
     (folder / FIRST).symlink_to(make_folder(root, "archive", FIRST) / FIRST)
     assert [event.name for event in list_events(root).events] == ["1_x"]
     (folder / "normal_2.tif").symlink_to(make_folder(tmp_path, "elsewhere", FIRST) / FIRST)
-    assert "normal_2.tif: a link that leaves the data root" in skip_reason(root)
+    assert "normal_2.tif: a link to a file outside the data root" in skip_reason(root)
 
 
 def test_a_linked_data_root_is_followed(tmp_path: Path) -> None:
@@ -212,19 +212,19 @@ def test_a_linked_data_root_is_followed(tmp_path: Path) -> None:
     assert len(list_events(tmp_path / "data").events) == 1
 
 
-def test_a_missing_data_root(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere: no such data root .*--data-root"):
+def test_a_missing_data_root_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere: cannot read the data root .*--data-root"):
         list_events(tmp_path / "nowhere")
 
 
-def test_a_data_root_that_is_a_file(tmp_path: Path) -> None:
+def test_a_file_as_data_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="no such data root"):
+    with pytest.raises(UsageError, match="cannot read the data root"):
         list_events(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("only", "problem"), [(None, "no event folders"), ("1_x", "nearest: there are none")])
-def test_an_empty_data_root(tmp_path: Path, only: str | None, problem: str) -> None:
+@pytest.mark.parametrize(("only", "problem"), [(None, "no event folders"), ("1_x", "no event '1_x'; it has no events")])
+def test_an_empty_data_root_is_refused(tmp_path: Path, only: str | None, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         list_events(tmp_path, only)
 
@@ -232,7 +232,7 @@ def test_an_empty_data_root(tmp_path: Path, only: str | None, problem: str) -> N
 @pytest.mark.parametrize(
     ("count", "events", "skipped"), [(0, [], []), (1, ["0_a"], []), (2, ["0_a"], ["1_b"]), (9, ["0_a", "2_c"], ["1_b"])]
 )
-def test_first_counts_skipped_events_too(tmp_path: Path, count: int, events: list[str], skipped: list[str]) -> None:
+def test_first_counts_skipped_events(tmp_path: Path, count: int, events: list[str], skipped: list[str]) -> None:
     make_folder(tmp_path, "0_a", FIRST, SECOND)
     make_folder(tmp_path, "1_b")
     make_folder(tmp_path, "2_c", MONITOR, FIRST)
@@ -255,7 +255,7 @@ def test_a_window_is_clipped_to_the_image(height: int, width: int, expected: tup
     assert tile(height, width, 10) == [expected]
 
 
-def test_slices_of_a_window() -> None:
+def test_window_slices() -> None:
     assert Window(3, 5, 20, 10).slices == (slice(5, 15), slice(3, 23))
 
 
@@ -279,11 +279,11 @@ def test_windows_cover_the_image_column_by_column(height: int, width: int, patch
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
-def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
     for content in ("old", "new"):
         with atomic_file(path) as part:
-            assert part.parent == path.parent  # the same disk: renaming is one step
+            assert part.parent == path.parent  # on the same disk, so that renaming is atomic
             part.write_text(content)
             assert not path.exists() or path.read_text() == "old"
         assert path.read_text() == content
@@ -297,7 +297,7 @@ def write_half(path: Path, interruption: type[BaseException]) -> None:
 
 
 @pytest.mark.parametrize("interruption", [OSError, KeyboardInterrupt])
-def test_a_file_that_fails_is_left_as_it_was(tmp_path: Path, interruption: type[BaseException]) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, interruption: type[BaseException]) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(interruption):
@@ -308,7 +308,7 @@ def test_a_file_that_fails_is_left_as_it_was(tmp_path: Path, interruption: type[
 
 # --- Arguments -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("parse", "text", "value"), [(positive_int, "1", 1), (fraction, "0", 0), (fraction, "1", 1)])
-def test_numbers_within_their_limits(parse: Callable[[str], float], text: str, value: float) -> None:
+def test_numbers_within_limits_are_accepted(parse: Callable[[str], float], text: str, value: float) -> None:
     assert parse(text) == value
 
 
@@ -316,14 +316,14 @@ def test_numbers_within_their_limits(parse: Callable[[str], float], text: str, v
     ("parse", "text"),
     [(positive_int, "0"), (positive_int, "-3"), (fraction, "1.01"), (fraction, "-0.1"), (fraction, "nan")],
 )
-def test_numbers_outside_their_limits(parse: Callable[[str], float], text: str) -> None:
+def test_numbers_outside_limits_are_refused(parse: Callable[[str], float], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         parse(text)
 
 
 @property_test
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50))
-def test_owned_parts_cover_an_image_once_and_let_the_later_window_win(height: int, width: int, patch_size: int) -> None:
+def test_owned_parts_cover_an_image_once_by_its_later_windows(height: int, width: int, patch_size: int) -> None:
     windows = tile(height, width, patch_size)
     last, owner, times = (np.zeros((height, width), int) for _ in range(3))
     parts = owned_parts(windows)

@@ -1,4 +1,4 @@
-"""GeoTIFFs as other programs write them."""
+"""GeoTIFFs as written by other programs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_tiff(
     nodata: float | None = None,
     change: Callable[[gdal.Dataset], object] | None = None,
 ) -> Path:
-    """A GeoTIFF as other programs write it; `change` is done to it before it is closed."""
+    """Write a GeoTIFF with plain GDAL; `change` is called with the dataset before it is closed."""
     bands = np.atleast_3d(values)
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(values.dtype)
     height, width, count = bands.shape
@@ -42,7 +42,7 @@ def write_tiff(
 
 
 def refusal(path: Path, read: Callable[[Path], object]) -> str:
-    """The one line that a file is refused with, which names it."""
+    """The error message for a file: one line that names it."""
     with pytest.raises(EventError) as refused:
         read(path)
     message = str(refused.value)

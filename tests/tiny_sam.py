@@ -1,4 +1,4 @@
-"""A SAM small enough to build for one test, with random weights, that has every part of the official ones."""
+"""A small SAM with random weights and all parts of the official models."""
 
 from functools import partial
 
@@ -42,8 +42,8 @@ def tiny_sam(seed: int = 0, blocks: int = 2) -> Sam:
     ).eval()
     with torch.no_grad():
         for weights in model.parameters():
-            # Many begin as zeros or ones, relative positions and all biases of norms among them: nothing may cancel.
+            # Many parameters, such as relative positions and biases of norms, are initialized to 0 or 1: randomize all.
             weights += torch.randn_like(weights) * 0.3
-        # SAM filters by predicted IoUs above 0 alone: make them so.
+        # SAM filters by predicted IoU only for thresholds above 0: make all predictions positive.
         model.mask_decoder.iou_prediction_head.layers[-1].bias += 10
     return model

@@ -54,13 +54,13 @@ function drawCurve(svg) {
     const points = values.map((value, i) => `${plotX(Math.min(1, thresholds[i])).toFixed(1)} ${plotY(value).toFixed(1)}`);
     draw(svg, "path", { class: `line ${name}`, d: `M${points.join("L")}` });
   }
-  return draw(svg, "path", { class: "now" });
+  return draw(svg, "path", { class: "current" });
 }
 
 function makeThreshold(changed) {
   const slider = element("threshold");
   if (!slider) return () => 0;
-  const now = drawCurve(element("curve"));
+  const current = drawCurve(element("curve"));
   let waiting = false;
   const update = () => {
     waiting = false;
@@ -71,7 +71,7 @@ function makeThreshold(changed) {
       if (scores) element(name).textContent = scores[step][i].toFixed(3);
     });
     element("flagged").textContent = describeArea(flagged[step]);
-    now.setAttribute("d", `M${plotX(thresholds[step])} ${PLOT.top}V${PLOT.bottom}`);
+    current.setAttribute("d", `M${plotX(thresholds[step])} ${PLOT.top}V${PLOT.bottom}`);
     changed();
   };
   slider.addEventListener("input", () => {
@@ -130,11 +130,11 @@ function makeRegions(rasters) {
 function makePointer(rasters, select) {
   const stage = element("stage");
   const readout = element("readout");
-  const share = (event) => {
+  const relativePosition = (event) => {
     const box = stage.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   };
-  const tell = (across, down) => {
+  const showReadout = (across, down) => {
     const parts = probe(DATA, rasters, across, down).parts.map((part) => {
       const span = document.createElement("span");
       span.textContent = part;
@@ -144,21 +144,21 @@ function makePointer(rasters, select) {
   };
   let pressed = null;
   let cursor = [0.5, 0.5];
-  stage.addEventListener("pointermove", (event) => tell(...(cursor = share(event))));
+  stage.addEventListener("pointermove", (event) => showReadout(...(cursor = relativePosition(event))));
   stage.addEventListener("pointerdown", (event) => (pressed = event));
   stage.addEventListener("click", (event) => {
     const still = pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) < 5;
-    const { region } = probe(DATA, rasters, ...share(event));
+    const { region } = probe(DATA, rasters, ...relativePosition(event));
     if (still && region && !event.target.closest("button, .handle")) select(region);
   });
-  // Shift and an arrow key move the point that is read out, for users without a pointer.
+  // Shift + arrow keys move the readout point, for users without a pointer.
   element("frame").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!event.shiftKey || !step) return;
     event.preventDefault();
     cursor = cursor.map((value, axis) => Math.min(0.9999, Math.max(0, value + step[axis] / 100)));
     readout.setAttribute("aria-live", "polite");
-    tell(...cursor);
+    showReadout(...cursor);
   });
 }
 

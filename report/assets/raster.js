@@ -90,14 +90,16 @@ function paintClasses(canvas, rasters, layer, classes) {
   const pack = ([red, green, blue], alpha) => ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   const edges = COLORS[layer].map((color) => pack(color, 255));
   const fills = COLORS[layer].map((color) => pack(color, FILL[layer]));
-  const reach = Math.max(1, Math.round(Math.max(width, height) / 700)) * (layer === "marked" ? 2 : 1);
+  const border = Math.max(1, Math.round(Math.max(width, height) / 700)) * (layer === "marked" ? 2 : 1);
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
       const own = classes[i];
       if (!own) continue;
       const edge =
-        (x >= reach && classes[i - reach] !== own) || (x + reach < width && classes[i + reach] !== own) ||
-        (y >= reach && classes[i - reach * width] !== own) || (y + reach < height && classes[i + reach * width] !== own);
+        (x >= border && classes[i - border] !== own) ||
+        (x + border < width && classes[i + border] !== own) ||
+        (y >= border && classes[i - border * width] !== own) ||
+        (y + border < height && classes[i + border * width] !== own);
       pixels[i] = (edge ? edges : fills)[own - 1];
     }
   }

@@ -45,7 +45,7 @@ def test_scaling_leaves_its_rows(tmp_path: Path, part: str, flags: tuple[object,
         table = list(csv.DictReader(file))
     assert len(table) == rows
     for row in table:
-        assert float(row["windows a second"]) > 0, row
+        assert float(row["windows per second"]) > 0, row
 
 
 def test_the_profile_names_the_parts_of_both_programs() -> None:

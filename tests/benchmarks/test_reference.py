@@ -1,4 +1,4 @@
-"""The benchmarks' yardstick agrees with the project, and its stand-ins for masks are what they claim to be."""
+"""The reference implementation of the benchmarks equals the project, and its random masks have realistic statistics."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from tests.helpers import whole
 
-# Six points a side and lower thresholds than published, so that the toy finds masks in them, several in each image.
+# Six points per side and lower thresholds than published, so that the demo SAM finds several masks in each image.
 SAM_PARAMS = config.STAGE1_SAM_PARAMS | {
     "points_per_side": 6,
     "pred_iou_thresh": 0.3,
@@ -30,7 +30,7 @@ SAM_PARAMS = config.STAGE1_SAM_PARAMS | {
 }
 MIN_PIXELS = 100
 EVENT = make_event(seed=4, category=4, size=256, historical_dates=3)
-# 161 and 203 pixels: where the padding begins, a cell of the encoder is cut.
+# 161 and 203 pixels: the padding begins inside a cell of the encoder.
 WINDOWS = {
     "square": np.s_[:, :],
     "wide": np.s_[:161, :],
@@ -41,7 +41,7 @@ ENCODER_SIZE = 256
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Windows this small are too little to share: on a busy machine, threads wait for each other many times longer."""
+    """Use one thread: for windows this small, synchronization on a busy machine takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,7 +54,7 @@ def points() -> torch.Tensor:
 
 
 def project_change_map(engine: SamEngine, reference: np.ndarray, monitor: np.ndarray) -> np.ndarray:
-    """What the project's stage 1 makes of a window."""
+    """The change map of a window by the project's stage 1."""
     of_reference, of_monitor = engine.encode([engine.scale(reference), engine.scale(monitor)])
     return change_map(
         of_reference,
@@ -120,9 +120,9 @@ def test_share_of_blobs_that_passes_the_filters(points: torch.Tensor, seed: int)
     assert 0.37 <= (ious > 0.6).float().mean() <= 0.43
 
 
-def test_blobs_survive_suppression_in_realistic_numbers(demo_model: Sam) -> None:
+def test_realistic_number_of_blobs_passes_suppression(demo_model: Sam) -> None:
     window = np.zeros((128, 128, 3), np.uint8)
-    # A window of 2048 pixels, seen at a sixteenth. Small batches: memory that is used again is faster than fresh one.
+    # A window of 2048 pixels at 1/16 of its size. Small batches reuse memory, which is faster.
     parameters = config.STAGE1_SAM_PARAMS | {"min_mask_region_area": 10000 // 16**2, "points_per_batch": 8}
     with use_blobs(demo_model, seed=0):
         annotations = SamAutomaticMaskGenerator(demo_model, **parameters).generate(window)
@@ -132,7 +132,7 @@ def test_blobs_survive_suppression_in_realistic_numbers(demo_model: Sam) -> None
     assert areas.max() < 4e5
 
 
-def test_the_decoder_is_itself_again_after_the_blobs(demo_model: Sam) -> None:
+def test_use_blobs_restores_the_decoder(demo_model: Sam) -> None:
     generator = SamAutomaticMaskGenerator(demo_model, **SAM_PARAMS)
     before = generator.generate(EVENT.monitor)
     with use_blobs(demo_model, seed=0):

@@ -1,4 +1,4 @@
-"""What the dispatcher's order leaves of the workers' time, on workers whose time is only counted."""
+"""Efficiency of the dispatcher's order, on simulated workers."""
 
 from pathlib import Path
 
@@ -11,28 +11,28 @@ EIGHT_WINDOWS = Extent((4 * 2048, 2 * 2048), 2)  # 33.6 megapixels
 
 
 def efficiency(extents: list[Extent], costs: Costs, workers: int, folder: Path) -> float:
-    simulation = Simulation.of(extents, costs, folder)
+    simulation = Simulation.from_extents(extents, costs, folder)
     pool = PaperPool(workers, costs.open)
     dispatch(pool, simulation)
     return sum(simulation.window_seconds()) / workers / pool.now
 
 
-def test_one_worker_is_never_idle_when_nothing_has_to_be_waited_for(tmp_path: Path) -> None:
+def test_one_worker_is_never_idle_without_waiting_times(tmp_path: Path) -> None:
     costs = Costs(0, 1, 0.5, 0, 0)
     assert efficiency([EIGHT_WINDOWS] * 3, costs, 1, tmp_path) == pytest.approx(1)
 
 
-def test_workers_have_other_events_while_a_stage_is_put_together(tmp_path: Path) -> None:
-    costs = Costs(0, 1, 0.5, 0.5, 0)  # 17 s between the stages, as long as one worker has to do
+def test_workers_compute_other_events_while_a_stage_is_finished(tmp_path: Path) -> None:
+    costs = Costs(0, 1, 0.5, 0.5, 0)  # 17 s between the stages, as long as one worker computes per stage
     assert efficiency([EIGHT_WINDOWS] * 40, costs, 2, tmp_path) > 0.97
 
 
-def test_workers_have_enough_to_do_while_an_event_is_opened(tmp_path: Path) -> None:
+def test_workers_stay_busy_while_an_event_is_opened(tmp_path: Path) -> None:
     costs = Costs(3, 1, 0.5, 0, 0)
     assert efficiency([EIGHT_WINDOWS] * 40, costs, 2, tmp_path) > 0.97
 
 
-def test_the_events_are_as_large_as_published() -> None:
+def test_drawn_events_have_the_published_sizes() -> None:
     extents = draw_extents(EVENTS)
     sizes = [height * width / 1e6 for (height, width), _ in extents]
     assert len(sizes) == EVENTS

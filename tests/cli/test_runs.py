@@ -9,7 +9,7 @@ from cli.script import INTERRUPTS, Interrupted, deferred_interrupts
 from tests.scripts import run_process
 from utils import Event, EventBusyError, EventError, Listing, UsageError
 
-KEPT = "what is finished is kept, and the next run goes on from there"
+KEPT = "finished work is kept, and the next run resumes from it"
 PROGRAM = """
 import signal
 import utils
@@ -32,7 +32,7 @@ def two_windows(_: Event) -> int:
     return 2
 
 
-def do_both(_: Event, window_done: Callable[[], object]) -> None:
+def process_two_windows(_: Event, window_done: Callable[[], object]) -> None:
     for _window in range(2):
         window_done()
 
@@ -43,7 +43,10 @@ def do_both(_: Event, window_done: Callable[[], object]) -> None:
         (EventError("x.tif: is\ncut off"), "x.tif: is cut off"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (MemoryError(), "MemoryError"),
-        (ZeroDivisionError("by zero"), "unexpected ZeroDivisionError: by zero (--log-file keeps where)"),
+        (
+            ZeroDivisionError("by zero"),
+            "unexpected ZeroDivisionError: by zero (use --log-file to record the traceback)",
+        ),
     ],
 )
 def test_a_failing_event_does_not_stop_the_others(
@@ -64,10 +67,10 @@ def test_a_failing_event_does_not_stop_the_others(
     assert f"2_b: stage 1 failed: {reason}" in caplog.messages
     assert any(line.startswith("stage 1: 2 done, 0 skipped, 1 failed in ") for line in caplog.messages)
     assert f"  failed 2_b: {reason}" in caplog.messages
-    assert "6/6" in capsys.readouterr().err  # the bar moves past the windows that the failed event left
+    assert "6/6" in capsys.readouterr().err  # the bar counts the remaining windows of the failed event
 
 
-def test_a_run_that_cannot_work_as_asked_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_usage_error_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "anomalycd")
 
     def process(event: Event, _: Callable[[], object]) -> None:
@@ -100,7 +103,7 @@ def test_skipped_events_are_no_failures(caplog: pytest.LogCaptureFixture, capsys
 
 
 @pytest.mark.parametrize("error", [EventError("x.tif: cut off"), RuntimeError("a defect")])
-def test_an_event_whose_windows_cannot_be_counted_still_has_its_turn(
+def test_an_event_is_processed_even_if_its_windows_cannot_be_counted(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def count(event: Event) -> int:
@@ -108,12 +111,12 @@ def test_an_event_whose_windows_cannot_be_counted_still_has_its_turn(
             raise error
         return 2
 
-    summary = run_events("stage 1", listing_of("1_a", "2_b"), count, do_both)
+    summary = run_events("stage 1", listing_of("1_a", "2_b"), count, process_two_windows)
     assert summary.done == ["1_a", "2_b"]
     assert "2/2" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_still_sums_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_run_logs_its_summary(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "anomalycd")
 
     def process(event: Event, _: Callable[[], object]) -> None:
@@ -132,7 +135,11 @@ def test_an_interrupted_run_still_sums_up(caplog: pytest.LogCaptureFixture) -> N
         ("return 1", 1, []),
         ("raise utils.UsageError('no such thing')", 2, ["error: no such thing"]),
         ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: [Errno 28] No space left: 'a.csv'"]),
-        ("raise KeyError('a defect')", 1, ["error: unexpected KeyError: 'a defect' (--log-file keeps where)"]),
+        (
+            "raise KeyError('a defect')",
+            1,
+            ["error: unexpected KeyError: 'a defect' (use --log-file to record the traceback)"],
+        ),
         ("signal.raise_signal(2)", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
         ("signal.raise_signal(15)", 143, [f"error: interrupted (SIGTERM); {KEPT}"]),
         ("end_twice()", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
@@ -146,21 +153,21 @@ def test_a_script_exits_with_its_code_and_one_line(body: str, code: int, lines: 
     assert not done.stdout
 
 
-def test_a_script_tells_what_the_environment_changed() -> None:
+def test_a_script_logs_settings_from_the_environment() -> None:
     done = run_process("-c", "from cli import script; script.run_script(lambda: 0)", ANOMALYCD_STAGE1_PATCH_SIZE="512")
     assert done.stderr.splitlines() == ["config: STAGE1_PATCH_SIZE=512 from the environment"]
 
 
-def test_an_event_that_another_run_works_on_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_busy_event_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
     def process(_: Event, __: Callable[[], object]) -> None:
-        raise EventBusyError("out/1_a: is being worked on by process 7")
+        raise EventBusyError("out/1_a: is locked by process 7")
 
     summary = run_events("stage 1", listing_of("1_a"), two_windows, process)
-    assert summary.skipped == [("1_a", "out/1_a: is being worked on by process 7")]
+    assert summary.skipped == [("1_a", "out/1_a: is locked by process 7")]
     assert summary.exit_code == 0
 
 
-def test_an_interrupted_run_names_what_is_not_finished(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_run_names_unfinished_events(caplog: pytest.LogCaptureFixture) -> None:
     def process(event: Event, _: Callable[[], object]) -> None:
         if event.name == "2_b":
             raise Interrupted(15)
@@ -189,7 +196,7 @@ script.run_script(main)
 """
 
 
-def test_the_log_file_keeps_traces_that_the_terminal_does_not_show(tmp_path: Path) -> None:
+def test_tracebacks_go_to_the_log_file_only(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "night.log"
     for runs_so_far in (1, 2):
         done = run_process("-c", LOGGING, "--log-file", path)
@@ -208,8 +215,8 @@ def test_a_log_file_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> Non
     assert done.stderr == f"error: {tmp_path}: cannot be written (Is a directory); name another --log-file\n"
 
 
-# --- Events at once --------------------------------------------------------------------------------------------------
-def test_events_that_are_worked_on_at_once_are_followed(
+# --- Concurrent events ------------------------------------------------------------------------------------------------
+def test_follow_run_tracks_concurrent_events(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level("INFO", "anomalycd")
@@ -233,7 +240,7 @@ def test_events_that_are_worked_on_at_once_are_followed(
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
+def restored_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in INTERRUPTS}
     yield
     for number, handler in before.items():
@@ -241,7 +248,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)
-def test_an_interrupt_waits_until_it_is_asked_for(handlers: None, number: signal.Signals) -> None:
+def test_a_deferred_interrupt_is_raised_by_check(restored_handlers: None, number: signal.Signals) -> None:
     with deferred_interrupts() as check:
         check()
         signal.raise_signal(number)
@@ -251,7 +258,7 @@ def test_an_interrupt_waits_until_it_is_asked_for(handlers: None, number: signal
     assert signal.getsignal(number) == signal.SIG_IGN  # the run is ending
 
 
-def test_without_an_interrupt_nothing_changes(handlers: None) -> None:
+def test_signal_handlers_are_restored_without_an_interrupt(restored_handlers: None) -> None:
     before = [signal.getsignal(number) for number in INTERRUPTS]
     with deferred_interrupts() as check:
         check()

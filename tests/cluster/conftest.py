@@ -1,4 +1,4 @@
-"""What tests of the cluster share."""
+"""Fixtures for the tests of the cluster."""
 
 from pathlib import Path
 

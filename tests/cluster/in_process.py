@@ -1,4 +1,4 @@
-"""A pool whose workers compute in the test's own process: everything that a cluster runs, without Ray."""
+"""A pool whose workers compute in the test's process, without Ray."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +17,7 @@ from utils import Event, Window, list_events
 
 
 class InProcessPool:
-    """Two workers at a time on one engine; a worker that is retired is replaced. See cluster.dispatch.Pool."""
+    """Two workers on one engine; a retired worker is replaced. See cluster.dispatch.Pool."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._engine = settings.load()
@@ -40,7 +40,7 @@ class InProcessPool:
         return self._tickets
 
     def forget(self, key: int) -> None:
-        """Nothing is kept here."""
+        """Do nothing: the pool keeps no stages."""
 
     def retire(self, worker: str) -> None:
         del self._workers[worker]
@@ -58,7 +58,7 @@ class InProcessPool:
 
 
 def run_in_process(arguments: Sequence[str]) -> Summary:
-    """What `run.py --ray` does with these arguments, on an InProcessPool."""
+    """Run `run.py --ray` with these arguments on an InProcessPool."""
     args = run.parse_arguments(list(arguments))
     pool = InProcessPool(engine_settings(args, torch.device("cpu")))
 

@@ -1,4 +1,4 @@
-"""Runs of four small windows per event and stage, and what they wrote."""
+"""Runs with four small windows per event and stage, and their outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -32,4 +32,4 @@ def outputs(root: Path) -> dict[str, Any]:
 def assert_same(root: Path, alone: Path) -> None:
     """Assert that two runs wrote the same files with the same content."""
     assert outputs(root) == outputs(alone)
-    assert {path.name for path in root.rglob("*")} == {path.name for path in alone.rglob("*")}  # nothing is left
+    assert {path.name for path in root.rglob("*")} == {path.name for path in alone.rglob("*")}  # no temporary files

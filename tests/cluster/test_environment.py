@@ -5,7 +5,7 @@ from tests.scripts import PROJECT
 from tests.test_architecture import PACKAGES
 
 
-def test_a_change_in_any_module_of_the_program_changes_the_checksum(tmp_path: Path) -> None:
+def test_source_checksum_depends_on_every_module(tmp_path: Path) -> None:
     modules = ["utils.py", *(f"{package}/{name}.py" for package in environment.PACKAGES for name in ("a", "b"))]
     for module in modules:
         (tmp_path / module).parent.mkdir(exist_ok=True)
@@ -22,11 +22,11 @@ def test_a_change_in_any_module_of_the_program_changes_the_checksum(tmp_path: Pa
     assert environment.source_checksum(tmp_path) in seen
 
 
-def test_the_checksum_covers_every_package_that_has_a_part_in_the_maps() -> None:
+def test_source_checksum_covers_every_package_that_affects_the_maps() -> None:
     assert set(environment.PACKAGES) == set(PACKAGES) - {"report"}
     assert len(list(PROJECT.glob("sam/*.py"))) > 5
 
 
-def test_the_environment_names_libraries_source_and_settings() -> None:
+def test_environment_lists_libraries_source_and_settings() -> None:
     found = environment.environment()
     assert {*environment.LIBRARIES, "AnomalyCD", "STAGE1_SAM_PARAMS", "MAX_REGION_FRACTION"} <= found.keys()

@@ -26,11 +26,11 @@ def failure_of(error: Exception) -> Failure:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_previous_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(utils, "_WARNED", set())
 
 
-def test_a_value_comes_home() -> None:
+def test_call_returns_the_value() -> None:
     assert call(lambda: [1, 2]) == Outcome([1, 2])
 
 
@@ -38,35 +38,43 @@ def test_a_value_comes_home() -> None:
     ("error", "message", "expected"),
     [
         (EventError("x.tif: is\ncut off"), "x.tif: is cut off", True),
-        (UsageError("SAM does not take these"), "SAM does not take these", True),
+        (UsageError("invalid SAM mask parameters"), "invalid SAM mask parameters", True),
         (OSError(28, "No space left on device", "a.tif"), "[Errno 28] No space left on device: 'a.tif'", True),
         (FileNotFoundError(2, "No such file", "a.tif"), "[Errno 2] No such file: 'a.tif'", True),
         (MemoryError(), "MemoryError", False),
-        (ZeroDivisionError("by\n zero"), "unexpected ZeroDivisionError: by zero (--log-file keeps where)", False),
-        (RuntimeError("CUDA error"), "unexpected RuntimeError: CUDA error (--log-file keeps where)", False),
+        (
+            ZeroDivisionError("by\n zero"),
+            "unexpected ZeroDivisionError: by zero (use --log-file to record the traceback)",
+            False,
+        ),
+        (
+            RuntimeError("CUDA error"),
+            "unexpected RuntimeError: CUDA error (use --log-file to record the traceback)",
+            False,
+        ),
     ],
 )
-def test_an_error_comes_home_as_one_line(error: Exception, message: str, expected: bool) -> None:
+def test_call_returns_an_error_as_one_line(error: Exception, message: str, expected: bool) -> None:
     failure = failure_of(error)
     assert failure.message == message
     assert failure.expected == expected
     assert failure.trace.startswith("Traceback")
     assert "in work" in failure.trace
-    at_home = failure.to_error()
-    assert describe_error(at_home) == message  # which is not said to be unexpected once more
-    assert failure.trace in str(at_home.__cause__)
+    restored = failure.to_error()
+    assert describe_error(restored) == message  # without a second "unexpected"
+    assert failure.trace in str(restored.__cause__)
 
 
-def test_the_trace_is_for_the_log_file_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_traceback_is_logged_but_not_in_the_message(caplog: pytest.LogCaptureFixture) -> None:
     failure = failure_of(KeyError("a defect"))
     caplog.set_level("DEBUG", "anomalycd")
-    LOG.debug("how it failed", exc_info=failure.to_error())
+    LOG.debug("traceback", exc_info=failure.to_error())
     assert "in another process:\nTraceback" in caplog.text
     assert "KeyError: 'a defect'" in caplog.text
     assert "Traceback" not in str(failure.to_error())
 
 
-def test_an_error_that_cannot_be_pickled_can_be_sent() -> None:
+def test_an_error_that_cannot_be_pickled_is_returned() -> None:
     class LocalError(Exception):
         def __init__(self, lock: object) -> None:
             super().__init__("of a library")
@@ -75,23 +83,23 @@ def test_an_error_that_cannot_be_pickled_can_be_sent() -> None:
     outcome = call(failing(LocalError(threading.Lock())))
     assert pickle.loads(pickle.dumps(outcome)) == outcome
     assert outcome.failure is not None
-    assert outcome.failure.message == "unexpected LocalError: of a library (--log-file keeps where)"
+    assert outcome.failure.message == "unexpected LocalError: of a library (use --log-file to record the traceback)"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(15), SystemExit(3)])
-def test_a_call_that_is_ended_gives_nothing(error: BaseException) -> None:
+def test_interrupts_and_exits_are_raised(error: BaseException) -> None:
     handlers = list(LOG.handlers)
     with pytest.raises(type(error)):
         call(failing(error))
     assert LOG.handlers == handlers
 
 
-def test_what_is_logged_comes_home_with_the_value_and_with_an_error() -> None:
+def test_call_returns_log_lines_with_a_value_or_an_error() -> None:
     def work() -> None:
-        LOG.debug("of no interest")
+        LOG.debug("not returned")
         LOG.info("%d of %d windows", 3, 7)
         warn_once("n.tif: resampled")
-        logging.getLogger("another").error("not ours")
+        logging.getLogger("another").error("of another logger")
         raise EventError("x.tif: is cut off")
 
     outcome = call(work)
@@ -102,17 +110,17 @@ def test_what_is_logged_comes_home_with_the_value_and_with_an_error() -> None:
     assert call(lambda: LOG.info("once more")).lines == (Line(logging.INFO, "once more"),)
 
 
-def test_lines_come_home_whatever_level_the_process_logs_at() -> None:
-    LOG.setLevel(logging.WARNING)  # as where nobody has set it; caplog sets it back
+def test_log_lines_are_returned_at_any_log_level() -> None:
+    LOG.setLevel(logging.WARNING)  # the default level; caplog restores it
     assert call(lambda: LOG.info("hello")).lines == (Line(logging.INFO, "hello"),)
 
 
-def test_lines_of_another_thread_belong_to_its_own_call() -> None:
+def test_log_lines_of_concurrent_calls_are_kept_apart() -> None:
     both_run = threading.Barrier(2, timeout=60)
     outcomes: dict[str, Outcome] = {}
 
     def work(name: str) -> str:
-        both_run.wait()  # both handlers are there
+        both_run.wait()  # both handlers are installed
         LOG.info("of %s", name)
         both_run.wait()  # both have logged
         return name
@@ -129,17 +137,17 @@ def test_lines_of_another_thread_belong_to_its_own_call() -> None:
 
 
 @pytest.mark.parametrize("work", [lambda: None, failing(EventError("x.tif")), failing(KeyError("x"))])
-def test_no_handler_stays(work: Callable[[], Any]) -> None:
+def test_call_removes_its_log_handler(work: Callable[[], Any]) -> None:
     handlers = list(LOG.handlers)
     call(work)
     assert LOG.handlers == handlers
 
 
-def test_lines_are_logged_at_home_and_warnings_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_relay_logs_lines_and_repeated_warnings_once(caplog: pytest.LogCaptureFixture) -> None:
     info, warning = Line(logging.INFO, "100 % of x"), Line(logging.WARNING, "n.tif: resampled, 50 %s")
     for _ in range(3):
         relay([info, warning])
-    warn_once(warning.message)  # this process has found the same
+    warn_once(warning.message)  # the same warning in this process
     relay([Line(logging.WARNING, "another")])
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.INFO] == 3 * [info.message]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

@@ -1,4 +1,4 @@
-"""What a worker may use of the cluster's machines."""
+"""The resources of a worker on the machines of a cluster."""
 
 import argparse
 from typing import Any
@@ -19,7 +19,7 @@ def parse(*flags: str) -> argparse.Namespace:
     return parser.parse_args(flags)
 
 
-def shape(*flags: str, nodes: list[dict[str, float]]) -> WorkerResources:
+def resources_of(*flags: str, nodes: list[dict[str, float]]) -> WorkerResources:
     return worker_resources(parse("--ray", *flags), nodes)
 
 
@@ -32,7 +32,7 @@ HEAD, GPU_BOX, CPU_BOX = {"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}
         ([], [GPU_BOX], WorkerResources(4, 1.0, None), 4),
         ([], [HEAD, GPU_BOX, GPU_BOX], WorkerResources(4, 1.0, None), 8),
         (["--ray-gpus-per-worker", "0.5"], [GPU_BOX], WorkerResources(2, 0.5, None), 8),
-        (["--ray-gpus-per-worker", "0.6"], [GPU_BOX], WorkerResources(4, 0.6, None), 4),  # none on two of them
+        (["--ray-gpus-per-worker", "0.6"], [GPU_BOX], WorkerResources(4, 0.6, None), 4),  # only one worker per GPU
         (["--ray-cpus-per-worker", "8"], [GPU_BOX], WorkerResources(8, 1.0, None), 2),
         (["--device", "cuda"], [GPU_BOX, {"CPU": 2.0, "GPU": 1.0}], WorkerResources(2, 1.0, None), 5),
         (["--device", "cpu"], [GPU_BOX, CPU_BOX], WorkerResources(1, 0.0, None), 24),
@@ -43,42 +43,42 @@ HEAD, GPU_BOX, CPU_BOX = {"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}
         (["--ray-workers", "2", "--ray-cpus-per-worker", "4"], [CPU_BOX], WorkerResources(4, 0.0, 2), 2),
     ],
 )
-def test_workers_share_what_the_machines_have(
+def test_resources_of_a_worker(
     flags: list[str], nodes: list[dict[str, float]], expected: WorkerResources, room: int
 ) -> None:
-    found = shape(*flags, nodes=nodes)
+    found = resources_of(*flags, nodes=nodes)
     assert found == expected
     assert found.room(nodes) == room
 
 
-class Growing:
-    """A cluster that machines join, one for each look at it."""
+class GrowingCluster:
+    """A cluster that grows by one machine per query."""
 
     def __init__(self, *joining: dict[str, float]) -> None:
         self._joining = joining
-        self.looks = 0
+        self.queries = 0
 
     def nodes(self) -> list[dict[str, Any]]:
-        self.looks += 1
-        return [{"Alive": True, "Resources": resources} for resources in self._joining[: self.looks]]
+        self.queries += 1
+        return [{"Alive": True, "Resources": resources} for resources in self._joining[: self.queries]]
 
 
-@pytest.mark.parametrize(("flags", "looks"), [([], 3), (["--device", "cuda"], 4), (["--ray-workers", "2"], 3)])
-def test_a_run_waits_for_the_first_machine_that_it_can_use(
-    monkeypatch: pytest.MonkeyPatch, flags: list[str], looks: int
+@pytest.mark.parametrize(("flags", "queries"), [([], 3), (["--device", "cuda"], 4), (["--ray-workers", "2"], 3)])
+def test_a_run_waits_for_the_first_usable_machine(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], queries: int
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    growing = Growing({"CPU": 0.0}, {}, CPU_BOX, GPU_BOX)
-    found = machines_with_room(growing, parse("--ray", "auto", *flags), lambda: None)  # type: ignore[arg-type]
-    assert len(found) == growing.looks == looks
+    cluster = GrowingCluster({"CPU": 0.0}, {}, CPU_BOX, GPU_BOX)
+    found = machines_with_room(cluster, parse("--ray", "auto", *flags), lambda: None)  # type: ignore[arg-type]
+    assert len(found) == cluster.queries == queries
 
 
-def test_a_run_on_this_machine_does_not_wait() -> None:
-    assert machines_with_room(Growing({}), parse("--ray"), lambda: None) == [{}]  # type: ignore[arg-type]
+def test_a_local_run_does_not_wait() -> None:
+    assert machines_with_room(GrowingCluster({}), parse("--ray"), lambda: None) == [{}]  # type: ignore[arg-type]
 
 
-def test_without_gpus_the_workers_are_on_cpus_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert shape(nodes=[CPU_BOX]) == WorkerResources(1, 0.0, None)
+def test_without_gpus_workers_run_on_cpus_after_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert resources_of(nodes=[CPU_BOX]) == WorkerResources(1, 0.0, None)
     assert "no GPU in the cluster" in caplog.text
 
 
@@ -87,14 +87,14 @@ def test_without_gpus_the_workers_are_on_cpus_with_a_warning(caplog: pytest.LogC
     [
         (["--device", "cuda"], "no machine of the cluster has a GPU"),
         (["--device", "cuda:1"], "Ray chooses the GPUs"),
-        (["--device", "cuda", "--ray-workers", "2"], "they are on CPUs"),
+        (["--device", "cuda", "--ray-workers", "2"], "sets the number of CPU workers"),
     ],
 )
-def test_flags_that_do_not_agree_are_refused(flags: list[str], reason: str) -> None:
+def test_conflicting_flags_are_refused(flags: list[str], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        shape(*flags, nodes=[CPU_BOX])
+        resources_of(*flags, nodes=[CPU_BOX])
 
 
-def test_a_device_from_the_environment_counts_as_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_from_the_environment_counts_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(config.OVERRIDDEN, "DEFAULT_DEVICE", "cpu")
-    assert shape(nodes=[GPU_BOX]) == WorkerResources(1, 0.0, None)
+    assert resources_of(nodes=[GPU_BOX]) == WorkerResources(1, 0.0, None)

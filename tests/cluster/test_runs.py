@@ -1,4 +1,4 @@
-"""Runs of the dispatcher over real stages, on workers in this process: maps, and faults of workers and files."""
+"""Runs of the dispatcher with real stages on workers in this process: maps, and faults of workers and files."""
 
 import re
 import shutil
@@ -25,12 +25,12 @@ def small_windows(monkeypatch: pytest.MonkeyPatch, few_points: None) -> None:
     monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 130)
 
 
-def test_workers_make_the_maps_of_a_single_process(small_events: Path, tmp_path: Path, alone: Path) -> None:
+def test_maps_equal_those_of_a_single_process(small_events: Path, tmp_path: Path, alone: Path) -> None:
     assert sorted(run_in_process(arguments(small_events, tmp_path)).done) == [CONTROL, FIRE]
     assert_same(tmp_path, alone)
 
 
-def test_what_is_there_is_skipped(small_events: Path, tmp_path: Path, alone: Path) -> None:
+def test_existing_maps_are_skipped(small_events: Path, tmp_path: Path, alone: Path) -> None:
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     summary = run_in_process([*arguments(small_events, tmp_path), "--skip-existing-stage2"])
     assert not summary.done
@@ -49,7 +49,7 @@ def test_what_is_there_is_skipped(small_events: Path, tmp_path: Path, alone: Pat
         (OSError(28, "No space left on device"), "No space left on device"),
     ],
 )
-def test_workers_that_always_fail_on_an_event_fail_this_event_alone(
+def test_an_event_on_which_workers_always_fail_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     small_events: Path,
@@ -69,15 +69,15 @@ def test_workers_that_always_fail_on_an_event_fail_this_event_alone(
     summary = run_in_process(arguments(small_events, tmp_path))
     assert summary.exit_code == 1
     assert summary.done == [FIRE]
-    ((name, said),) = summary.failed
+    ((name, message),) = summary.failed
     assert name == CONTROL
-    assert re.search(reason, said), said
+    assert re.search(reason, message), message
     assert "Traceback" not in caplog.text
     assert outputs(tmp_path) == {name: value for name, value in outputs(alone).items() if FIRE in name}
     assert not list(tmp_path.glob(f"*/{CONTROL}"))
 
 
-def test_a_worker_without_memory_takes_smaller_batches(
+def test_a_worker_halves_its_batch_when_out_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, small_events: Path, tmp_path: Path
 ) -> None:
     encode = SamEngine._encode_batch
@@ -93,7 +93,7 @@ def test_a_worker_without_memory_takes_smaller_batches(
     assert run_in_process([*arguments(small_events, tmp_path / "out"), "--encode-batch", "2"]).exit_code == 0
     assert failed == [2]
     assert "out of device memory with --encode-batch 2: halving it" in caplog.text
-    # The same as with small batches from the beginning.
+    # Equal to a run that starts with the smaller batch.
     assert run_in_process([*arguments(small_events, tmp_path / "small"), "--encode-batch", "1"]).exit_code == 0
     assert_same(tmp_path / "out", tmp_path / "small")
 
@@ -105,6 +105,6 @@ def test_a_bad_event_fails_as_in_a_single_process(data_root: Path, tmp_path: Pat
     summary = run_in_process(arguments(data_root, tmp_path))
     assert summary.exit_code == 1
     assert summary.done == [FIRE]
-    ((name, said),) = summary.failed
+    ((name, message),) = summary.failed
     assert name == CONTROL
-    assert said.startswith(f"{monitor}: c")
+    assert message.startswith(f"{monitor}: c")

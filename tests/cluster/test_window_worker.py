@@ -1,4 +1,4 @@
-"""Windows that a worker computes, in any order, on two threads, are those of one process, bit for bit."""
+"""Windows computed by a worker, in any order and on two threads, equal those of one process bit for bit."""
 
 import pickle
 import random
@@ -27,7 +27,7 @@ from utils import EventError, Window, read_event
 
 pytestmark = pytest.mark.usefixtures("few_points", "small_windows", "one_thread")
 
-WINDOW = 130  # pixels a side: the events' 256 take 4 windows a stage
+WINDOW = 130  # pixels per side: an event of 256 pixels has 4 windows per stage
 DATES = 5  # of each event
 SAM = SamIdentity({"sam_model_type": "vit_demo"}, "sam_vit_demo.pth")
 
@@ -40,7 +40,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images the encoder is given at once, call by call."""
+    """Number of images in each call of the encoder."""
     calls: list[int] = []
     encode = SamEngine.encode
 
@@ -60,13 +60,13 @@ def stages_of(data: Path, name: str, output: Path) -> list[StageRequest]:
 
 
 def pixels(step: StageProgress) -> np.ndarray:
-    """What the windows of a step make up."""
+    """The raster of all windows of a step."""
     assert step.stage is not None
     return whole(step.stage.store())
 
 
 def in_one_process(engine: SamEngine, stages: Sequence[StageRequest]) -> list[np.ndarray]:
-    """The windows of both stages of an event, as a run without a cluster computes them."""
+    """The maps of both stages of an event, computed without a cluster."""
     maps = []
     step = advance(None, stages, SAM)
     with FeatureCache(stages[0].folder, Stage2Settings().tile((256, 256))) as cache:
@@ -78,7 +78,7 @@ def in_one_process(engine: SamEngine, stages: Sequence[StageRequest]) -> list[np
 
 
 class Caller:
-    """Sends windows to a worker as a cluster does: with a key for each stage, and what was pickled behind it."""
+    """Sends windows to a worker as a cluster does: with a key per stage, and the stage pickled."""
 
     def __init__(self, engine: SamEngine, threads: int = 2) -> None:
         self.worker = WindowWorker(engine)
@@ -87,7 +87,7 @@ class Caller:
         self._random = random.Random(0)
 
     def compute(self, key: int, prepared: Stage, windows: Sequence[Window], keep_features: bool = True) -> None:
-        """Compute windows in any order."""
+        """Compute windows in random order."""
         sent = pickle.dumps(prepared)
 
         def fetch() -> Stage:
@@ -101,7 +101,7 @@ class Caller:
             list(pool.map(compute, self._random.sample(windows, len(windows))))
 
     def step(self, key: int, step: StageProgress, keep_features: bool = True) -> tuple[np.ndarray, StageProgress]:
-        """Compute all windows of a step; returns what they make up, and the next step."""
+        """Compute all windows of a step; returns their raster and the next step."""
         assert step.stage is not None
         self.compute(key, step.stage, step.missing, keep_features)
         return pixels(step), pickle.loads(pickle.dumps(advance(step.stage, step.rest, SAM)))
@@ -109,12 +109,12 @@ class Caller:
 
 @pytest.fixture
 def expected(demo_engine: SamEngine, small_events: Path, tmp_path: Path) -> list[np.ndarray]:
-    """Both stages' windows of FIRE."""
+    """The maps of both stages of FIRE, computed in one process."""
     return in_one_process(demo_engine, stages_of(small_events, FIRE, tmp_path / "one process"))
 
 
 @pytest.mark.parametrize("keep_features", [True, False])
-def test_a_worker_gives_what_one_process_gives(
+def test_maps_equal_those_of_a_single_process(
     demo_engine: SamEngine,
     small_events: Path,
     tmp_path: Path,
@@ -147,7 +147,7 @@ def test_two_workers_share_an_event(
         encoded.clear()
         assert step.stage is not None
         for number, caller in enumerate(callers):
-            # In stage 2 each has a window whose features it keeps, and one whose features the other keeps.
+            # In stage 2 each worker gets a window whose features it cached, and one that the other worker cached.
             windows = [step.missing[number], step.missing[2 + (number + key) % 2]]
             caller.compute(key, step.stage, windows)
         np.testing.assert_array_equal(pixels(step), of_stage, strict=True)
@@ -155,7 +155,7 @@ def test_two_workers_share_an_event(
     assert sorted(encoded) == 2 * [2] + 4 * [DATES - 2]
 
 
-def test_features_that_were_dropped_are_computed_again(
+def test_dropped_features_are_computed_again(
     demo_engine: SamEngine,
     small_events: Path,
     tmp_path: Path,
@@ -175,7 +175,7 @@ def test_features_that_were_dropped_are_computed_again(
     np.testing.assert_array_equal(second, expected[1], strict=True)
 
 
-def test_a_stage_that_was_closed_is_opened_again(
+def test_a_closed_stage_is_opened_again(
     demo_engine: SamEngine,
     small_events: Path,
     tmp_path: Path,
@@ -193,9 +193,7 @@ def test_a_stage_that_was_closed_is_opened_again(
     np.testing.assert_array_equal(pixels(steps[0]), expected[0], strict=True)
 
 
-def test_what_could_not_be_fetched_is_asked_for_again(
-    demo_engine: SamEngine, small_events: Path, tmp_path: Path
-) -> None:
+def test_a_failed_fetch_is_repeated(demo_engine: SamEngine, small_events: Path, tmp_path: Path) -> None:
     def fail() -> Stage:
         raise OSError("a machine is gone")
 
@@ -209,7 +207,7 @@ def test_what_could_not_be_fetched_is_asked_for_again(
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_an_image_that_has_changed_is_named(
+def test_a_changed_image_is_an_error_that_names_it(
     demo_engine: SamEngine, data_root: Path, tmp_path: Path, encoded: list[int], stage: int
 ) -> None:
     caller = Caller(demo_engine)
@@ -220,14 +218,14 @@ def test_an_image_that_has_changed_is_named(
     encoded.clear()
     changed = step.stage.images.historical[0 if stage else -1].path
     changed.write_bytes(changed.read_bytes() + b"\0")
-    with pytest.raises(EventError, match="has changed since the run began, or is another file") as raised:
+    with pytest.raises(EventError, match="changed after the run began, or differs on this machine") as raised:
         caller.compute(stage, step.stage, step.missing[:1])
     assert str(raised.value).startswith(f"{changed}: ")
     assert not encoded
     assert not step.stage.store().finished()
 
 
-def test_an_image_that_a_machine_does_not_see_is_named(demo_engine: SamEngine, data_root: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_an_error_that_names_it(demo_engine: SamEngine, data_root: Path, tmp_path: Path) -> None:
     step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
     assert step.stage is not None
     missing = step.stage.images.monitor.path

@@ -58,7 +58,7 @@ def test_a_normal_control_has_no_label() -> None:
     assert small_event(3, 0).label is None
 
 
-def test_a_disaster_changes_the_painting_only_where_its_label_is() -> None:
+def test_a_disaster_changes_the_scene_only_inside_its_label() -> None:
     rng = np.random.default_rng(5)
     world, traces = build_world(rng, SIZE), disaster(rng, SIZE, 4)
     before, after = paint(world, SIZE, 2), paint(world + traces, SIZE, 2)
@@ -69,13 +69,13 @@ def test_a_disaster_changes_the_painting_only_where_its_label_is() -> None:
 
 
 @pytest.mark.parametrize("phase", range(3))
-def test_crops_go_round_their_cycle(phase: int) -> None:
+def test_crops_follow_their_cycle(phase: int) -> None:
     shown = [paint([square("crop", phase)], SIZE, date).surfaces for date in range(4)]
     for date, surfaces in enumerate(shown):
         assert set(np.unique(surfaces)) == {SURFACE_INDEX[CROP_CYCLE[(phase + date) % 3]]}
 
 
-def test_other_ground_keeps_its_surface() -> None:
+def test_other_land_cover_keeps_its_surface() -> None:
     assert len({square("forest").surface(date) for date in range(4)}) == 1
 
 
@@ -85,7 +85,7 @@ def test_later_patches_cover_earlier_ones() -> None:
     assert set(np.unique(painting.surfaces)) == {SURFACE_INDEX["water"]}
 
 
-def test_every_photograph_has_its_own_light() -> None:
+def test_illumination_differs_between_images() -> None:
     rng = np.random.default_rng(0)
     painting = paint([square("grass")], SIZE, 0)
     first, second = render(rng, painting, noise=0), render(rng, painting, noise=0)

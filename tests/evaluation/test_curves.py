@@ -1,4 +1,4 @@
-"""The numbers behind the evaluation's plots, on maps small enough to count by hand."""
+"""The data of the evaluation's plots, on maps small enough to count by hand."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ NAN = np.float32(np.nan)
 
 
 def maps_of(root: Path, scores: np.ndarray, label: np.ndarray, settings: EvalSettings) -> EventMaps:
-    """Write an event whose images do not matter, and open its maps."""
+    """Write an event with black images, and open its maps."""
     folder = root / "data" / "6_event"
     rgb = np.zeros((*label.shape, 3), np.uint8)
     for name, values in (("normal_1", rgb), ("anomaly_2", rgb), ("anomaly_2_label", label)):
@@ -61,7 +61,7 @@ def test_scores_beyond_the_histogram_count_in_its_first_and_last_bin(tmp_path: P
     assert (outside[0], outside[-1], outside.sum()) == (54 * 64, 640, 64 * 64)
 
 
-def test_histograms_scale_the_scores_where_the_threshold_does(tmp_path: Path) -> None:
+def test_histograms_of_normalized_maps_scale_the_scores(tmp_path: Path) -> None:
     scores = np.full((64, 64), 0.1)
     scores[:10] = 0.3
     settings = EvalSettings(normalize_anomaly_map=True)
@@ -71,16 +71,16 @@ def test_histograms_scale_the_scores_where_the_threshold_does(tmp_path: Path) ->
 
 def test_curves_of_an_event(quarters: EventMaps) -> None:
     curve = event_curves(quarters, [0.0, 0.3, 0.6]).precision_recall
-    # 800 anomalous pixels have data. At 0 all 5600 with data are claimed: 800 / (800 + 0.1 * 4800).
+    # 800 anomalous pixels have data. At 0 all 5600 with data are flagged: 800 / (800 + 0.1 * 4800).
     assert curve[0].recall == 1
     assert curve[0].precision == pytest.approx(800 / 1280)
-    # At 0.3: rows 0-9 and 20-29, and what the closing adds at their borders is without data: 800 / (800 + 80).
+    # At 0.3: rows 0-9 and 20-29; pixels added by the closing at their borders have no data: 800 / (800 + 80).
     assert curve[1].recall == 1
     assert curve[1].precision == pytest.approx(800 / 880, abs=0.01)
     assert curve[2] == Scores(0, 0, 0)
 
 
-def test_curves_hold_the_scores_of_the_evaluation(quarters: EventMaps) -> None:
+def test_curves_equal_the_scores_of_the_evaluation(quarters: EventMaps) -> None:
     thresholds = curve_thresholds(0.0801)
     assert thresholds == sorted(thresholds)
     at = thresholds.index(0.0801)
@@ -88,39 +88,39 @@ def test_curves_hold_the_scores_of_the_evaluation(quarters: EventMaps) -> None:
     assert event_curves(maps, thresholds).precision_recall[at] == maps.scores()[1]
 
 
-def test_thresholds_are_named_once_and_reach_from_0_to_1() -> None:
+def test_thresholds_are_unique_and_range_from_0_to_1() -> None:
     assert curve_thresholds(0.08) == curve_thresholds(0.2)
     assert (curve_thresholds(0.08)[0], curve_thresholds(0.08)[-1], len(curve_thresholds(0.08))) == (0, 1, 101)
 
 
-def test_the_average_curve_is_that_of_mean_recall_and_mean_precision() -> None:
+def test_average_curve_is_computed_from_mean_recall_and_mean_precision() -> None:
     curves = [[Scores(1, 0.5, 0), Scores(0.2, 1, 0)], [Scores(0.5, 0.5, 0), Scores(0, 0, 0)]]
     first, second = average_curve(curves)
     assert first == pytest.approx((0.75, 0.5, 0.6))
     assert second == pytest.approx((0.1, 0.5, 2 * 0.1 * 0.5 / 0.6))
 
 
-def test_points_where_nothing_is_found_are_no_part_of_a_curve() -> None:
+def test_points_without_true_positives_are_left_out_of_the_curve() -> None:
     curve = [Scores(1, 0.5, 0), Scores(0.2, 1, 0), Scores(0, 0, 0)]
     np.testing.assert_array_equal(found_points(curve), [[1, 0.5], [0.2, 1]])
     assert found_points([Scores(0, 0, 0)]).shape == (0, 2)
 
 
-def test_every_event_counts_alike_in_the_mean_histogram() -> None:
+def test_events_have_equal_weight_in_the_mean_histogram() -> None:
     shares = mean_shares([np.array([1, 3]), np.array([0, 0]), np.array([100, 0])])
     assert shares is not None
     np.testing.assert_allclose(shares, [0.625, 0.375])  # of (0.25, 0.75) and (1, 0)
     assert mean_shares([np.array([0, 0])]) is None
 
 
-def test_maps_of_other_sizes_are_refused(quarters: EventMaps, tmp_path: Path) -> None:
+def test_maps_of_another_size_are_refused(quarters: EventMaps, tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_raster(results / "6_event" / config.FILTERED_MAP_NAME, np.zeros((70, 70), np.float32), Georeference())
     with pytest.raises(EventError, match="sizes differ"):
         open_event_maps(read_event(tmp_path / "data" / "6_event"), results, EvalSettings())
 
 
-def test_images_are_read_as_the_maps_say(finished: Path) -> None:
+def test_image_options_are_read_from_the_maps(finished: Path) -> None:
     assert recorded_options({}) == ImageOptions()
     made_with = read_parameters(finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME)
     assert made_with is not None

@@ -16,7 +16,7 @@ from tests.helpers import property_test, whole
 from tests.tiffs import NOWHERE, TRANSFORM, crs
 from utils import EventError
 
-SMALL = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]], bool)  # two regions, one over a corner
+SMALL = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]], bool)  # two regions, one joined at a corner
 ROWS, COLUMNS = np.array([0, 0, 1, 2, 2, 3]), np.array([0, 1, 1, 1, 2, 2, 3, 3])
 BINARY = BinaryMap(SMALL, ROWS, COLUMNS)  # 6 x 8 pixels
 SCORES = np.where(np.arange(6)[:, None] < 4, np.float32(0.25), np.float32(0.75)) + np.zeros((6, 8), np.float32)
@@ -33,16 +33,16 @@ def found(georeference: Georeference = UTM) -> Regions:
     return find_regions(BINARY, MemoryRaster(SCORES), georeference)
 
 
-def test_regions_have_the_numbers_of_their_pixels() -> None:
+def test_region_statistics_are_computed_from_its_pixels() -> None:
     scores = SCORES.copy()
     scores[0, 0], scores[0, 1] = 0.5, np.nan
     lower, upper = regions(scores=scores)
     assert lower.region[:3] == (0.75, 0.75, 7)
-    # 2 x 4 pixels in the upper rows of which one holds no data, and 1 x 2 in the third.
+    # 2 x 4 pixels in the upper rows, one of which has no data, and 1 x 2 in the third.
     assert upper.region[:3] == (pytest.approx((8 * 0.25 + 0.5) / 9), 0.5, 9)
 
 
-def test_outlines_follow_the_pixels_edges() -> None:
+def test_outlines_follow_pixel_edges() -> None:
     lower, upper = regions()
     assert lower.outline.GetEnvelope() == (500_000.5, 500_004, 4_200_000 - 3, 4_200_000 - 2.5)
     assert lower.centroid == (500_002.25, 4_200_000 - 2.75)
@@ -51,17 +51,17 @@ def test_outlines_follow_the_pixels_edges() -> None:
     assert [region.outline.IsValid() for region in (lower, upper)] == [True, True]
 
 
-def test_a_map_without_regions_has_none() -> None:
+def test_an_empty_map_has_no_regions() -> None:
     assert regions(binary=BinaryMap(np.zeros_like(SMALL), ROWS, COLUMNS)) == []
 
 
-def test_without_a_place_pixels_count_and_y_points_upwards() -> None:
+def test_without_georeference_coordinates_are_pixels_with_y_upwards() -> None:
     lower, _ = regions(NOWHERE)
     assert lower.outline.GetEnvelope() == (1, 8, -6, -5)
     assert lower.area_m2 is None
 
 
-def test_ground_control_points_give_the_place() -> None:
+def test_outlines_are_georeferenced_by_ground_control_points() -> None:
     points = tuple(gdal.GCP(500_000 + 0.5 * x, 4_200_000 - 0.5 * y, 0, x, y) for x in (0, 8) for y in (0, 6))
     lower, _ = regions(Georeference(gcps=points, gcp_spatial_reference=crs(32632)))
     assert lower.outline.GetEnvelope() == pytest.approx((500_000.5, 500_004, 4_199_997, 4_199_997.5), abs=1e-6)
@@ -69,7 +69,7 @@ def test_ground_control_points_give_the_place() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_too_few_control_points_give_no_place(count: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_few_control_points_give_no_georeference(count: int, caplog: pytest.LogCaptureFixture) -> None:
     points = tuple(gdal.GCP(500_000 + x, 4_200_000, 0, x, 0) for x in range(count))
     without = find_regions(BINARY, MemoryRaster(SCORES), Georeference(gcps=points, gcp_spatial_reference=crs(32632)))
     assert without.crs is None
@@ -78,7 +78,7 @@ def test_too_few_control_points_give_no_place(count: int, caplog: pytest.LogCapt
 
 
 def ellipsoid_area(south: float, north: float, degrees_east: float) -> float:
-    """Of a part of WGS 84 between two parallels, in square metres: the closed form of the zone's integral."""
+    """Area on WGS 84 between two parallels, in square metres, by the closed form of the integral."""
     a, f = 6_378_137.0, 1 / 298.257223563
     e = math.sqrt(f * (2 - f))
 
@@ -90,26 +90,26 @@ def ellipsoid_area(south: float, north: float, degrees_east: float) -> float:
 
 
 @pytest.mark.parametrize("latitude", [0.0, 47.0, -60.0])
-def test_areas_in_degrees_are_those_on_the_ellipsoid(latitude: float) -> None:
+def test_areas_of_a_geographic_crs_are_computed_on_the_ellipsoid(latitude: float) -> None:
     step = 1 / 3600
     lower, _ = regions(Georeference(crs(4326), (10, step, 0, latitude, 0, -step)))
     assert lower.area_m2 == pytest.approx(ellipsoid_area(latitude - 6 * step, latitude - 5 * step, 7 * step), rel=1e-6)
     assert lower.centroid == pytest.approx((10 + 4.5 * step, latitude - 5.5 * step))
 
 
-def test_areas_in_web_mercator_are_not_those_of_its_metres() -> None:
+def test_areas_in_web_mercator_are_corrected_for_its_scale() -> None:
     north = 8_399_737.89  # 60 degrees
     lower, _ = regions(Georeference(crs(3857), (1e6, 10, 0, north, 0, -10)))
     assert lower.outline.GetArea() == pytest.approx(700)
     assert lower.area_m2 == pytest.approx(700 / 4, rel=0.01)  # the square of cos 60; the ellipsoid adds a little
 
 
-def test_areas_in_utm_are_nearly_those_of_its_metres() -> None:
+def test_areas_in_utm_are_corrected_for_its_scale() -> None:
     lower, _ = regions()
     assert lower.area_m2 == pytest.approx(7 * 0.25 / 0.9996**2, rel=1e-5)  # the scale on the central meridian
 
 
-def test_areas_in_a_local_crs_are_those_of_its_units() -> None:
+def test_areas_in_a_local_crs_use_its_units() -> None:
     local = osr.SpatialReference()
     local.ImportFromWkt('LOCAL_CS["quarry grid",UNIT["foot",0.3048]]')
     lower, _ = regions(Georeference(local, TRANSFORM))
@@ -165,7 +165,7 @@ def test_a_geopackage_holds_the_regions(tmp_path: Path) -> None:
     assert regions_are_whole(path)
 
 
-def test_no_regions_and_no_crs_are_a_layer_all_the_same(tmp_path: Path) -> None:
+def test_a_layer_is_written_without_regions_or_crs(tmp_path: Path) -> None:
     write_regions(tmp_path / "sam.features.gpkg", Regions([], None), {})
     dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetFeatureCount() == 0
@@ -176,7 +176,7 @@ def test_no_regions_and_no_crs_are_a_layer_all_the_same(tmp_path: Path) -> None:
     assert first.GetField("area_m2") is None
 
 
-def test_a_crs_that_has_no_old_form_is_kept(tmp_path: Path) -> None:
+def test_a_crs_that_wkt1_cannot_express_is_kept(tmp_path: Path) -> None:
     rotated_pole = osr.SpatialReference()
     rotated_pole.SetFromUserInput("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18")
     write_regions(tmp_path / "sam.features.gpkg", found(Georeference(rotated_pole, TRANSFORM)), {})
@@ -186,7 +186,7 @@ def test_a_crs_that_has_no_old_form_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.8])
-def test_a_cut_off_geopackage_is_not_whole(tmp_path: Path, share: float) -> None:
+def test_a_truncated_geopackage_is_not_whole(tmp_path: Path, share: float) -> None:
     path = tmp_path / "sam.features.gpkg"
     assert not regions_are_whole(path)
     write_regions(path, Regions(regions() * 500, UTM.spatial_reference), {})
@@ -194,7 +194,7 @@ def test_a_cut_off_geopackage_is_not_whole(tmp_path: Path, share: float) -> None
     assert not regions_are_whole(path)
 
 
-def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
+def test_a_full_disk_leaves_the_existing_file(small_disk: Path) -> None:
     path = small_disk / "sam.features.gpkg"
     write_regions(path, found(), {})
     with pytest.raises(EventError, match="No space left"):

@@ -20,7 +20,7 @@ def without_matplotlib(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-def test_plots_and_json_beside_the_table(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_plots_json_and_table_are_written(finished: Path, small_events: Path, tmp_path: Path) -> None:
     plots, report, table = tmp_path / "new" / "plots", tmp_path / "report.json", tmp_path / "table.csv"
     roots = ("--data-root", small_events, "--result-root", finished / "stage2")
     flags = ("--plots", plots, "--output-json", report, "--output-csv", table, "--stage2-threshold", 0.1)
@@ -51,14 +51,14 @@ def test_plots_and_json_beside_the_table(finished: Path, small_events: Path, tmp
     assert FIRE in report.read_text(encoding="utf-8")  # names stay readable
 
 
-def test_nothing_but_the_table_is_written_unasked(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_only_the_table_is_written_by_default(finished: Path, small_events: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     roots = ("--data-root", small_events, "--result-root", finished / "stage2")
     assert run_process("run_eval.py", *roots, "--output-csv", table).returncode == 0
     assert list(tmp_path.iterdir()) == [table]
 
 
-def test_plots_of_no_event_are_none(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_no_plots_are_drawn_without_evaluated_events(finished: Path, small_events: Path, tmp_path: Path) -> None:
     roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--max-events", 1)
     flags = ("--output-csv", tmp_path / "table.csv", "--output-json", tmp_path / "report.json")
     done = run_process("run_eval.py", *roots, *flags, "--plots", tmp_path / "plots")
@@ -68,7 +68,7 @@ def test_plots_of_no_event_are_none(finished: Path, small_events: Path, tmp_path
     assert (content["events"], content["average"]) == ([], None)
 
 
-def test_plots_need_matplotlib_and_say_so_before_the_work(
+def test_missing_matplotlib_is_reported_before_the_evaluation(
     finished: Path, small_events: Path, tmp_path: Path, without_matplotlib: dict[str, str]
 ) -> None:
     roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
@@ -81,7 +81,7 @@ def test_plots_need_matplotlib_and_say_so_before_the_work(
 
 
 @pytest.mark.parametrize("flag", ["--plots", "--output-json"])
-def test_a_place_that_cannot_be_written_is_one_line(
+def test_an_unwritable_path_is_reported_in_one_line(
     finished: Path, small_events: Path, tmp_path: Path, flag: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -94,7 +94,9 @@ def test_a_place_that_cannot_be_written_is_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_is_one_line(finished: Path, small_events: Path, small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(
+    finished: Path, small_events: Path, small_disk: Path, tmp_path: Path
+) -> None:
     (small_disk / "filler").write_bytes(bytes(1020 << 10))
     roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
     done = run_process("run_eval.py", *roots, "--plots", small_disk)

@@ -1,4 +1,4 @@
-"""`--dry-run` and the memory that it estimates."""
+"""`--dry-run` and its memory estimate."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
 
-def test_a_plan_names_events_windows_and_memory(
+def test_dry_run_lists_events_windows_and_memory(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 64)
@@ -35,11 +35,11 @@ def test_a_plan_names_events_windows_and_memory(
     ]
     assert lines[3] == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only)"
     assert lines[4].endswith("GiB of memory")
-    assert lines[5].startswith("windows wait in up to 0.0 GiB of disk")
+    assert lines[5].startswith("an unfinished event takes up to 0.0 GiB of disk space for its windows")
     assert not list(tmp_path.iterdir())
 
 
-def test_memory_is_that_of_the_largest_window_of_a_stage(
+def test_memory_is_estimated_for_the_largest_window_of_a_stage(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -55,7 +55,7 @@ def test_memory_is_that_of_the_largest_window_of_a_stage(
     assert asked == [130 * 130, 64 * 64]
 
 
-def test_a_plan_says_what_would_be_skipped_and_changes_nothing(
+def test_dry_run_lists_skipped_stages_and_changes_no_file(
     small_events: Path, finished: Path, few_points: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(finished)
@@ -70,7 +70,7 @@ def test_a_plan_says_what_would_be_skipped_and_changes_nothing(
     assert files(finished) == before
 
 
-def test_a_plan_counts_the_windows_that_are_there(
+def test_dry_run_counts_finished_windows(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.window_store import WindowStore
@@ -90,10 +90,10 @@ def test_a_plan_counts_the_windows_that_are_there(
     with pytest.raises(KeyboardInterrupt):
         run.main([*map(str, roots), *DEMO_SAM, "--patch-size", "130"])
     _, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130")
-    assert lines[0] == f"{CONTROL} 256 x 256 2 windows, 2 more are there already; 1 window"
+    assert lines[0] == f"{CONTROL} 256 x 256 2 windows, 2 already finished; 1 window"
 
 
-def test_a_plan_names_events_that_would_fail(
+def test_dry_run_lists_events_that_would_fail(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = next((data_root / FIRE).glob("normal_*.tif"))
@@ -106,7 +106,7 @@ def test_a_plan_names_events_that_would_fail(
     assert lines[3] == "both stages: 2 windows to compute in 1 events, 1 skipped, 1 would fail"
 
 
-def test_stage_2_alone_needs_its_change_map(
+def test_dry_run_of_stage_2_needs_the_change_map(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     roots = ("--data-root", small_events, "--stage1-root", tmp_path, "--output-root", tmp_path)
@@ -114,7 +114,7 @@ def test_stage_2_alone_needs_its_change_map(
     assert "no stage 1 output for this event; run stage 1 first" in capsys.readouterr().out
 
 
-def test_weights_are_not_downloaded_for_a_plan(
+def test_dry_run_downloads_no_weights(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "WEIGHTS_DIR", tmp_path)
@@ -124,17 +124,17 @@ def test_weights_are_not_downloaded_for_a_plan(
     assert run.main([*map(str, arguments), "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "sam_vit_h_4b8939.pth (official, to be downloaded)" in shown
-    assert "of its GPU's" in shown  # which the workers of a cluster are taken to have
+    assert "of its GPU's" in shown  # workers of a cluster are assumed to have GPUs
     assert not list(tmp_path.iterdir())
 
 
-def test_memory_is_added_up() -> None:
+def test_memory_estimate_adds_its_parts() -> None:
     small = estimate_memory("vit_demo", "cpu", Execution(points_per_batch=1, encode_batch=1), 1)
     large = estimate_memory("vit_demo", "cpu", Execution(points_per_batch=1, encode_batch=1), 1 + 1000)
     assert large.host_bytes - small.host_bytes == 1000 * WINDOW_BYTES * WINDOWS_AT_ONCE
     assert small.device_bytes == 0
     weights = config.DEMO_CHECKPOINT.stat().st_size
-    masks = 32 * 32 * 3 * 128 * 128 * 4  # points, masks a point, bytes of each at low resolution
+    masks = 32 * 32 * 3 * 128 * 128 * 4  # points, masks per point, bytes of a low-resolution mask
     assert small.host_bytes > LIBRARY_BYTES + weights + masks
     assert estimate_memory("vit_b", "cuda", Execution(), 2048**2) > Memory(LIBRARY_BYTES, 2 << 30)
     of_type = [estimate_memory(name, "cuda", Execution(), 1).device_bytes for name in ("vit_b", "vit_l", "vit_h")]

@@ -13,8 +13,8 @@ WINDOWS = [Window(0, y, 20, 10) for y in range(0, 40, 10)]
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("memory_bytes", [1, 1 << 20])  # spilled to the disk, and not
-def test_features_come_back_as_they_were(tmp_path: Path, memory_bytes: int) -> None:
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 20])  # spilled to the disk, and kept in memory
+def test_cached_features_are_returned_unchanged(tmp_path: Path, memory_bytes: int) -> None:
     random = np.random.default_rng(0)
     kept = {
         (image, window): encoded_window(random.normal(size=(3, 4, 4)), (10, 20))
@@ -33,7 +33,7 @@ def test_features_come_back_as_they_were(tmp_path: Path, memory_bytes: int) -> N
         assert not list(tmp_path.iterdir())  # the file has no name
 
 
-def test_windows_of_one_stage_alone_are_not_kept(tmp_path: Path) -> None:
+def test_windows_that_the_next_stage_lacks_are_not_cached(tmp_path: Path) -> None:
     with FeatureCache(tmp_path, WINDOWS[:1]) as cache:
         for window in WINDOWS:
             cache.keep(IMAGE, window, encoded_window(np.zeros((1, 2, 2)), (10, 20)))

@@ -1,4 +1,4 @@
-"""What a stage records, and what it makes anew when settings change."""
+"""The settings that a stage records, and the files that it writes again if they change."""
 
 import shutil
 from pathlib import Path
@@ -47,7 +47,7 @@ def share_set(preview: Path) -> float:
 
 
 @pytest.mark.usefixtures("no_sam")
-def test_current_outputs_are_skipped_without_loading_the_sam(
+def test_current_outputs_are_skipped_without_loading_sam(
     small_events: Path, results: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
@@ -57,7 +57,7 @@ def test_current_outputs_are_skipped_without_loading_the_sam(
 
 
 @pytest.mark.usefixtures("no_sam")
-def test_previews_and_polygons_follow_changed_settings_without_the_sam(
+def test_previews_and_polygons_are_rewritten_without_sam_if_settings_change(
     small_events: Path, results: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     change, anomaly = (
@@ -71,7 +71,7 @@ def test_previews_and_polygons_follow_changed_settings_without_the_sam(
     monkeypatch.setattr(config, "STAGE1_CHANGE_QUANTILE", 0.3)
     monkeypatch.setattr(config, "EVAL_STAGE2_FIXED_THRESH", 0.9)
     assert run_again(small_events, results) == 0
-    assert caplog.text.count("preview and polygons are made anew from the map") == 4  # two stages of two events
+    assert caplog.text.count("preview and polygons are written again from the map") == 4  # two stages of two events
     assert read_preview_text(change) == {SIDE_FILE_KEY: '{"quantile": 0.3}'}
     assert share_set(anomaly) < share
     assert regions.read_bytes() != before[2]
@@ -85,23 +85,21 @@ def test_previews_and_polygons_follow_changed_settings_without_the_sam(
 
 @pytest.mark.usefixtures("no_sam")
 @pytest.mark.parametrize("name", [config.ANOMALY_PREVIEW_NAME, config.REGIONS_NAME])
-def test_a_missing_side_file_is_made_anew(small_events: Path, results: Path, name: str) -> None:
+def test_a_missing_side_file_is_written_again(small_events: Path, results: Path, name: str) -> None:
     path = results / "stage2" / FIRE / name
     path.unlink()
     assert run_again(small_events, results) == 0
     assert path.exists()
 
 
-def test_previews_say_what_they_were_made_with(finished: Path) -> None:
+def test_previews_record_their_settings(finished: Path) -> None:
     preview = finished / "stage2" / FIRE / config.ANOMALY_PREVIEW_NAME
     assert read_preview_text(preview) == {
         SIDE_FILE_KEY: '{"area_ratio": 0.0003, "closing_radius": 3, "closing_size": 512, "threshold": 0.08}'
     }
 
 
-def test_a_map_records_the_settings_that_it_was_computed_with(
-    finished: Path, small_events: Path, tmp_path: Path
-) -> None:
+def test_a_stage_records_its_settings(finished: Path, small_events: Path, tmp_path: Path) -> None:
     event, sam = read_event(small_events / FIRE), SamIdentity({"sam_model_type": "vit_demo"}, "")
     settings = Stage1Settings(100, {"points_per_side": 3}, min_mask_pixels=7, max_region_fraction=0.5)
     stage = Stage1Request(event, tmp_path, ImageOptions(), True, settings).open(sam)

@@ -20,8 +20,8 @@ def store_of(path: Path) -> WindowStore:
     return WindowStore(path / ".a.windows", SHAPE, WINDOWS, MADE_WITH)
 
 
-def interrupted(path: Path, windows: int) -> Path:
-    """A store whose run ends after so many windows; returns its folder."""
+def interrupted_store(path: Path, windows: int) -> Path:
+    """Interrupt a run after `windows` windows; returns the store's folder."""
     store = store_of(path)
     with suppress(KeyboardInterrupt), store.removed_if_empty():
         store.begin()
@@ -31,7 +31,7 @@ def interrupted(path: Path, windows: int) -> Path:
     return store.folder
 
 
-def test_a_finished_store_is_whole_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_finished_store_holds_all_windows_and_can_be_removed(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     with store.removed_if_empty():
         assert not store.begin()
@@ -44,7 +44,7 @@ def test_a_finished_store_is_whole_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_later_window_wins_whatever_the_order(tmp_path: Path) -> None:
+def test_the_later_window_wins_in_any_write_order(tmp_path: Path) -> None:
     expected = np.zeros(SHAPE, np.float32)
     for number, window in enumerate(WINDOWS):
         expected[window.slices] = number
@@ -55,45 +55,45 @@ def test_the_later_window_wins_whatever_the_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(store), expected)
 
 
-def test_other_processes_fill_it_together(tmp_path: Path) -> None:
+def test_several_processes_write_windows(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     store.begin()
     others = [pickle.loads(pickle.dumps(store)) for _ in range(2)]
     for number, window in enumerate(WINDOWS):
         others[number % 2].write(window, VALUES[window.slices])
-    others[0].write(WINDOWS[1], VALUES[WINDOWS[1].slices])  # one that was given up for dead comes late
+    others[0].write(WINDOWS[1], VALUES[WINDOWS[1].slices])  # a duplicate from a worker that was considered lost
     assert store.finished() == set(WINDOWS)
     np.testing.assert_array_equal(whole(store), VALUES)
 
 
-def test_a_window_that_is_not_finished_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unfinished_window_cannot_be_read(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     store.begin()
     store.write(WINDOWS[0], VALUES[WINDOWS[0].slices])
-    alone = Window(0, 0, 14, 16)  # the rest of it is the next windows'
+    alone = Window(0, 0, 14, 16)  # the rest belongs to the next windows
     np.testing.assert_array_equal(store.read(alone), VALUES[alone.slices])
     with pytest.raises(FileNotFoundError):
         whole(store)
 
 
-def test_an_interrupted_store_is_picked_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    interrupted(tmp_path, 4)
+def test_an_interrupted_store_is_resumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted_store(tmp_path, 4)
     store = store_of(tmp_path)
     assert store.begin() == set(WINDOWS[:4])
     for window in WINDOWS[4:]:
         store.write(window, VALUES[window.slices])
     np.testing.assert_array_equal(whole(store), VALUES)
-    assert f"4 of {len(WINDOWS)} windows are there already" in caplog.text
+    assert f"4 of {len(WINDOWS)} windows already finished" in caplog.text
 
 
-def test_a_store_without_a_finished_window_leaves_nothing(tmp_path: Path) -> None:
-    interrupted(tmp_path, 0)
+def test_a_store_without_finished_windows_is_removed(tmp_path: Path) -> None:
+    interrupted_store(tmp_path, 0)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [0, 1, 4 * 16 * 16 - 1])
-def test_a_window_that_was_cut_off_does_not_count(tmp_path: Path, size: int) -> None:
-    folder = interrupted(tmp_path, 3)
+def test_a_truncated_window_is_not_finished(tmp_path: Path, size: int) -> None:
+    folder = interrupted_store(tmp_path, 3)
     with open(folder / "0_0_16_16", "rb+") as file:
         file.truncate(size)
     store = store_of(tmp_path)
@@ -106,26 +106,26 @@ def test_a_window_that_was_cut_off_does_not_count(tmp_path: Path, size: int) -> 
 @pytest.mark.parametrize(
     ("made_with", "shape", "reason"),
     [
-        (MADE_WITH | {"patch_size": 8}, SHAPE, "with another patch_size are computed again"),
-        (MADE_WITH | {"precision": "bf16"}, SHAPE, "with another precision are computed again"),
-        (MADE_WITH, (41, 30), "with another shape are computed again"),
+        (MADE_WITH | {"patch_size": 8}, SHAPE, "are computed again, its settings differ: patch_size"),
+        (MADE_WITH | {"precision": "bf16"}, SHAPE, "are computed again, its settings differ: precision"),
+        (MADE_WITH, (41, 30), "are computed again, its settings differ: shape"),
     ],
 )
-def test_a_store_of_another_run_is_discarded(
+def test_a_store_with_other_settings_is_discarded(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     made_with: dict[str, object],
     shape: tuple[int, int],
     reason: str,
 ) -> None:
-    interrupted(tmp_path, 3)
+    interrupted_store(tmp_path, 3)
     store = WindowStore(tmp_path / ".a.windows", shape, tile(*shape, 16), made_with)
     assert not store.begin()
     assert list(tmp_path.iterdir()) == [store.folder]
     assert reason in caplog.text
 
 
-def test_a_process_of_another_run_cannot_write_into_it(tmp_path: Path) -> None:
+def test_a_process_of_a_discarded_store_cannot_write(tmp_path: Path) -> None:
     left = store_of(tmp_path)
     left.begin()
     store = WindowStore(tmp_path / ".a.windows", SHAPE, WINDOWS, MADE_WITH | {"precision": "bf16"})
@@ -136,20 +136,20 @@ def test_a_process_of_another_run_cannot_write_into_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\0\xff", b"[]", b"{"])
-def test_a_damaged_header_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
-    folder = interrupted(tmp_path, 3)
+def test_a_damaged_header_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
+    folder = interrupted_store(tmp_path, 3)
     (folder / HEADER_NAME).write_bytes(content)
     other = WindowStore(tmp_path / ".a.windows", SHAPE, WINDOWS, {})
     assert not other.begin()
-    assert "with another header are computed again" in caplog.text
-    folder = interrupted(tmp_path, 3)
+    assert "are computed again, its settings differ: header" in caplog.text
+    folder = interrupted_store(tmp_path, 3)
     (folder / HEADER_NAME).write_bytes(content)
     store = store_of(tmp_path)
     assert store.begin() == set(WINDOWS[:3])
     assert json.loads((folder / HEADER_NAME).read_text())["patch_size"] == 16
 
 
-def test_a_full_disk_is_an_error_and_what_is_finished_stays(small_disk: Path) -> None:
+def test_a_full_disk_is_an_error_and_finished_windows_are_kept(small_disk: Path) -> None:
     side = 600  # 1.4 MB
     windows = tile(side, side, 200)
 

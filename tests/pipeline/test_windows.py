@@ -11,7 +11,7 @@ from utils import Window, tile
 WINDOWS = tile(40, 30, 10)
 
 
-def test_one_behind_gives_all_items_one_late() -> None:
+def test_delay_by_one_yields_each_item_one_step_late() -> None:
     made: list[int] = []
 
     def make() -> Iterator[int]:
@@ -29,7 +29,7 @@ def test_windows_are_written_in_order(tmp_path: Path) -> None:
     raw = RawRaster(tmp_path / "raw", shape)
     raw.create()
     with BackgroundWriter(raw) as writer:
-        for number, window in enumerate(tile(*shape, 16)):  # they overlap: the later one wins
+        for number, window in enumerate(tile(*shape, 16)):  # windows overlap: the later one wins
             values = np.full((window.height, window.width), number, np.float32)
             writer.write(window, values)
             expected[window.slices] = values
@@ -52,8 +52,8 @@ def test_an_error_while_writing_is_raised(tmp_path: Path, monkeypatch: pytest.Mo
         write_all()
 
 
-class Numbered:
-    """Work whose windows hold their number; notes what is done for which one."""
+class NumberedWork:
+    """Work that fills each window with its number, and records the order of the steps."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, int]] = []
@@ -72,7 +72,7 @@ class Numbered:
 
 
 def test_windows_are_finished_while_the_next_one_is_computed(tmp_path: Path) -> None:
-    work, done = Numbered(), []
+    work, done = NumberedWork(), []
     raw = RawRaster(tmp_path / "raw", (40, 30))
     raw.create()
     compute_windows(work.read, work.compute, WINDOWS, raw, lambda: done.append(len(work.notes)))

@@ -33,8 +33,8 @@ TAGS = map_tags(PARAMETERS, "sam.pth")
 MAP = RNG.random((40, 30), dtype=np.float32)
 
 
-# --- Written and read back -------------------------------------------------------------------------------------------
-def test_a_map_comes_back_with_its_place_and_parameters(tmp_path: Path) -> None:
+# --- Writing and reading ---------------------------------------------------------------------------------------------
+def test_a_map_is_read_back_with_georeference_and_parameters(tmp_path: Path) -> None:
     path = tmp_path / "event" / "map.tif"
     write_raster(path, MAP, Georeference(crs(32632), TRANSFORM), TAGS)
     np.testing.assert_array_equal(whole(open_map(path)), MAP)
@@ -58,8 +58,8 @@ def test_previews(tmp_path: Path) -> None:
     np.testing.assert_array_equal(preview, np.where(binary, 255, 0))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (513, 7), (300, 20_000)])  # the last: two bands
-def test_rasters_of_any_size_come_back(tmp_path: Path, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1), (513, 7), (300, 20_000)])  # the last: two strips
+def test_rasters_of_any_size_are_read_back(tmp_path: Path, shape: tuple[int, int]) -> None:
     path, georeference = tmp_path / "map.tif", Georeference(crs(32632), TRANSFORM)
     values = RNG.random(shape, dtype=np.float32)
     raw = RawRaster(tmp_path / "map.raw", shape)
@@ -78,7 +78,7 @@ def test_rasters_of_any_size_come_back(tmp_path: Path, shape: tuple[int, int]) -
     assert {file.name for file in tmp_path.iterdir()} == {"map.tif", "copy.tif", "preview.png"}
 
 
-def test_what_a_killed_run_left_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_killed_run_is_replaced(tmp_path: Path) -> None:
     path, left = tmp_path / "map.tif", tmp_path / ".map.part.tif"
     write_raster(path, RNG.random((700, 700), dtype=np.float32), NOWHERE)
     path.rename(left)
@@ -98,8 +98,8 @@ def test_no_side_file_is_left_for_a_crs_that_a_geotiff_cannot_hold(
     assert "a GeoTIFF cannot hold the CRS" in caplog.text
 
 
-class Flickering:
-    """A raster that is another one each time."""
+class ChangingRaster:
+    """A raster with other pixels on each read."""
 
     shape = MAP.shape
 
@@ -107,13 +107,13 @@ class Flickering:
         return RNG.random((window.height, window.width), dtype=np.float32)
 
 
-def test_a_file_that_does_not_hold_what_was_written_is_removed(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "map.tif", lambda path: write_raster(path, Flickering(), NOWHERE))
-    assert message.endswith("cannot be written (it does not hold what was written)")
+def test_a_file_that_fails_verification_is_removed(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "map.tif", lambda path: write_raster(path, ChangingRaster(), NOWHERE))
+    assert message.endswith("cannot be written (verification after writing failed)")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_source_is_named(tmp_path: Path) -> None:
+def test_a_damaged_source_is_an_error_that_names_it(tmp_path: Path) -> None:
     source = tmp_path / "source.tif"
     write_raster(source, RNG.random((700, 700), dtype=np.float32), NOWHERE)
     os.truncate(source, source.stat().st_size // 2)
@@ -124,15 +124,15 @@ def test_a_damaged_source_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [MAP.astype(np.float64), RGB[..., 0], np.dstack([MAP, MAP])])
-def test_other_rasters_are_no_maps(tmp_path: Path, values: np.ndarray) -> None:
-    assert "no float32 map of one band" in refusal(write_tiff(tmp_path / "map.tif", values), open_map)
+def test_other_rasters_are_refused_as_maps(tmp_path: Path, values: np.ndarray) -> None:
+    assert "not a single-band float32 map" in refusal(write_tiff(tmp_path / "map.tif", values), open_map)
 
 
-def test_a_missing_map_is_no_map(tmp_path: Path) -> None:
+def test_a_missing_map_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path / "map.tif", open_map)
 
 
-# --- What a GIS expects ----------------------------------------------------------------------------------------------
+# --- Cloud-optimized GeoTIFF -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shape", [(64, 64), (700, 900), (1500, 300)])
 @pytest.mark.parametrize("gap", [False, True])
 def test_maps_are_cloud_optimized(tmp_path: Path, shape: tuple[int, int], gap: bool) -> None:
@@ -149,7 +149,7 @@ def test_maps_are_cloud_optimized(tmp_path: Path, shape: tuple[int, int], gap: b
     assert band.GetDescription() == "anomaly score, 0 to 2"
     assert dataset.GetMetadata("IMAGE_STRUCTURE")["COMPRESSION"] == "DEFLATE"
     assert dataset.GetMetadata("IMAGE_STRUCTURE")["PREDICTOR"] == "3"
-    np.testing.assert_array_equal(band.ReadAsArray(), np.nan_to_num(values))  # 0, not NaN, where there is no data
+    np.testing.assert_array_equal(band.ReadAsArray(), np.nan_to_num(values))  # 0, not NaN, for pixels without data
     assert band.GetMaskFlags() == (gdal.GMF_PER_DATASET if gap else gdal.GMF_NODATA)
     np.testing.assert_array_equal(band.GetMaskBand().ReadAsArray() == 0, np.isnan(values))
     assert list(tmp_path.iterdir()) == [path]
@@ -165,14 +165,14 @@ def test_overviews_are_averages_of_the_pixels_with_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(overview.ReadAsArray(0, 0, 3, 1), [[0.5, 0.3, 0]], rtol=1e-6)
 
 
-def test_overviews_of_labels_hold_values_of_the_label(tmp_path: Path) -> None:
+def test_overviews_of_labels_contain_only_label_values(tmp_path: Path) -> None:
     write_raster(tmp_path / "label.tif", RNG.choice(np.array([0, 7], np.uint8), (600, 600)), NOWHERE)
     dataset = gdal.Open(str(tmp_path / "label.tif"))
     overview = dataset.GetRasterBand(1).GetOverview(0)
     assert set(np.unique(overview.ReadAsArray())) == {0, 7}
 
 
-def test_a_map_says_how_it_came_to_be(tmp_path: Path) -> None:
+def test_a_map_records_its_provenance(tmp_path: Path) -> None:
     write_raster(tmp_path / "map.tif", MAP, NOWHERE, TAGS)
     items = gdal.Open(str(tmp_path / "map.tif")).GetMetadata()
     assert items["ANOMALYCD_VERSION"] == config.VERSION
@@ -182,7 +182,7 @@ def test_a_map_says_how_it_came_to_be(tmp_path: Path) -> None:
     assert 0 <= age.total_seconds() < 3600
 
 
-def test_everything_about_the_place_is_kept(tmp_path: Path) -> None:
+def test_all_georeference_is_kept(tmp_path: Path) -> None:
     points = tuple(gdal.GCP(500_000 + x, 4_200_000 - y, 0, x, y) for x in (0, 30) for y in (0, 40))
     rpcs = dict.fromkeys(("LINE_OFF", "SAMP_OFF", "LAT_OFF", "LONG_OFF", "HEIGHT_OFF"), "0")
     rpcs |= dict.fromkeys(("LINE_SCALE", "SAMP_SCALE", "LAT_SCALE", "LONG_SCALE", "HEIGHT_SCALE"), "1")
@@ -204,7 +204,7 @@ def test_everything_about_the_place_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Area", "Point"])
-def test_the_place_is_the_same_for_areas_and_points(tmp_path: Path, kind: str) -> None:
+def test_georeference_is_the_same_for_areas_and_points(tmp_path: Path, kind: str) -> None:
     write_raster(tmp_path / "map.tif", MAP, Georeference(crs(32632), TRANSFORM, area_or_point=kind))
     found = open_map(tmp_path / "map.tif").georeference
     assert found.transform == TRANSFORM
@@ -215,7 +215,7 @@ def test_the_place_is_the_same_for_areas_and_points(tmp_path: Path, kind: str) -
     assert [(p.GCPPixel, p.GCPLine) for p in found.gcps] == [(x, y) for x in (0, 30) for y in (0, 40)]
 
 
-def test_a_crs_without_a_code_is_kept(tmp_path: Path) -> None:
+def test_a_crs_without_epsg_code_is_kept(tmp_path: Path) -> None:
     custom = osr.SpatialReference()
     custom.ImportFromProj4("+proj=tmerc +lat_0=47.3 +lon_0=8.5 +k=0.99987 +x_0=1234 +y_0=5678 +ellps=bessel +units=m")
     write_raster(tmp_path / "map.tif", MAP, Georeference(custom, TRANSFORM))
@@ -224,7 +224,7 @@ def test_a_crs_without_a_code_is_kept(tmp_path: Path) -> None:
     assert found.IsSame(custom)
 
 
-# --- Maps that can be kept -------------------------------------------------------------------------------------------
+# --- Current maps ----------------------------------------------------------------------------------------------------
 def test_a_missing_map_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not is_current(tmp_path / "map.tif", MAP.shape, PARAMETERS)
     assert not caplog.messages
@@ -236,10 +236,10 @@ def test_a_map_of_the_same_parameters_is_current(tmp_path: Path, caplog: pytest.
     assert not caplog.messages
 
 
-def test_a_map_of_another_program_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_map_without_parameters_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_tiff(tmp_path / "map.tif", MAP)
     assert not is_current(path, MAP.shape, PARAMETERS)
-    assert caplog.messages == [f"{path}: does not say how it was made; made again"]
+    assert caplog.messages == [f"{path}: has no recorded parameters; recomputing it"]
 
 
 @pytest.mark.parametrize(
@@ -257,13 +257,13 @@ def test_a_map_of_other_parameters_is_not_current(
     path = tmp_path / "map.tif"
     write_raster(path, MAP, NOWHERE, TAGS)
     assert not is_current(path, MAP.shape, parameters)
-    assert caplog.messages == [f"{path}: was made with another {changed}; made again"]
+    assert caplog.messages == [f"{path}: was computed with different {changed}; recomputing it"]
 
 
 def test_a_map_of_another_size_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_raster(tmp_path / "map.tif", MAP, NOWHERE, TAGS)
     assert not is_current(tmp_path / "map.tif", (40, 31), PARAMETERS)
-    assert "has the size of other images; made again" in caplog.messages[0]
+    assert "its size differs from the images'; recomputing it" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9])
@@ -274,7 +274,7 @@ def test_a_truncated_map_is_not_current(tmp_path: Path, caplog: pytest.LogCaptur
     assert not is_current(path, MAP.shape, PARAMETERS)
     (warning,) = caplog.messages
     assert str(path) in warning
-    assert warning.endswith("made again")
+    assert warning.endswith("recomputing it")
 
 
 def test_a_map_with_damaged_parameters_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -282,10 +282,10 @@ def test_a_map_with_damaged_parameters_is_not_current(tmp_path: Path, caplog: py
     write_raster(path, MAP, NOWHERE)
     gdal.OpenEx(str(path), gdal.OF_UPDATE).SetMetadataItem(PARAMETERS_TAG, "{")
     assert not is_current(path, MAP.shape, PARAMETERS)
-    assert "is damaged; remove the file; made again" in caplog.text
+    assert "is damaged; remove the file; recomputing it" in caplog.text
 
 
-def test_an_image_in_the_place_of_a_map_is_not_current(tmp_path: Path) -> None:
+def test_an_rgb_image_is_not_a_current_map(tmp_path: Path) -> None:
     assert not is_current(write_tiff(tmp_path / "map.tif", RGB), (40, 30), PARAMETERS)
 
 
@@ -317,7 +317,7 @@ except EventError as error:
 @pytest.mark.parametrize(
     ("name", "room"), [*(("map.tif", room) for room in (0, 100, 5000, MEBIBYTE)), ("map.png", 0), ("map.png", 5000)]
 )
-def test_a_file_that_may_not_grow_is_not_left_behind(tmp_path: Path, name: str, room: int) -> None:
+def test_a_file_that_exceeds_the_size_limit_is_removed(tmp_path: Path, name: str, room: int) -> None:
     path = tmp_path / name
     done = run_process("-c", WRITE_WITH_LITTLE_ROOM, path, room)
     assert done.stdout.splitlines() == [f"{path}: cannot be written (File too large)"]
@@ -325,7 +325,7 @@ def test_a_file_that_may_not_grow_is_not_left_behind(tmp_path: Path, name: str, 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
+def test_a_full_disk_leaves_the_existing_map(small_disk: Path) -> None:
     path = small_disk / "map.tif"
     write_raster(path, MAP, NOWHERE, TAGS)
     large = RNG.random((700, 700), dtype=np.float32)
@@ -335,7 +335,7 @@ def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
     np.testing.assert_array_equal(whole(open_map(path)), MAP)
 
 
-def test_a_preview_on_a_full_disk_is_not_left_behind(small_disk: Path) -> None:
+def test_an_incomplete_preview_on_a_full_disk_is_removed(small_disk: Path) -> None:
     with pytest.raises(EventError, match="No space left"):
         write_preview(small_disk / "preview.png", MemoryRaster(RNG.random((4000, 4000)) > 0.5))
     assert not list(small_disk.iterdir())
@@ -371,7 +371,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
     peaks = []  # KiB
     for height in (2000, 12_000):  # 61 and 366 MiB
-        # With one arena: others keep what threads have freed, more or less of it.
+        # One arena: with several, the peak depends on how much freed memory each thread's arena keeps.
         done = run_process("-c", POST_PROCESS, tmp_path, height, MALLOC_ARENA_MAX="1")
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout))

@@ -1,4 +1,4 @@
-"""Lengths on the ground, and of scale bars."""
+"""Pixel sizes on the ground, and lengths of scale bars."""
 
 import math
 
@@ -12,18 +12,18 @@ from tests.tiffs import crs
 SHAPE = (1000, 1000)
 
 
-def test_utm_pixels_are_metres_but_for_the_scale_of_the_projection() -> None:
+def test_utm_pixels_are_corrected_for_the_scale_of_the_projection() -> None:
     width = pixel_metres(Georeference(crs(32633), (500_000.0, 0.5, 0, 4_649_776.0, 0, -0.5)), SHAPE)
     assert width == pytest.approx(0.5 / 0.9996, rel=1e-5)  # on the central meridian
 
 
-def test_web_mercator_metres_are_stretched() -> None:
+def test_web_mercator_pixels_are_corrected_for_latitude() -> None:
     north = 6_378_137 * math.log(math.tan(math.pi / 4 + math.radians(60) / 2))
     width = pixel_metres(Georeference(crs(3857), (0.0, 10.0, 0, north, 0, -10.0)), SHAPE)
     assert width == pytest.approx(10 * math.cos(math.radians(60)), rel=5e-3)
 
 
-def test_degrees_are_brought_to_metres() -> None:
+def test_degrees_are_converted_to_metres() -> None:
     degree = 1e-5
     on_the_equator = Georeference(crs(4326), (10.0, degree, 0, degree * 500, 0, -degree))
     assert pixel_metres(on_the_equator, SHAPE) == pytest.approx(1.113195, rel=1e-5)  # 2 pi a / 360 e5
@@ -31,7 +31,7 @@ def test_degrees_are_brought_to_metres() -> None:
     assert pixel_metres(northern, SHAPE) == pytest.approx(0.5580, rel=1e-3)
 
 
-def test_feet_and_rotated_images_are_understood() -> None:
+def test_pixel_width_in_feet_and_of_rotated_images() -> None:
     feet = crs(2263)  # New York, US survey feet
     width = pixel_metres(Georeference(feet, (1_000_000.0, 1.0, 0, 200_000.0, 0, -1.0)), SHAPE)
     assert width == pytest.approx(1200 / 3937, rel=1e-4)
@@ -39,24 +39,24 @@ def test_feet_and_rotated_images_are_understood() -> None:
     assert pixel_metres(rotated, SHAPE) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_ground_control_points_give_a_length() -> None:
+def test_pixel_width_from_ground_control_points() -> None:
     corners = [(x, y) for x in (0, 1000) for y in (0, 1000)]
     points = tuple(gdal.GCP(500_000 + 2 * x, 4_649_776 - 2 * y, 0, x, y) for x, y in corners)
     georeference = Georeference(gcps=points, gcp_spatial_reference=crs(32633))
     assert pixel_metres(georeference, SHAPE) == pytest.approx(2 / 0.9996, rel=1e-4)
 
 
-def test_a_local_crs_has_lengths_and_areas_in_its_units() -> None:
+def test_lengths_and_areas_of_a_local_crs_use_its_units() -> None:
     site = osr.SpatialReference('LOCAL_CS["site",UNIT["foot",0.3048]]')
     georeference = Georeference(site, (0.0, 2.0, 0, 0, 0, -2.0))
     assert pixel_metres(georeference, SHAPE) == pytest.approx(0.6096)
     place = find_place(georeference, SHAPE)
     assert place.pixel_area == pytest.approx(0.6096**2)
-    assert place.lattice is None  # nobody knows where on Earth it is
+    assert place.lattice is None  # its position on Earth is unknown
 
 
 @pytest.mark.parametrize(
-    "nowhere",
+    "georeference",
     [
         Georeference(),
         Georeference(crs(32633)),
@@ -64,8 +64,8 @@ def test_a_local_crs_has_lengths_and_areas_in_its_units() -> None:
         Georeference(crs(4326), (10.0, 1.0, 0, 4_649_776.0, 0, -1.0)),  # no such latitude
     ],
 )
-def test_images_that_lie_nowhere_have_no_length(nowhere: Georeference) -> None:
-    assert pixel_metres(nowhere, SHAPE) is None
+def test_pixel_width_is_none_without_georeference(georeference: Georeference) -> None:
+    assert pixel_metres(georeference, SHAPE) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ BINARY = np.random.default_rng(0).random((30, 20)) > 0.5
 TEXTS = {"ANOMALYCD_SETTINGS": '{"threshold": 0.08}', "Comment": "Überschwemmung, 洪水"}
 
 
-def test_texts_come_back_and_leave_the_pixels_alone(tmp_path: Path) -> None:
+def test_texts_are_read_back_and_do_not_change_pixels(tmp_path: Path) -> None:
     plain, with_texts = tmp_path / "plain.png", tmp_path / "texts.png"
     write_preview(plain, MemoryRaster(BINARY))
     write_preview(with_texts, MemoryRaster(BINARY), TEXTS)
@@ -20,7 +20,7 @@ def test_texts_come_back_and_leave_the_pixels_alone(tmp_path: Path) -> None:
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), BINARY * np.uint8(255))
 
 
-def test_a_preview_that_is_missing_cut_off_or_changed_has_no_texts(tmp_path: Path) -> None:
+def test_a_missing_truncated_or_changed_preview_has_no_texts(tmp_path: Path) -> None:
     path = tmp_path / "preview.png"
     assert read_preview_text(path) == {}
     write_preview(path, MemoryRaster(BINARY), TEXTS)

@@ -4,7 +4,7 @@ from pathlib import Path
 from rasters.provenance import END_BYTES, file_identities
 
 
-def test_a_file_is_told_by_its_size_and_both_its_ends(tmp_path: Path) -> None:
+def test_file_identity_is_size_and_hash_of_both_ends(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     content = bytearray(3 * END_BYTES)
     path.write_bytes(content)
@@ -17,7 +17,7 @@ def test_a_file_is_told_by_its_size_and_both_its_ends(tmp_path: Path) -> None:
         assert file_identities([path])["a.tif"] != identity
 
 
-def test_a_small_file_is_hashed_too(tmp_path: Path) -> None:
+def test_identity_of_a_small_file(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"II*")
     identity = file_identities([tmp_path / "a.tif"])["a.tif"]
     assert identity == {"bytes": 3, "sha256_of_ends": hashlib.sha256(b"II*II*").hexdigest()}

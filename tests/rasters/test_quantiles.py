@@ -21,18 +21,18 @@ def assert_equals_numpy(parts: list[np.ndarray], quantile: float) -> None:
         found = exact_quantile(lambda: iter(parts), quantile)
         expected = np.quantile(np.concatenate([part.ravel() for part in parts]), quantile)
     assert found.dtype == expected.dtype == np.float32
-    assert found.tobytes() == (expected + np.float32(0)).tobytes()  # whether 0 is -0 depends on NumPy's partition
+    assert found.tobytes() == (expected + np.float32(0)).tobytes()  # the sign of zero depends on NumPy's partition
 
 
 @property_test
 @given(st.lists(parts, min_size=1, max_size=4), quantiles)
-def test_it_equals_that_of_numpy(parts: list[np.ndarray], quantile: float) -> None:
+def test_quantile_equals_numpy(parts: list[np.ndarray], quantile: float) -> None:
     assert_equals_numpy(parts, quantile)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 65_536, 1_000_003])
 @pytest.mark.parametrize("quantile", [0.0, 0.3, 0.5, 0.7, 0.9, 0.945, 1.0])
-def test_it_equals_that_of_numpy_for_scores_and_for_ties(count: int, quantile: float) -> None:
+def test_quantile_equals_numpy_for_scores_and_ties(count: int, quantile: float) -> None:
     rng = np.random.default_rng(count)
     values = rng.random(count, dtype=np.float32) - np.float32(0.2)
     assert_equals_numpy(np.array_split(values, min(count, 3)), quantile)
@@ -42,29 +42,29 @@ def test_it_equals_that_of_numpy_for_scores_and_for_ties(count: int, quantile: f
 
 @pytest.mark.parametrize("count", [(1 << 24) + 300_001, (1 << 24) + 300_002])
 @pytest.mark.parametrize("quantile", [0.7, 0.945, 1.0])
-def test_it_equals_that_of_numpy_where_float32_cannot_count_the_values(count: int, quantile: float) -> None:
+def test_quantile_equals_numpy_beyond_2_to_the_24_values(count: int, quantile: float) -> None:
     # Before NumPy 2.4 the index into the sorted values is a float32: only even ones from 2 ** 24 on.
     assert_equals_numpy([np.arange(count, 0, -1, dtype=np.float32) // 3], quantile)
 
 
 @pytest.mark.parametrize("value", [0, -1.5, np.inf, -np.inf])
-def test_infinite_values_are_as_in_numpy(value: float) -> None:
+def test_quantile_of_infinite_values_equals_numpy(value: float) -> None:
     assert_equals_numpy([np.array([value, np.inf, -np.inf, 1, 2], np.float32)], 0.5)
     assert_equals_numpy([np.array([value, np.inf, -np.inf, 1, 2], np.float32)], 0.9)
 
 
-def test_one_nan_makes_it_nan() -> None:
+def test_quantile_of_values_with_nan_is_nan() -> None:
     assert_equals_numpy([np.arange(5, dtype=np.float32), np.array([[0, np.nan]], np.float32)], 0.3)
 
 
-def test_bands_of_any_shape_are_read_twice_and_left_alone() -> None:
+def test_parts_of_any_shape_are_read_twice_and_not_modified() -> None:
     band = np.array([[3, 1], [2, 0]], np.float32)
     band.flags.writeable = False
     calls = []
 
-    def bands() -> list[np.ndarray]:
+    def read_parts() -> list[np.ndarray]:
         calls.append(1)
         return [band[:, ::-1], band.T]
 
-    assert exact_quantile(bands, 0.5) == 1.5
+    assert exact_quantile(read_parts, 0.5) == 1.5
     assert len(calls) == 2

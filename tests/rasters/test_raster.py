@@ -21,10 +21,10 @@ VALUES = RNG.random(SHAPE, dtype=np.float32)
 WHOLE = Window(0, 0, 70, 90)
 
 
-# --- Bands -----------------------------------------------------------------------------------------------------------
+# --- Strips ----------------------------------------------------------------------------------------------------------
 @property_test
 @given(st.integers(1, 200_000), st.integers(1, 200_000))
-def test_bands_cover_a_raster_from_the_top(height: int, width: int) -> None:
+def test_strips_cover_a_raster_from_the_top(height: int, width: int) -> None:
     windows = list(strips((height, width)))
     assert [window.y for window in windows] == [0, *np.cumsum([window.height for window in windows])[:-1]]
     assert sum(window.height for window in windows) == height
@@ -33,12 +33,12 @@ def test_bands_cover_a_raster_from_the_top(height: int, width: int) -> None:
     assert all(4 * window.height * width <= 8 << 20 or window.height <= 256 for window in windows)
 
 
-def test_bands_are_as_few_as_fit() -> None:
+def test_strips_are_as_high_as_allowed() -> None:
     assert [window.height for window in strips((1500, 4096))] == [512, 512, 476]
     assert [window.height for window in strips((300, 100_000))] == [256, 44]
 
 
-def test_bands_of_an_array_are_its_rows() -> None:
+def test_strips_of_an_array_are_its_rows() -> None:
     image = RNG.integers(0, 256, (600, 20_000, 3), dtype=np.uint8)
     raster = MemoryRaster(image)
     assert raster.shape == (600, 20_000)
@@ -50,14 +50,14 @@ WINDOWS = tile(40, 30, 10)
 
 
 @pytest.mark.parametrize("threads", [1, 3, 20])
-def test_every_window_comes_with_what_was_read_for_it(threads: int) -> None:
+def test_read_ahead_yields_each_window_with_its_data(threads: int) -> None:
     read = read_ahead(lambda window: window.x + window.y, iter(WINDOWS), threads)
     assert list(read) == [(window, window.x + window.y) for window in WINDOWS]
     assert list(read_ahead(lambda window: window, [], threads)) == []
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_next_windows_are_read_while_one_is_worked_on(threads: int) -> None:
+def test_next_windows_are_read_in_the_background(threads: int) -> None:
     begun = {window: threading.Event() for window in WINDOWS}
     for position, (_, _) in enumerate(read_ahead(lambda window: begun[window].set(), WINDOWS, threads)):
         so_far = position + 1 + threads
@@ -67,7 +67,7 @@ def test_the_next_windows_are_read_while_one_is_worked_on(threads: int) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_while_reading_is_raised_in_its_windows_turn(threads: int) -> None:
+def test_a_read_error_is_raised_at_its_window(threads: int) -> None:
     def read(window: Window) -> Window:
         if window == WINDOWS[2]:
             raise OSError("damaged")
@@ -87,7 +87,7 @@ def raw(tmp_path: Path) -> RawRaster:
     return raster
 
 
-def test_windows_come_back_and_the_rest_is_zero(raw: RawRaster) -> None:
+def test_windows_are_read_back_and_the_rest_is_zero(raw: RawRaster) -> None:
     expected = np.zeros_like(VALUES)
     np.testing.assert_array_equal(raw.read(WHOLE), expected)
     for window in (Window(3, 5, 20, 30), Window(0, 50, 70, 40), Window(69, 89, 1, 1), Window(10, 0, 9, 60)):
@@ -99,7 +99,7 @@ def test_windows_come_back_and_the_rest_is_zero(raw: RawRaster) -> None:
         np.testing.assert_array_equal(values, expected[window.slices])
 
 
-def test_a_file_that_was_there_is_forgotten(tmp_path: Path) -> None:
+def test_create_overwrites_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "map.raw"
     path.write_bytes(b"left by a killed run")
     raster = RawRaster(path, (2, 2))
@@ -108,14 +108,14 @@ def test_a_file_that_was_there_is_forgotten(tmp_path: Path) -> None:
     assert path.stat().st_size == 16
 
 
-def test_a_raster_takes_no_disk_before_it_is_written(tmp_path: Path) -> None:
+def test_create_makes_a_sparse_file(tmp_path: Path) -> None:
     path = tmp_path / "map.raw"
     RawRaster(path, (100_000, 1000)).create()
     assert path.stat().st_size == 400_000_000
     assert path.stat().st_blocks * 512 < 1 << 20
 
 
-def test_threads_write_and_read_at_once(raw: RawRaster) -> None:
+def test_threads_write_and_read_concurrently(raw: RawRaster) -> None:
     windows = tile(*SHAPE, 8)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda window: raw.write(window, VALUES[window.slices]), windows))
@@ -123,12 +123,12 @@ def test_threads_write_and_read_at_once(raw: RawRaster) -> None:
             np.testing.assert_array_equal(values, VALUES[window.slices])
 
 
-def test_another_process_can_have_it(raw: RawRaster) -> None:
+def test_a_raster_can_be_pickled(raw: RawRaster) -> None:
     raw.write(WHOLE, VALUES)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(raw)).read(WHOLE), VALUES)
 
 
-def test_what_the_system_moves_in_pieces_is_whole(raw: RawRaster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_reads_and_writes_are_continued(raw: RawRaster, monkeypatch: pytest.MonkeyPatch) -> None:
     write, read = os.pwrite, os.preadv
     monkeypatch.setattr(os, "pwrite", lambda file, values, offset: write(file, values[:7], offset))
     monkeypatch.setattr(os, "preadv", lambda file, buffers, offset: read(file, [buffers[0][:5]], offset))
@@ -137,7 +137,7 @@ def test_what_the_system_moves_in_pieces_is_whole(raw: RawRaster, monkeypatch: p
 
 
 @pytest.mark.parametrize("window", [Window(-1, 0, 2, 2), Window(0, -1, 2, 2), Window(69, 0, 2, 2), Window(0, 89, 2, 2)])
-def test_windows_that_reach_beyond_the_raster_are_refused(raw: RawRaster, window: Window) -> None:
+def test_windows_beyond_the_raster_are_refused(raw: RawRaster, window: Window) -> None:
     with pytest.raises(ValueError, match="reaches beyond"):
         raw.read(window)
     with pytest.raises(ValueError, match="reaches beyond"):
@@ -145,20 +145,20 @@ def test_windows_that_reach_beyond_the_raster_are_refused(raw: RawRaster, window
 
 
 @pytest.mark.parametrize("values", [VALUES[:2], VALUES[:2, :2].astype(np.float64)])
-def test_values_of_another_kind_are_refused(raw: RawRaster, values: np.ndarray) -> None:
+def test_values_of_another_shape_or_type_are_refused(raw: RawRaster, values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="for Window"):
         raw.write(Window(0, 0, 2, 2), values)
 
 
 # --- Failures --------------------------------------------------------------------------------------------------------
-def test_a_file_that_was_cut_off_is_an_error(raw: RawRaster) -> None:
+def test_a_truncated_file_is_an_error(raw: RawRaster) -> None:
     os.truncate(raw.path, 1000)
-    with pytest.raises(OSError, match="cut off") as error:
+    with pytest.raises(OSError, match="file is truncated") as error:
         raw.read(WHOLE)
     assert error.value.filename == str(raw.path)
 
 
-MAKE_ONE_THAT_MAY_NOT_BE = """
+CREATE_BEYOND_SIZE_LIMIT = """
 import resource, sys
 from pathlib import Path
 from rasters.raster import RawRaster
@@ -171,8 +171,8 @@ except OSError as error:
 """
 
 
-def test_a_file_that_may_not_be_so_large_is_an_error(tmp_path: Path) -> None:
-    done = run_process("-c", MAKE_ONE_THAT_MAY_NOT_BE, tmp_path / "map.raw")
+def test_a_file_beyond_the_size_limit_is_an_error(tmp_path: Path) -> None:
+    done = run_process("-c", CREATE_BEYOND_SIZE_LIMIT, tmp_path / "map.raw")
     assert "File too large" in done.stdout
     assert str(tmp_path / "map.raw") in done.stdout
 

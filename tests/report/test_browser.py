@@ -1,4 +1,4 @@
-"""The report in a browser: Debian's Chromium, headless, from the folder itself."""
+"""The report in headless Chromium, opened from its folder."""
 
 import json
 import shutil
@@ -37,12 +37,12 @@ FLAGS = [
 HOSTILE = '4_<script>document.title="broken"<'
 PARTIAL = "5_half"
 BROKEN = "6_broken"
-LOAD_LIMIT = 15_000_000  # bytes of a page with all that it shows
+LOAD_LIMIT = 15_000_000  # bytes of a page with its images and scripts
 
 
 @pytest.fixture(scope="module")
 def report(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of a labelled event, a normal control, a hostile name, half a result and a broken event."""
+    """A report of a labelled event, a normal control, a name with HTML, a partial result and a broken event."""
     root = tmp_path_factory.mktemp("browser")
     shutil.copytree(small_events, root / "data")
     for stage in ("stage1", "stage2"):
@@ -70,7 +70,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def browser(chromium: Any, report: Path) -> Iterator[Any]:
-    """The browser, whose console must stay empty and whose requests must stay in the report's folder."""
+    """The browser; checks that its console is empty and that all requests stay in the report's folder."""
     chromium.get("about:blank")
     for kind in ("browser", "performance"):
         chromium.get_log(kind)
@@ -94,7 +94,7 @@ def requests(browser: Any) -> list[str]:
 
 
 def wait_for(browser: Any, condition: str) -> Any:
-    """What a JavaScript expression gives as soon as it is true."""
+    """Wait until a JavaScript expression is true, and return its value."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
         if found := browser.execute_script(f"return {condition}"):
@@ -132,7 +132,7 @@ def move_slider(browser: Any, selector: str, value: float) -> None:
     )
 
 
-def painted(browser: Any, layer: str) -> int:
+def count_painted(browser: Any, layer: str) -> int:
     """How many pixels of an overlay are not transparent."""
     return browser.execute_script(
         "const one = document.getElementById('layer-' + arguments[0]);"
@@ -151,7 +151,7 @@ def event_names(browser: Any) -> list[str]:
     )
 
 
-def test_the_overview_sorts_and_filters(browser: Any, report: Path) -> None:
+def test_the_overview_can_be_sorted_and_filtered(browser: Any, report: Path) -> None:
     open_overview(browser, report)
     names = event_names(browser)
     assert names == sorted([FIRE, CONTROL, HOSTILE, PARTIAL, BROKEN])
@@ -160,7 +160,7 @@ def test_the_overview_sorts_and_filters(browser: Any, report: Path) -> None:
     button.click()
     assert heading.get_attribute("aria-sort") == "descending"
     scored = event_names(browser)
-    assert set(scored[:2]) == {FIRE, HOSTILE}  # those without a score come last
+    assert set(scored[:2]) == {FIRE, HOSTILE}  # events without a score come last
     button.send_keys("\ue007")
     assert heading.get_attribute("aria-sort") == "ascending"
     assert set(event_names(browser)[:2]) == {FIRE, HOSTILE}
@@ -183,14 +183,14 @@ def test_the_swipe_moves_by_slider_pointer_and_keys(browser: Any, report: Path) 
     assert browser.execute_script(clip) == "inset(0px 0px 0px 25%)"
     find(browser, "#swipe").send_keys("\ue014")  # the right arrow
     assert browser.execute_script(clip) == "inset(0px 0px 0px 25.5%)"
-    assert slug(FIRE) in browser.current_url  # the arrow was the slider's
+    assert slug(FIRE) in browser.current_url  # the arrow key moved the slider, not the page
     width = browser.execute_script("return document.getElementById('stage').clientWidth")
     handle = find(browser, "#handle i")
     webdriver.ActionChains(browser).drag_and_drop_by_offset(handle, round(width / 4), 0).perform()
     assert float(find(browser, "#swipe").get_attribute("value")) == pytest.approx(50.5, abs=1)
 
 
-def test_any_two_dates_are_compared(browser: Any, report: Path) -> None:
+def test_any_two_dates_can_be_compared(browser: Any, report: Path) -> None:
     data = open_event_page(browser, report)
     for side, index in (("left", 0), ("right", 2)):
         find(browser, f"#strip li[data-photo='{index}'] [data-side={side}]").click()
@@ -200,7 +200,7 @@ def test_any_two_dates_are_compared(browser: Any, report: Path) -> None:
     wait_for(browser, "Array.from(document.images).every(one => one.complete && one.naturalWidth)")
 
 
-def test_the_threshold_moves_scores_and_overlays(browser: Any, report: Path) -> None:
+def test_the_threshold_updates_scores_and_overlays(browser: Any, report: Path) -> None:
     data = open_event_page(browser, report)
     curve, layers = data["curve"], {}
     find(browser, "[data-layer=binary]").click()
@@ -209,14 +209,14 @@ def test_the_threshold_moves_scores_and_overlays(browser: Any, report: Path) -> 
         wait_for(browser, f"document.getElementById('threshold-value').textContent === '{step / 100:.2f}'")
         shown = [text_of(browser, f"#{name}") for name in ("recall", "precision", "f1")]
         assert shown == [f"{score:.3f}" for score in curve["scores"][step]]
-        layers[step] = painted(browser, "binary")
+        layers[step] = count_painted(browser, "binary")
         grid = data["grid"][0] * data["grid"][1]
         assert layers[step] / grid == pytest.approx(curve["flagged"][step] / curve["valid"], abs=1e-9)
     assert len(set(layers.values())) > 2
     find(browser, "#threshold-reset").click()
     assert text_of(browser, "#threshold-value") == "0.08"
-    assert painted(browser, "binary") == layers[curve["default"]]
-    assert painted(browser, "verdict") >= layers[curve["default"]]
+    assert count_painted(browser, "binary") == layers[curve["default"]]
+    assert count_painted(browser, "verdict") >= layers[curve["default"]]
 
 
 def test_overlays_have_an_opacity_and_a_legend(browser: Any, report: Path) -> None:
@@ -225,23 +225,23 @@ def test_overlays_have_an_opacity_and_a_legend(browser: Any, report: Path) -> No
         assert not find(browser, f"#legend-{layer}").is_displayed()
         find(browser, f"[data-layer={layer}]").click()
         assert find(browser, f"#legend-{layer}").is_displayed()
-        assert painted(browser, layer) > 0
+        assert count_painted(browser, layer) > 0
         move_slider(browser, f"[data-opacity={layer}]", 30)
         assert find(browser, f"#layer-{layer}").value_of_css_property("opacity") == "0.3"
         find(browser, f"[data-layer={layer}]").click()
         assert not find(browser, f"#layer-{layer}").is_displayed()
 
 
-def test_pointing_tells_place_and_scores(browser: Any, report: Path) -> None:
+def test_the_readout_shows_coordinates_and_scores(browser: Any, report: Path) -> None:
     data = open_event_page(browser, report)
     stage = find(browser, "#stage")
     webdriver.ActionChains(browser).move_to_element_with_offset(stage, 40, 40).perform()
-    told = text_of(browser, "#readout")
-    assert "° N" in told
-    assert "anomaly" in told
-    assert "change" in told
+    readout = text_of(browser, "#readout")
+    assert "° N" in readout
+    assert "anomaly" in readout
+    assert "change" in readout
     find(browser, "#frame").send_keys(webdriver.Keys.SHIFT + webdriver.Keys.ARROW_RIGHT)
-    assert text_of(browser, "#readout") != told
+    assert text_of(browser, "#readout") != readout
     x, y = (round(share * side) for share, side in zip(data["pins"][0], data["size"], strict=True))
     pixel = f"{{width: 1, height: 1, rows: [{y}], columns: [{x}], maps: {{}}}}"
     browser.execute_script(f"window.parts = probe(DATA, {pixel}, 0.5, 0.5).parts")
@@ -251,13 +251,13 @@ def test_pointing_tells_place_and_scores(browser: Any, report: Path) -> None:
     assert [float(number) for number in shown] == pytest.approx([east, north], abs=0.051)
 
 
-def test_a_click_in_the_table_marks_the_region(browser: Any, report: Path) -> None:
+def test_a_click_on_a_table_row_marks_the_region(browser: Any, report: Path) -> None:
     open_event_page(browser, report)
     row = find(browser, "#regions tbody tr")
     row.click()
     assert "selected" in row.get_attribute("class")
     assert row.find_element("css selector", "button").get_attribute("aria-pressed") == "true"
-    assert painted(browser, "marked") > 0
+    assert count_painted(browser, "marked") > 0
     assert find(browser, "#pins .selected").text == row.get_attribute("data-region")
     find(browser, "body").send_keys(webdriver.Keys.ESCAPE)
     assert not find(browser, "#layer-marked").is_displayed()
@@ -271,7 +271,7 @@ def test_a_click_in_the_table_marks_the_region(browser: Any, report: Path) -> No
     assert areas == sorted(areas, reverse=True)
 
 
-def test_the_image_is_zoomed(browser: Any, report: Path) -> None:
+def test_the_image_can_be_zoomed(browser: Any, report: Path) -> None:
     open_event_page(browser, report)
     width = "document.getElementById('stage').clientWidth"
     before = browser.execute_script(f"return {width}")
@@ -282,19 +282,19 @@ def test_the_image_is_zoomed(browser: Any, report: Path) -> None:
     assert browser.execute_script(f"return {width}") == before
 
 
-def test_arrows_lead_from_event_to_event(browser: Any, report: Path) -> None:
+def test_arrow_keys_open_the_next_and_previous_event(browser: Any, report: Path) -> None:
     order = sorted([FIRE, CONTROL, HOSTILE, PARTIAL])
     open_event_page(browser, report, order[0])
     for name in order[1:]:
         find(browser, "body").send_keys(webdriver.Keys.ARROW_RIGHT)
         wait_for(browser, f"location.href.includes('{slug(name)}.html') && document.body.dataset.ready")
         assert text_of(browser, "h1").startswith(name)
-    find(browser, "body").send_keys(webdriver.Keys.ARROW_RIGHT)  # there is no further one
+    find(browser, "body").send_keys(webdriver.Keys.ARROW_RIGHT)  # no effect on the last event
     find(browser, "body").send_keys(webdriver.Keys.ARROW_LEFT)
     wait_for(browser, f"location.href.includes('{slug(order[-2])}.html') && document.body.dataset.ready")
 
 
-def test_a_hostile_name_does_nothing(browser: Any, report: Path) -> None:
+def test_html_in_a_name_is_shown_as_text(browser: Any, report: Path) -> None:
     open_overview(browser, report)
     assert browser.title.startswith("AnomalyCD")
     open_event_page(browser, report, HOSTILE)
@@ -303,7 +303,7 @@ def test_a_hostile_name_does_nothing(browser: Any, report: Path) -> None:
     assert HOSTILE in browser.execute_script("return Array.from(document.getElementById('jump').options, o => o.text)")
 
 
-def test_half_a_result_says_what_is_missing(browser: Any, report: Path) -> None:
+def test_missing_maps_of_a_partial_result_are_named(browser: Any, report: Path) -> None:
     open_overview(browser, report)
     assert config.ANOMALY_MAP_NAME in text_of(browser, "#events")
     assert "0 images without" in text_of(browser, "#events .problem")
@@ -311,13 +311,13 @@ def test_half_a_result_says_what_is_missing(browser: Any, report: Path) -> None:
     assert config.ANOMALY_MAP_NAME in text_of(browser, ".notice")
     assert not find(browser, "[data-layer=binary]").is_enabled()
     find(browser, "[data-layer=change]").click()
-    assert painted(browser, "change") > 0
+    assert count_painted(browser, "change") > 0
     open_event_page(browser, report, CONTROL)
     assert not find(browser, "[data-layer=label]").is_enabled()
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_pages_fit_a_phone_in_light_and_dark(browser: Any, report: Path, dark: bool) -> None:
+def test_pages_fit_a_phone_in_light_and_dark_mode(browser: Any, report: Path, dark: bool) -> None:
     size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -330,7 +330,7 @@ def test_pages_fit_a_phone_in_light_and_dark(browser: Any, report: Path, dark: b
         assert (lightness < 60) == dark
 
 
-def test_pages_are_small(browser: Any, report: Path) -> None:
+def test_page_size_is_limited(browser: Any, report: Path) -> None:
     for page in (report / "index.html", report / "events" / f"{slug(FIRE)}.html"):
         browser.get(page.as_uri())
         wait_for(browser, "document.readyState === 'complete'")

@@ -1,4 +1,4 @@
-"""Figures for print: what they show as data, their size and format, and what happens where they cannot be drawn."""
+"""Figures for print: data, size, format and errors."""
 
 import shutil
 import struct
@@ -22,7 +22,7 @@ from utils import EventError, UsageError, read_event
 
 
 def png_size(path: Path) -> tuple[int, int, float]:
-    """Width and height in pixels, and dots an inch, as the file says."""
+    """Width and height in pixels, and dots per inch, as recorded in the file."""
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">2I", content[16:24])
@@ -37,12 +37,12 @@ def panels(small_events: Path, finished: Path) -> EventPanels:
     return read_panels(read_event(small_events / FIRE), finished / "stage1", finished / "stage2")
 
 
-def test_the_figure_of_an_event_is_for_print(
+def test_figure_has_print_size_and_resolution(
     small_events: Path, finished: Path, panels: EventPanels, tmp_path: Path
 ) -> None:
     target = tmp_path / "new folder" / "event.png"
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # also of characters that no font has
+        warnings.simplefilter("error")  # including warnings of glyphs missing from the font
         draw_event_figure(read_event(small_events / FIRE), finished / "stage1", finished / "stage2", target)
     width, height, dpi = png_size(target)
     assert dpi == pytest.approx(300, abs=0.1)
@@ -51,15 +51,13 @@ def test_the_figure_of_an_event_is_for_print(
     assert [path.name for path in target.parent.iterdir()] == ["event.png"]
 
 
-def test_the_figure_of_a_normal_control_is_a_pdf_where_asked(
-    small_events: Path, finished: Path, tmp_path: Path
-) -> None:
+def test_figure_of_a_normal_control_can_be_a_pdf(small_events: Path, finished: Path, tmp_path: Path) -> None:
     target = tmp_path / "control.PDF"
     draw_event_figure(read_event(small_events / CONTROL), finished / "stage1", finished / "stage2", target)
     assert target.read_bytes().startswith(b"%PDF")
 
 
-def test_the_panels_hold_what_was_computed(panels: EventPanels, finished: Path) -> None:
+def test_panels_contain_maps_and_scores(panels: EventPanels, finished: Path) -> None:
     stage2 = finished / "stage2" / FIRE
     np.testing.assert_array_equal(panels.anomalies, whole(open_map(stage2 / config.ANOMALY_MAP_NAME)))
     np.testing.assert_array_equal(panels.changes, whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME)))
@@ -73,24 +71,24 @@ def test_the_panels_hold_what_was_computed(panels: EventPanels, finished: Path) 
     assert precision == pytest.approx(found / (found + 0.1 * np.count_nonzero(panels.anomalous & (panels.label <= 1))))
 
 
-def test_sheets_grow_by_rows_of_dates(panels: EventPanels) -> None:
+def test_sheet_height_grows_with_the_number_of_dates(panels: EventPanels) -> None:
     width, five_dates = sheet_size(panels)
     assert width == 180
     six = replace(panels, historical=panels.historical + panels.historical[:1])
     assert sheet_size(six)[1] > five_dates + 30
     many = replace(panels, historical=panels.historical[:1] * 60)
     assert sheet_size(many)[1] < 500
-    assert sheet_size(replace(panels, shape=(100, 10_000)))[1] < five_dates  # panels are cut at the sides, not the text
+    assert sheet_size(replace(panels, shape=(100, 10_000)))[1] < five_dates  # panels are narrowed, text is not
 
 
-def test_events_with_every_oddity_are_drawn(panels: EventPanels, tmp_path: Path) -> None:
-    """Without data here and there, without place, label or anything found; many dates; a long name."""
+def test_unusual_events_are_drawn(panels: EventPanels, tmp_path: Path) -> None:
+    """Gaps, no georeference, no label, no anomalies, and a long name; and extreme scores."""
     from report.event_sheet import draw_sheet
 
     gap = np.zeros(panels.anomalies.shape, bool)
     gap[:50] = True
     pixels = [one._replace(valid=~gap) for one in panels.historical]
-    odd = replace(
+    unusual = replace(
         panels,
         event=replace(panels.event, folder=panels.event.folder.with_name("6_" + "long name " * 20)),
         historical=pixels,
@@ -102,16 +100,16 @@ def test_events_with_every_oddity_are_drawn(panels: EventPanels, tmp_path: Path)
         change_threshold=0.0,
         scores=None,
     )
-    for number, one in enumerate((odd, replace(panels, scores=(Scores(1, 1, 1), Scores(0, 0, 0))))):
+    for number, one in enumerate((unusual, replace(panels, scores=(Scores(1, 1, 1), Scores(0, 0, 0))))):
         path = tmp_path / f"{number}.png"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with new_figure(path, *sheet_size(one), arrange=False) as figure:
+            with new_figure(path, *sheet_size(one), constrained_layout=False) as figure:
                 draw_sheet(figure, one)
         assert png_size(path)[0] == pytest.approx(180 / 25.4 * 300, abs=1)
 
 
-def test_large_events_are_shown_small(tmp_path: Path) -> None:
+def test_large_events_are_scaled_down(tmp_path: Path) -> None:
     event, nowhere = tmp_path / "data" / "6_large", Georeference()
     shape = (1500, 900)
     for name in ("normal_20200101", "anomaly_20210101"):
@@ -130,7 +128,7 @@ def test_large_events_are_shown_small(tmp_path: Path) -> None:
     draw_event_figure(read_event(event), tmp_path / "stage1", tmp_path / "stage2", tmp_path / "large.png")
 
 
-def test_other_formats_are_refused(tmp_path: Path) -> None:
+def test_other_file_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"out\.jpg: figures are written as \.png or \.pdf"):
         check_format(tmp_path / "out.jpg")
 
@@ -150,7 +148,7 @@ def test_a_figure_on_a_full_disk_is_an_error_that_names_it(small_disk: Path) -> 
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_block_that_fails_leaves_no_figure(tmp_path: Path) -> None:
+def test_no_figure_is_written_after_an_exception(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), new_figure(tmp_path / "out.png", 10, 10):
         _ = 1 / 0
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Plots of results that have little to show."""
+"""Plots of degenerate results and of many events."""
 
 import warnings
 from pathlib import Path
@@ -29,7 +29,7 @@ def curves_of(scores: Scores, threshold: float, pixels: int) -> EventCurves:
 
 @pytest.mark.parametrize("threshold", [0, 0.08, 1.5, -1])
 @pytest.mark.parametrize("scores", [NOTHING, Scores(1, 1, 1)])
-def test_results_without_any_course_are_drawn(tmp_path: Path, threshold: float, scores: Scores) -> None:
+def test_plots_of_degenerate_results_are_drawn(tmp_path: Path, threshold: float, scores: Scores) -> None:
     settings = EvalSettings(stage2_threshold=threshold, normalize_anomaly_map=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -38,7 +38,7 @@ def test_results_without_any_course_are_drawn(tmp_path: Path, threshold: float, 
     assert {path.name for path in tmp_path.iterdir()} == set(eval_plots.FILE_NAMES)
 
 
-def test_many_events_of_all_categories_are_drawn(tmp_path: Path) -> None:
+def test_plots_of_many_events_fit_a_page(tmp_path: Path) -> None:
     results = [result(category, Scores(0.5, 0.5, 0.5)) for category in CATEGORIES if category for _ in range(5)]
     curves = [curves_of(Scores(0.5, 0.5, 0.5), 0.08, pixels=10)] * len(results)
     eval_plots.draw_all(tmp_path, results, curves, EvalSettings())

@@ -20,8 +20,8 @@ from rasters.maps import open_map, write_raster
 from rasters.place import find_place
 from rasters.raster import MemoryRaster
 from report.event_report import report_curve, slug
-from report.html import ASSETS, script_data, spread
-from report.pictures import encode_photo, fit, pack_masks
+from report.html import ASSETS, script_data, spread_marks
+from report.pictures import encode_photo, fitted_shape, pack_masks
 from tests.scripts import CONTROL, FIRE, run_process
 from utils import Window, list_events
 
@@ -50,7 +50,7 @@ def test_a_report_shows_every_event(finished: Path, small_events: Path, tmp_path
     assert "2 of 2 events on the map" in index
 
 
-def test_what_a_report_refers_to_is_in_its_folder(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_a_report_links_only_to_files_in_its_folder(finished: Path, small_events: Path, tmp_path: Path) -> None:
     assert write_report(small_events, finished, tmp_path) == 0
     for page in tmp_path.rglob("*.html"):
         for address in re.findall(r'(?:src|href)="([^"]*)"', page.read_text("utf-8")):
@@ -63,7 +63,7 @@ def files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.suffix in (".html", ".js", ".css")]
 
 
-def test_the_scores_are_those_of_the_evaluation(
+def test_scores_equal_those_of_the_evaluation(
     finished: Path, small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert write_report(small_events, finished, tmp_path) == 0
@@ -113,7 +113,7 @@ def test_regions_are_measured_on_all_pixels() -> None:
 
 
 @pytest.mark.parametrize("stages", [(), ("stage1",), ("stage2",)])
-def test_partial_results_are_shown_and_named(
+def test_partial_results_are_shown_with_the_missing_maps(
     finished: Path, small_events: Path, tmp_path: Path, stages: tuple[str, ...]
 ) -> None:
     for stage in stages:
@@ -155,14 +155,14 @@ def test_bad_events_are_listed_with_their_reason(finished: Path, data_root: Path
     assert CONTROL not in events
 
 
-def test_maps_of_another_size_fail_the_event(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_an_event_with_maps_of_another_size_fails(finished: Path, small_events: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(finished, tmp_path / "results"))
     write_raster(results / "stage2" / FIRE / config.ANOMALY_MAP_NAME, np.zeros((90, 80), np.float32), Georeference())
     assert write_report(small_events, results, tmp_path / "report") == 1
-    assert "has another size than the images" in (tmp_path / "report" / "index.html").read_text("utf-8")
+    assert "its size differs from that of the images" in (tmp_path / "report" / "index.html").read_text("utf-8")
 
 
-def test_names_are_only_text(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_names_are_escaped(finished: Path, small_events: Path, tmp_path: Path) -> None:
     name = "4_<script>alert(1)<\"'&amp;\u2028"
     folder = Path(shutil.copytree(small_events / FIRE, tmp_path / "data" / name))
     (folder / "normal_20180614.tif").rename(folder / "normal_<img src=x onerror=alert(2)>.tif")
@@ -178,14 +178,14 @@ def test_names_are_only_text(finished: Path, small_events: Path, tmp_path: Path)
     assert "&lt;script&gt;alert(1)&lt;&#34;&#39;&amp;amp;" in written["index.html"]
 
 
-def test_script_data_closes_no_element_and_is_read_back() -> None:
+def test_script_data_is_escaped_and_read_back() -> None:
     value = ["</script><!--", "\u2028", "\udc80", "&amp;", 0.08]
     encoded = script_data(value)
     assert not set("<>&\u2028") & set(encoded)
     assert json.loads(encoded) == value
 
 
-def test_slugs_tell_names_apart() -> None:
+def test_slugs_are_unique() -> None:
     names = ["4_fire", "4_Fire", "4_fire ", "4_fire!", "4_火灾", "4_火", "4_" + "x" * 90, "4_" + "x" * 91, "4_\udc80"]
     slugs = [slug(name) for name in names]
     assert len(set(slugs)) == len(names)
@@ -193,13 +193,13 @@ def test_slugs_tell_names_apart() -> None:
     assert all(re.fullmatch(r"[a-z0-9_-]{1,70}", one) for one in slugs)
 
 
-def test_photos_fit_into_the_bytes_they_may_take() -> None:
+def test_photos_fit_their_size_limit() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (400, 500, 3)).astype(np.uint8)
     assert len(encode_photo(noise, 1_000_000)) > 100_000
     assert len(encode_photo(noise, 20_000)) <= 20_000
 
 
-def test_a_page_of_noise_stays_small(
+def test_page_size_is_limited_for_noise(
     small_events: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "REPORT_RASTER_BYTES", 600_000)
@@ -215,14 +215,14 @@ def test_a_page_of_noise_stays_small(
     assert sum(path.stat().st_size for path in photos) <= 50_000
 
 
-def test_max_width_bounds_the_longer_side(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_max_width_limits_the_longer_side(finished: Path, small_events: Path, tmp_path: Path) -> None:
     assert write_report(small_events, finished, tmp_path, "--max-width", 100) == 0
     assert page_data(tmp_path / "events" / f"{slug(FIRE)}.html")["grid"] == [100, 100]
-    assert fit((9840, 13184), 1600) == (1194, 1600)
-    assert fit((100, 50), 1600) == (100, 50)
+    assert fitted_shape((9840, 13184), 1600) == (1194, 1600)
+    assert fitted_shape((100, 50), 1600) == (100, 50)
 
 
-def test_places() -> None:
+def test_pixel_area_and_centre_of_georeferenced_images() -> None:
     utm = osr.SpatialReference()
     utm.ImportFromEPSG(32633)
     place = find_place(Georeference(utm, (500_000.0, 0.5, 0.0, 4_649_776.0, 0.0, -0.5)), (1000, 2000))
@@ -236,24 +236,24 @@ def test_places() -> None:
     mercator = osr.SpatialReference()
     mercator.ImportFromEPSG(3857)
     place = find_place(Georeference(mercator, (0.0, 1.0, 0.0, 8_399_738.0, 0.0, -1.0)), (10, 10))
-    assert place.pixel_area == pytest.approx(0.25, rel=0.01)  # the square of cos 60, and a little for the ellipsoid
+    assert place.pixel_area == pytest.approx(0.25, rel=0.01)  # cos(60 degrees) squared; the ellipsoid adds a little
     assert find_place(Georeference(), (10, 10)).centre is None
     assert find_place(Georeference(utm, (1e30, 1.0, 0.0, 1e30, 0.0, -1.0)), (10, 10)).centre is None
 
 
-def test_marks_keep_their_distance() -> None:
-    marks = np.array(spread([(5.0, 5.0)] * 80, 10))
+def test_spread_marks_keep_a_minimum_distance() -> None:
+    marks = np.array(spread_marks([(5.0, 5.0)] * 80, 10))
     assert (marks[0] == 5).all()
     distances = np.linalg.norm(marks[:, None] - marks, axis=-1)[~np.eye(80, dtype=bool)]
     assert distances.min() >= 10
 
 
-def test_masks_are_packed_as_differences() -> None:
+def test_packed_masks_store_differences() -> None:
     masks = np.random.default_rng(0).random((5, 7, 9)) > 0.5
     assert len(pack_masks(np.repeat(masks, 50, axis=0))) < 3 * len(pack_masks(masks))
 
 
-def test_the_outline_of_the_land_is_on_the_map() -> None:
+def test_land_outline_has_valid_coordinates() -> None:
     rings = json.loads((ASSETS / "land.json").read_text("utf-8"))
     for ring in rings:
         longitudes, latitudes = np.array(ring[::2]), np.array(ring[1::2])
@@ -269,7 +269,7 @@ def test_a_report_of_one_event(finished: Path, small_events: Path, tmp_path: Pat
     assert len(list_events(small_events).events) == 2
 
 
-def test_without_jinja2_there_is_one_line(small_events: Path, tmp_path: Path) -> None:
+def test_missing_jinja2_is_reported_in_one_line(small_events: Path, tmp_path: Path) -> None:
     (tmp_path / "jinja2.py").write_text("raise ImportError('blocked')\n")
     done = run_process("run_report.py", "--data-root", small_events, PYTHONPATH=str(tmp_path))
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""encoder_attention.py: the same numbers as segment_anything's attention, with random relative positions."""
+"""attention.py: equals segment_anything's attention, with random relative positions."""
 
 import copy
 
@@ -20,15 +20,15 @@ def encoded(encoder: torch.nn.Module, pixels: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def encoders() -> tuple[torch.nn.Module, torch.nn.Module]:
-    """segment_anything's own, and the same with its attention fused."""
+    """An encoder of segment_anything, and a copy with fused attention."""
     stock = tiny_sam().image_encoder
     fused = copy.deepcopy(stock)
     fuse_attention(fused)
     return stock, fused
 
 
-# Below what a single head needs, heads go one by one; the others take all four, or groups of three and one, in global
-# attention: 4 bytes, a batch of `batch`, 16 tokens squared.
+# With less memory than one head needs, heads are computed one by one; else all four, or groups of three and one, in
+# global attention: 4 bytes, a batch of `batch`, 16 tokens squared.
 @pytest.mark.parametrize("heads_at_once", [None, 0, 3])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_fused_encoder_equals_the_stock_one(
@@ -41,12 +41,12 @@ def test_a_fused_encoder_equals_the_stock_one(
         monkeypatch.setitem(encoder_attention.BIAS_BYTES, "cpu", heads_at_once * 4 * batch * 16**2)
     pixels = torch.randn(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(batch))
     expected, found = (encoded(encoder, pixels) for encoder in encoders)
-    assert expected.std() > 0.1  # says something
+    assert expected.std() > 0.1  # the comparison is meaningful
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("heads_at_once", [1, 2, 3, 4])
-def test_heads_in_groups_give_the_same_attention(monkeypatch: pytest.MonkeyPatch, heads_at_once: int) -> None:
+def test_attention_does_not_depend_on_the_group_size(monkeypatch: pytest.MonkeyPatch, heads_at_once: int) -> None:
     attention = tiny_sam().image_encoder.blocks[2].attn
     tokens = torch.randn(2, 4, 4, 32, generator=torch.Generator().manual_seed(1))
     sizes: list[int] = []
@@ -63,8 +63,8 @@ def test_heads_in_groups_give_the_same_attention(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(found, encoded(attention, tokens), rtol=1e-5, atol=1e-5)
 
 
-def test_relative_positions_count() -> None:
-    # Else the tests above would pass without them.
+def test_relative_positions_affect_the_result() -> None:
+    # Otherwise the tests above would pass without relative positions.
     attention = tiny_sam().image_encoder.blocks[2].attn
     tokens = torch.randn(1, 4, 4, 32, generator=torch.Generator().manual_seed(1))
     fused = FusedAttention(attention, 4)
@@ -73,11 +73,11 @@ def test_relative_positions_count() -> None:
     assert (encoded(fused, tokens) - with_positions).abs().max() > 1e-2
 
 
-def test_fusing_leaves_the_weights_alone() -> None:
+def test_fusing_does_not_change_the_weights() -> None:
     encoder = tiny_sam().image_encoder
     before = copy.deepcopy(encoder.state_dict())
     fuse_attention(encoder)
     after = encoder.state_dict()
     assert all(isinstance(block.attn, FusedAttention) for block in encoder.blocks)
-    assert set(after) == {name for name in before if "rel_pos" not in name}  # these became tables, which are not saved
+    assert set(after) == {name for name in before if "rel_pos" not in name}  # replaced by tables that are not saved
     assert all(torch.equal(after[name], before[name]) for name in after)

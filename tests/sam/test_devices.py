@@ -1,4 +1,4 @@
-"""devices.py: which device is taken, and how much is put on it at once."""
+"""devices.py: selection of the device, and batch sizes."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from utils import EventError, UsageError
 # --- Devices ---------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
-    """How many GPUs torch sees."""
+    """The number of GPUs that torch reports."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
     return request.param
 
@@ -33,7 +33,9 @@ def test_without_a_gpu_the_default_falls_back_with_a_warning(gpus: int, caplog: 
     [(1, None, "cuda:0"), (1, "cuda", "cuda"), (2, "cuda:1", "cuda:1"), (1, "cpu", "cpu"), (0, "cpu", "cpu")],
     indirect=["gpus"],
 )
-def test_devices_that_are_there(gpus: int, name: str | None, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_existing_devices_are_resolved(
+    gpus: int, name: str | None, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
     assert resolve_device(name) == torch.device(expected)
     assert not caplog.messages
 
@@ -41,27 +43,27 @@ def test_devices_that_are_there(gpus: int, name: str | None, expected: str, capl
 @pytest.mark.parametrize(
     ("gpus", "name", "problem"),
     [
-        (0, "cuda:0", "--device cuda:0: not there, torch sees 0 GPU"),
-        (0, "cuda", "--device cuda: not there"),
-        (1, "cuda:1", "--device cuda:1: not there, torch sees 1 GPU"),
-        (1, "cuda:1000", "--device cuda:1000: not there"),
+        (0, "cuda:0", "--device cuda:0: not found; torch finds 0 GPU"),
+        (0, "cuda", "--device cuda: not found"),
+        (1, "cuda:1", "--device cuda:1: not found; torch finds 1 GPU"),
+        (1, "cuda:1000", "--device cuda:1000: not found"),
         (1, "garbage", "--device garbage: no such device"),
         (1, "cuda:-1", "--device cuda:-1: no such device"),
         (1, "mps", "only cuda and cpu are supported"),
     ],
     indirect=["gpus"],
 )
-def test_named_devices_that_are_not_there(gpus: int, name: str, problem: str) -> None:
+def test_missing_devices_are_refused(gpus: int, name: str, problem: str) -> None:
     with pytest.raises(UsageError) as refused:
         resolve_device(name)
     assert problem in str(refused.value)
 
 
 @pytest.mark.parametrize("gpus", [0], indirect=True)
-def test_a_device_from_the_environment_is_a_named_one(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_from_the_environment_counts_as_a_flag(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_DEVICE", "cuda:3")
     monkeypatch.setitem(config.OVERRIDDEN, "DEFAULT_DEVICE", "cuda:3")
-    with pytest.raises(UsageError, match="cuda:3: not there"):
+    with pytest.raises(UsageError, match="cuda:3: not found"):
         resolve_device(None)
 
 
@@ -74,8 +76,8 @@ OUT_OF_MEMORY = {
 }
 
 
-class Memory:
-    """A device that holds so many items at once; says which batches it was given and did."""
+class LimitedDevice:
+    """A device with room for a limited number of items; records the sizes of the batches."""
 
     def __init__(self, room: int, error: RuntimeError = OUT_OF_MEMORY["cuda"]) -> None:
         self.tried: list[int] = []
@@ -89,15 +91,15 @@ class Memory:
         return [10 * item for item in batch]
 
 
-def test_batches_hold_as_many_items_as_asked_for(caplog: pytest.LogCaptureFixture) -> None:
-    memory = Memory(room=4)
-    results = list(Batches(4, "--points-per-batch").run(memory.work, range(10)))
+def test_batches_have_the_given_size(caplog: pytest.LogCaptureFixture) -> None:
+    device = LimitedDevice(room=4)
+    results = list(Batches(4, "--points-per-batch").run(device.work, range(10)))
     assert results == [[0, 10, 20, 30], [40, 50, 60, 70], [80, 90]]
     assert not caplog.messages
 
 
-def test_no_items_are_no_batches() -> None:
-    assert list(Batches(4, "--points-per-batch").run(Memory(room=0).work, [])) == []
+def test_no_items_give_no_batches() -> None:
+    assert list(Batches(4, "--points-per-batch").run(LimitedDevice(room=0).work, [])) == []
 
 
 def test_a_tensor_is_split_along_its_first_axis() -> None:
@@ -106,37 +108,37 @@ def test_a_tensor_is_split_along_its_first_axis() -> None:
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-def test_a_batch_that_does_not_fit_is_halved_for_good(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    memory, batches = Memory(3, OUT_OF_MEMORY[kind]), Batches(9, "--points-per-batch")
-    assert list(batches.run(memory.work, range(5))) == [[0, 10], [20, 30], [40]]
-    assert memory.tried == [5, 4, 2, 2, 1]
-    assert list(batches.run(memory.work, range(3))) == [[0, 10], [20]]  # the next window begins with what fitted
-    (warning,) = caplog.messages  # one, however often
-    assert warning == "out of device memory with --points-per-batch 9: halving it until the work fits"
+def test_batch_size_is_halved_permanently_when_out_of_memory(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    device, batches = LimitedDevice(3, OUT_OF_MEMORY[kind]), Batches(9, "--points-per-batch")
+    assert list(batches.run(device.work, range(5))) == [[0, 10], [20, 30], [40]]
+    assert device.tried == [5, 4, 2, 2, 1]
+    assert list(batches.run(device.work, range(3))) == [[0, 10], [20]]  # the next window starts with this size
+    (warning,) = caplog.messages  # only one, for several retries
+    assert warning == "out of device memory with --points-per-batch 9: halving it until a batch fits"
 
 
-def test_memory_may_run_out_in_the_middle() -> None:
+def test_batch_size_is_halved_in_the_middle_of_a_run() -> None:
     rooms = iter([4, 4, 1, 1, 1, 1, 1, 1, 1])
 
     def work(batch: Sequence[int]) -> list[int]:
-        return Memory(next(rooms)).work(batch)
+        return LimitedDevice(next(rooms)).work(batch)
 
     results = list(Batches(4, "--points-per-batch").run(work, range(11)))
     assert results == [[0, 10, 20, 30], [40, 50, 60, 70], [80], [90], [100]]
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-def test_a_device_without_room_for_one_item_is_an_event_error(kind: str) -> None:
-    memory = Memory(0, OUT_OF_MEMORY[kind])
-    with pytest.raises(EventError, match="out of device memory with a batch of one"):
-        list(Batches(4, "--points-per-batch").run(memory.work, range(4)))
-    assert memory.tried == [4, 2, 1]
+def test_no_memory_for_a_single_item_is_an_event_error(kind: str) -> None:
+    device = LimitedDevice(0, OUT_OF_MEMORY[kind])
+    with pytest.raises(EventError, match="out of device memory at batch size 1"):
+        list(Batches(4, "--points-per-batch").run(device.work, range(4)))
+    assert device.tried == [4, 2, 1]
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("CUDA error: device-side assert triggered"), ValueError("no"), KeyError()]
 )
-def test_other_errors_pass(error: Exception) -> None:
+def test_other_errors_are_raised(error: Exception) -> None:
     def work(_: Sequence[int]) -> None:
         raise error
 
@@ -149,9 +151,9 @@ def test_other_errors_pass(error: Exception) -> None:
 
 @property_test
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 50), st.integers(1, 50))
-def test_no_item_is_lost_or_done_twice(items: list[int], size: int, room: int) -> None:
-    memory, batches = Memory(room), Batches(size, "--points-per-batch")
-    assert [result for batch in batches.run(memory.work, items) for result in batch] == [10 * item for item in items]
+def test_every_item_is_processed_once(items: list[int], size: int, room: int) -> None:
+    device, batches = LimitedDevice(room), Batches(size, "--points-per-batch")
+    assert [result for batch in batches.run(device.work, items) for result in batch] == [10 * item for item in items]
     assert 1 <= batches.size <= size
 
 
@@ -162,7 +164,7 @@ GIB = 1 << 30
 @pytest.mark.parametrize(
     ("free", "item", "size"),
     [
-        (80 * GIB, GIB, 2),  # no more than keeps it busy
+        (80 * GIB, GIB, 2),  # the maximum batch
         (4 * GIB, GIB // 8, 8),  # a quarter of 4 GiB
         (GIB, GIB, 1),  # at least one
     ],
@@ -172,6 +174,6 @@ def test_batch_size_of_a_gpu(monkeypatch: pytest.MonkeyPatch, free: int, item: i
     assert batch_size(torch.device("cuda:0"), item) == size
 
 
-def test_batch_size_of_a_cpu_is_what_its_caches_like() -> None:
+def test_batch_size_of_a_cpu() -> None:
     assert batch_size(torch.device("cpu"), 1 << 20) == LARGEST_BATCH_BYTES["cpu"] >> 20
     assert batch_size(torch.device("cpu"), GIB) == 1

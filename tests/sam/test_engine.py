@@ -1,4 +1,4 @@
-"""sam_engine.py: features and masks equal to segment_anything's own, from one encoder pass, whatever the batches."""
+"""engine.py: features and masks equal those of segment_anything, with one encoder pass per image and any batch size."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ from sam.execution import Execution
 from sam.features import WindowFeatures
 from sam.masks import Mask
 from sam.models import load_model
-from sam.prompt_decoder import Decoded
+from sam.prompt_decoder import DecodedMasks
 from tests.helpers import property_test
 from tests.stock_masks import FEW_POINTS, SCENE, check_masks, engine_masks, stock_masks
 from tests.tiny_sam import tiny_sam
@@ -46,7 +46,7 @@ LARGE_WINDOWS = {  # the encoder's input is 512 pixels
 }
 WINDOWS = SMALL_WINDOWS | LARGE_WINDOWS
 
-# All masks that there are, NaN stabilities and empty ones too; what is left is the order.
+# All masks, including empty ones, whose stability is NaN: tests their order.
 EVERYTHING = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "min_mask_region_area": 0}
 GRID = [[0.5, 0.5], [0.2, 0.7], [0.9, 0.1]]
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "high thresholds": {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.6},
     "near levels": {"stability_score_offset": 0.3, "stability_score_thresh": 0.8},
     "strict NMS": {"box_nms_thresh": 0.3},
-    "two NMS thresholds": {"box_nms_thresh": 0.9, "crop_nms_thresh": 0.2},  # the larger one holds after the clean-up
+    "two NMS thresholds": {"box_nms_thresh": 0.9, "crop_nms_thresh": 0.2},  # the larger one applies after the clean-up
     "no clean-up": {"min_mask_region_area": 0},
     "wide clean-up": {"min_mask_region_area": 400},
     "clean-up as published": {"min_mask_region_area": 10_000},
@@ -83,7 +83,7 @@ def engine_of(**execution: Any) -> SamEngine:
 
 # --- Encoding --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("window", WINDOWS)
-def test_encoding_is_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str) -> None:
+def test_features_equal_those_of_segment_anything(demo_engine: SamEngine, demo_model: Sam, window: str) -> None:
     image = WINDOWS[window]
     predictor = SamPredictor(demo_model)
     predictor.set_image(image)
@@ -97,7 +97,7 @@ def test_encoding_is_sams_own(demo_engine: SamEngine, demo_model: Sam, window: s
 
 
 @pytest.mark.parametrize("encode_batch", [1, 2, 3])
-def test_images_encoded_together_equal_images_encoded_alone(demo_engine: SamEngine, encode_batch: int) -> None:
+def test_features_do_not_depend_on_the_batch(demo_engine: SamEngine, encode_batch: int) -> None:
     scaled = [demo_engine.scale(image) for image in (SCENE[:90], SCENE[70:], SCENE[20:110])]
     together = engine_of(encode_batch=encode_batch).encode(scaled)
     assert len(together) == 3
@@ -108,12 +108,12 @@ def test_images_encoded_together_equal_images_encoded_alone(demo_engine: SamEngi
         assert features.window_size == (90, 160)
 
 
-def test_no_images_are_no_features(demo_engine: SamEngine) -> None:
+def test_no_images_give_no_features(demo_engine: SamEngine) -> None:
     assert demo_engine.encode([]) == []
 
 
 def encoder_batches(engine: SamEngine, image: np.ndarray, parameters: dict[str, Any]) -> list[int]:
-    """How many images each pass of the encoder had, from the image to its masks."""
+    """Number of images in each encoder pass while the masks of an image are generated."""
     batches: list[int] = []
     counting = engine._model.image_encoder.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
     try:
@@ -137,7 +137,9 @@ def test_a_window_and_its_crops_are_encoded_once(demo_engine: SamEngine, crop_n_
     + [(window, parameters) for window in LARGE_WINDOWS for parameters in ("few points", "any stability")]
     + [("a broken factor, wide", "clean-up as published"), ("twice the encoder's input", "clean-up as published")],
 )
-def test_masks_are_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str, parameters: str) -> None:
+def test_masks_equal_those_of_segment_anything(
+    demo_engine: SamEngine, demo_model: Sam, window: str, parameters: str
+) -> None:
     image, settings = WINDOWS[window], FEW_POINTS | PARAMETERS[parameters]
     check_masks(engine_masks(demo_engine, image, settings), stock_masks(demo_model, image, settings))
 
@@ -145,7 +147,7 @@ def test_masks_are_sams_own(demo_engine: SamEngine, demo_model: Sam, window: str
 @pytest.mark.parametrize("window", ["square", "hardly any pixels"])
 @pytest.mark.parametrize("min_mask_region_area", [0, 10_000])
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
-def test_empty_masks_are_sams_own(
+def test_empty_masks_equal_those_of_segment_anything(
     demo_engine: SamEngine,
     demo_model: Sam,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +155,7 @@ def test_empty_masks_are_sams_own(
     min_mask_region_area: int,
     crop_n_layers: int,
 ) -> None:
-    # Where no stability is asked for, masks without a pixel stay, whose stability is 0 / 0; also in crops.
+    # Without a stability threshold, empty masks, whose stability is 0 / 0, are kept; also in crops.
     for model in (demo_engine._model, demo_model):
         monkeypatch.setattr(model, "mask_threshold", 9.0)
     settings = EVERYTHING | {"min_mask_region_area": min_mask_region_area, "crop_n_layers": crop_n_layers}
@@ -164,10 +166,10 @@ def test_empty_masks_are_sams_own(
     check_masks(found, stock_masks(demo_model, WINDOWS[window], settings))
 
 
-def test_empty_masks_far_inside_a_window_are_no_error(
+def test_empty_masks_in_inner_crops_equal_those_of_segment_anything(
     demo_engine: SamEngine, demo_model: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Crops of the second layer begin further from the window's edge than they are high.
+    # The offset of inner crops of the second layer exceeds their height.
     for model in (demo_engine._model, demo_model):
         monkeypatch.setattr(model, "mask_threshold", 9.0)
     settings = EVERYTHING | {"points_per_side": 1, "crop_n_layers": 2, "crop_nms_thresh": 1.0}
@@ -175,20 +177,20 @@ def test_empty_masks_far_inside_a_window_are_no_error(
     check_masks(engine_masks(demo_engine, window, settings), stock_masks(demo_model, window, settings))
 
 
-def test_masks_are_found_at_all(demo_engine: SamEngine) -> None:
-    # Else the tests above would compare nothing.
+def test_masks_are_found_in_the_test_windows(demo_engine: SamEngine) -> None:
+    # Otherwise the tests above would compare empty lists.
     for window in ("square", "wide", "tall", "fewer pixels than cells"):
         assert len(engine_masks(demo_engine, WINDOWS[window], FEW_POINTS)) > 5
 
 
-def test_an_output_mode_that_needs_another_package_is_of_no_account(demo_engine: SamEngine) -> None:
+def test_output_mode_is_ignored(demo_engine: SamEngine) -> None:
     check_same(
         engine_masks(demo_engine, SCENE, FEW_POINTS | {"output_mode": "coco_rle"}),
         engine_masks(demo_engine, SCENE, FEW_POINTS),
     )
 
 
-def test_features_may_be_kept_for_several_searches(demo_engine: SamEngine, demo_model: Sam) -> None:
+def test_features_can_be_used_for_several_mask_searches(demo_engine: SamEngine, demo_model: Sam) -> None:
     (features,) = demo_engine.encode([demo_engine.scale(SCENE)])
     for parameters in ({"points_per_side": 2}, {"points_per_side": 4}):
         masks = demo_engine.generate_masks(SCENE, features, FEW_POINTS | parameters).collect()
@@ -199,11 +201,11 @@ def test_features_may_be_kept_for_several_searches(demo_engine: SamEngine, demo_
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
 def test_a_window_may_have_no_masks(demo_engine: SamEngine, grey: int, crop_n_layers: int) -> None:
     window = np.full((64, 48, 3), grey, np.uint8)
-    nothing_is_that_sure = {"points_per_side": 2, "pred_iou_thresh": 2.0, "crop_n_layers": crop_n_layers}
-    assert engine_masks(demo_engine, window, config.STAGE1_SAM_PARAMS | nothing_is_that_sure) == []
+    unreachable_iou = {"points_per_side": 2, "pred_iou_thresh": 2.0, "crop_n_layers": crop_n_layers}
+    assert engine_masks(demo_engine, window, config.STAGE1_SAM_PARAMS | unreachable_iou) == []
 
 
-def test_a_constant_window_is_no_error(demo_engine: SamEngine) -> None:
+def test_masks_of_a_constant_window_are_not_empty(demo_engine: SamEngine) -> None:
     window = np.full((64, 64, 3), 128, np.uint8)
     assert all(mask.full((64, 64)).any() for mask in engine_masks(demo_engine, window, FEW_POINTS))
 
@@ -221,14 +223,14 @@ def test_a_constant_window_is_no_error(demo_engine: SamEngine) -> None:
         {"crop_n_layers": 1, "crop_n_points_downscale_factor": 64},  # no point a side
     ],
 )
-def test_mask_parameters_that_sam_does_not_take(demo_engine: SamEngine, parameters: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="SAM does not take these mask parameters"):
+def test_invalid_mask_parameters_are_refused(demo_engine: SamEngine, parameters: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="invalid SAM mask parameters"):
         engine_masks(demo_engine, SCENE[:32, :32], parameters)
 
 
-# --- What must not change the masks ----------------------------------------------------------------------------------
+# --- Reproducibility -------------------------------------------------------------------------------------------------
 def check_same(found: list[Mask], expected: list[Mask]) -> None:
-    """Bit for bit."""
+    """Assert that two lists of masks are equal bit for bit."""
     assert [mask.box for mask in found] == [mask.box for mask in expected]
     for mask, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(mask.pixels, other.pixels)
@@ -243,18 +245,20 @@ def full_masks(masks: list[Mask]) -> list[np.ndarray]:
     return [mask.full(SCENE.shape[:2]) for mask in masks]
 
 
-def test_the_same_settings_give_the_same_bits(demo_engine: SamEngine, usual_masks: list[Mask]) -> None:
+def test_masks_are_deterministic(demo_engine: SamEngine, usual_masks: list[Mask]) -> None:
     check_same(engine_masks(demo_engine, SCENE, FEW_POINTS | {"points_per_side": 9}), usual_masks)
     check_same(engine_masks(engine_of(), SCENE, FEW_POINTS | {"points_per_side": 9}), usual_masks)
 
 
 @pytest.mark.parametrize("points_per_batch", [1, 7, 64, 256])
-def test_batches_of_points_change_no_mask(usual_masks: list[Mask], points_per_batch: int) -> None:
+def test_masks_do_not_depend_on_points_per_batch(usual_masks: list[Mask], points_per_batch: int) -> None:
     engine = engine_of(points_per_batch=points_per_batch)
     check_masks(engine_masks(engine, SCENE, FEW_POINTS | {"points_per_side": 9}), full_masks(usual_masks))
 
 
-def test_threads_change_no_mask(demo_engine: SamEngine, usual_masks: list[Mask], one_thread: None) -> None:
+def test_masks_do_not_depend_on_the_number_of_threads(
+    demo_engine: SamEngine, usual_masks: list[Mask], one_thread: None
+) -> None:
     torch.set_num_threads(2)
     try:
         found = engine_masks(demo_engine, SCENE, FEW_POINTS | {"points_per_side": 9})
@@ -263,7 +267,7 @@ def test_threads_change_no_mask(demo_engine: SamEngine, usual_masks: list[Mask],
     check_masks(found, full_masks(usual_masks))
 
 
-def test_windows_may_wait_for_their_clean_up(demo_engine: SamEngine) -> None:
+def test_pending_masks_can_be_collected_in_any_order(demo_engine: SamEngine) -> None:
     parameters = FEW_POINTS | {"min_mask_region_area": 100}
     images = [WINDOWS[name] for name in ("square", "wide", "tall")]
     encoded: list[WindowFeatures] = [demo_engine.encode([demo_engine.scale(image)])[0] for image in images]
@@ -276,13 +280,13 @@ def test_windows_may_wait_for_their_clean_up(demo_engine: SamEngine) -> None:
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
-def test_memory_that_runs_out_while_decoding_changes_no_mask(
+def test_masks_are_the_same_after_out_of_memory_in_the_decoder(
     monkeypatch: pytest.MonkeyPatch, usual_masks: list[Mask], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(points_per_batch=64)
     decode, sizes = engine.decoder.decode, []
 
-    def decode_few(image: Any, points: Tensor, threshold: float) -> Decoded:
+    def decode_few(image: Any, points: Tensor, threshold: float) -> DecodedMasks:
         sizes.append(len(points))
         if len(points) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -296,7 +300,7 @@ def test_memory_that_runs_out_while_decoding_changes_no_mask(
     assert "--points-per-batch 64" in warning
 
 
-def test_memory_that_runs_out_while_encoding_changes_no_feature(
+def test_features_are_the_same_after_out_of_memory_in_the_encoder(
     monkeypatch: pytest.MonkeyPatch, demo_engine: SamEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(encode_batch=4)
@@ -315,20 +319,20 @@ def test_memory_that_runs_out_while_encoding_changes_no_feature(
     assert "--encode-batch 4" in warning
 
 
-def test_a_device_too_small_for_a_point_is_an_event_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_a_single_point_is_an_event_error(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(points_per_batch=4)
 
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engine.decoder, "decode", no_memory)
-    with pytest.raises(EventError, match="out of device memory with a batch of one"):
+    with pytest.raises(EventError, match="out of device memory at batch size 1"):
         engine_masks(engine, SCENE, FEW_POINTS)
 
 
 @property_test
 @given(arrays(bool, st.integers(0, 70)))
-def test_masks_are_packed_as_numpy_unpacks_them(truth: np.ndarray) -> None:
+def test_pack_bits_equals_numpy(truth: np.ndarray) -> None:
     packed = pack_bits(torch.from_numpy(truth)).numpy()
     assert packed.dtype == np.uint8
     np.testing.assert_array_equal(packed, np.packbits(truth))
@@ -341,7 +345,7 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     engine = engine_of(precision=precision)
     (features,), (expected,) = (some.encode([some.scale(SCENE)]) for some in (engine, demo_engine))
     assert features.embedding.dtype == torch.float32
-    assert not torch.equal(features.embedding, expected.embedding)  # it is taken at all
+    assert not torch.equal(features.embedding, expected.embedding)  # the precision has an effect
     cells = torch.nn.functional.cosine_similarity(features.embedding, expected.embedding, dim=1)
     assert cells.min() > 0.99
     masks = engine.generate_masks(SCENE, features, FEW_POINTS).collect()
@@ -349,7 +353,7 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
 
 
-def test_the_encoder_alone_is_compiled_and_only_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_encoder_is_compiled_and_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
 
     def compile_nothing(module: torch.nn.Module) -> torch.nn.Module:

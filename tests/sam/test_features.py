@@ -12,7 +12,7 @@ from sam.masks import Mask
 from tests.helpers import CELL, encoded_window, feature_values, property_test
 
 
-def featureless(size: tuple[int, int], grid: int) -> WindowFeatures:
+def zero_features(size: tuple[int, int], grid: int) -> WindowFeatures:
     return encoded_window(np.zeros((1, grid, grid)), size)
 
 
@@ -38,13 +38,13 @@ def region_masks(labels: np.ndarray, regions: int) -> list[Mask]:
 
 
 def label_counts(window: WindowFeatures, labels: np.ndarray, regions: int) -> torch.Tensor:
-    """The counts of the regions labelled 1, 2, ..., by their runs; 0 is no region."""
+    """The counts of the regions labelled 1, 2, ..., from run lengths; label 0 is no region."""
     runs = RunLengths.of(labels)
     labelled = runs.at(runs.value > 0)
     return window.run_counts(labelled, labelled.value - 1, regions)
 
 
-def counts_pixel_by_pixel(window: WindowFeatures, labels: np.ndarray, regions: int) -> list[list[int]]:
+def count_pixel_by_pixel(window: WindowFeatures, labels: np.ndarray, regions: int) -> list[list[int]]:
     rows, columns = window.grid_size
     counts = np.zeros((regions, rows * columns), int)
     for (y, x), label in np.ndenumerate(labels):
@@ -64,7 +64,7 @@ def counts_pixel_by_pixel(window: WindowFeatures, labels: np.ndarray, regions: i
     ],
 )
 def test_cells_of_a_square_window(side: int, grid: int, cells: list[int]) -> None:
-    window = featureless((side, side), grid)
+    window = zero_features((side, side), grid)
     assert window.rows.tolist() == cells
     assert window.columns.tolist() == cells
     assert window.window_size == (side, side)
@@ -72,7 +72,7 @@ def test_cells_of_a_square_window(side: int, grid: int, cells: list[int]) -> Non
 
 
 def test_wide_window_uses_the_upper_half_of_the_grid() -> None:
-    window = featureless((512, 1024), 64)
+    window = zero_features((512, 1024), 64)
     assert window.input_size == (512, 1024)
     assert window.grid_size == (32, 64)
     assert window.rows[[0, 15, 16, 511]].tolist() == [0, 0, 1, 31]
@@ -80,14 +80,14 @@ def test_wide_window_uses_the_upper_half_of_the_grid() -> None:
 
 
 def test_tall_window_uses_the_left_half_of_the_grid() -> None:
-    window = featureless((1024, 512), 64)
+    window = zero_features((1024, 512), 64)
     assert window.grid_size == (64, 32)
     assert window.rows[[15, 16, 1023]].tolist() == [0, 1, 63]
     assert window.columns[[15, 16, 511]].tolist() == [0, 1, 31]
 
 
 def test_cells_follow_the_rounded_input_size() -> None:
-    window = featureless((100, 300), 4)
+    window = zero_features((100, 300), 4)
     assert window.input_size == (21, 64)  # 100 * 64 / 300 = 21.33
     # Row p lies at p * 21 / 100 in cells of 16: row 76 at 15.96, row 77 at 16.17, row 99 at 20.79.
     assert window.rows[[0, 76, 77, 99]].tolist() == [0, 0, 1, 1]
@@ -95,7 +95,7 @@ def test_cells_follow_the_rounded_input_size() -> None:
     assert window.grid_size == (2, 4)
 
 
-def test_padding_belongs_to_no_pixel() -> None:
+def test_padding_is_not_counted() -> None:
     features = np.full((1, 4, 4), np.nan)
     features[0, :2] = [[1, 2, 3, 4], [5, 6, 7, 8]]
     window = encoded_window(features, (4, 8))
@@ -112,53 +112,53 @@ OVERLAPPING = [
 
 
 def test_mask_counts() -> None:
-    counts = featureless((4, 4), 2).mask_counts(OVERLAPPING)
+    counts = zero_features((4, 4), 2).mask_counts(OVERLAPPING)
     assert counts.tolist() == [[4, 1, 1, 1], [0, 2, 0, 0]]
     assert counts.dtype == torch.float64
 
 
 def test_counts_of_no_masks() -> None:
-    assert featureless((4, 4), 2).mask_counts([]).shape == (0, 4)
+    assert zero_features((4, 4), 2).mask_counts([]).shape == (0, 4)
 
 
-def test_a_mask_is_counted_where_its_box_lies() -> None:
+def test_counts_of_a_mask_with_a_box_offset() -> None:
     # Pixels (row 1, columns 1 and 2) and (row 2, column 1) of four cells of 2 x 2 pixels.
     mask = Mask.of(np.array([[True, True], [True, False]]), x=1, y=1)
-    assert featureless((4, 4), 2).mask_counts([mask]).tolist() == [[1, 1, 1, 0]]
+    assert zero_features((4, 4), 2).mask_counts([mask]).tolist() == [[1, 1, 1, 0]]
 
 
 def test_counts_of_a_large_window_are_exact() -> None:
-    # One cell of 2048 x 2048 pixels: more than 16 or 21 bits, and sums in which float16 or bfloat16 would lose some.
+    # One cell of 2048 x 2048 pixels: a count that needs 22 bits, which float16 or bfloat16 sums would round.
     mask = Mask.of(np.ones((2048, 2047), bool), x=1)
-    assert featureless((2048, 2048), 1).mask_counts([mask]).tolist() == [[2048 * 2047]]
+    assert zero_features((2048, 2048), 1).mask_counts([mask]).tolist() == [[2048 * 2047]]
 
 
-def test_runs() -> None:
+def test_run_lengths_of_an_array() -> None:
     runs = RunLengths.of(np.array([[5, 5, 0], [0, 0, 0], [7, 5, 7]], np.float32))
-    assert runs.row.tolist() == [0, 0, 1, 2, 2, 2]  # no run goes on in the next row, though its value does
+    assert runs.row.tolist() == [0, 0, 1, 2, 2, 2]  # runs end at the end of a row, even if the value continues
     assert runs.column.tolist() == [0, 2, 0, 0, 1, 2]
     assert runs.length.tolist() == [2, 1, 3, 1, 1, 1]
     assert runs.value.tolist() == [5, 0, 0, 7, 5, 7]
     assert runs.value.dtype == np.float32
 
 
-def test_some_of_the_runs() -> None:
+def test_selection_of_run_lengths() -> None:
     runs = RunLengths.of(np.array([[1, 1, 2, 3]])).at(np.array([True, False, True]))
     assert (runs.row.tolist(), runs.column.tolist()) == ([0, 0], [0, 3])
     assert (runs.length.tolist(), runs.value.tolist()) == ([2, 1], [1, 3])
 
 
-def test_a_run_is_counted_in_all_the_cells_it_crosses() -> None:
-    # Cells of 2 pixels: columns 1 to 6 are one pixel of the first, all of the next two, one of the last.
+def test_a_run_is_counted_in_every_cell_it_crosses() -> None:
+    # Cells of 2 pixels: columns 1 to 6 cover one pixel of the first cell, both of the next two, one of the last.
     runs = RunLengths(*(np.array([number]) for number in (0, 1, 6, 9)))
-    assert featureless((2, 8), 4).run_counts(runs, np.array([1]), 2).tolist() == [[0] * 4, [1, 2, 2, 1]]
+    assert zero_features((2, 8), 4).run_counts(runs, np.array([1]), 2).tolist() == [[0] * 4, [1, 2, 2, 1]]
 
 
 def test_label_counts() -> None:
     labels = np.array([[1, 1, 3, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 3]])
-    # No pixel has label 2: its region is empty, as is the fourth, which no label reaches.
+    # No pixel has label 2 or 4: these regions are empty.
     expected = [[4, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
-    assert label_counts(featureless((4, 4), 2), labels, regions=4).tolist() == expected
+    assert label_counts(zero_features((4, 4), 2), labels, regions=4).tolist() == expected
 
 
 def test_region_means_weight_cells_by_pixels() -> None:
@@ -169,7 +169,7 @@ def test_region_means_weight_cells_by_pixels() -> None:
     assert means.dtype == np.float64
 
 
-def test_region_means_of_several_images_are_those_of_each() -> None:
+def test_region_means_of_several_images_equal_those_of_each() -> None:
     random = np.random.default_rng(8)
     images = [encoded_window(random.normal(size=(3, 4, 4)), (9, 7)) for _ in range(3)]
     masks = [Mask.of(random.random((9, 7)) < 0.4) for _ in range(5)]
@@ -187,7 +187,7 @@ def test_region_means_equal_those_of_the_upsampled_features(grid: int, pixels_a_
     side = grid * pixels_a_cell
     window = encoded_window(random.normal(size=(5, grid, grid)), (side, side))
     masks = random.random((3, side, side)) < [[[0.1]], [[0.5]], [[0.9]]]
-    masks[:, 0, 0] = True  # none is empty
+    masks[:, 0, 0] = True  # no mask is empty
     (means,) = region_means(window.mask_counts([Mask.of(mask) for mask in masks]), [window])
     upsampled = torch.nn.functional.interpolate(window.embedding, size=(side, side), mode="nearest")[0].double()
     expected = np.array([upsampled[:, mask].mean(dim=1).numpy() for mask in torch.from_numpy(masks)])
@@ -208,7 +208,7 @@ def test_counts_sum_to_the_areas(drawn: tuple[WindowFeatures, np.ndarray, int]) 
 @given(labelled_windows())
 def test_counts_equal_those_pixel_by_pixel(drawn: tuple[WindowFeatures, np.ndarray, int]) -> None:
     window, labels, regions = drawn
-    expected = counts_pixel_by_pixel(window, labels, regions)
+    expected = count_pixel_by_pixel(window, labels, regions)
     assert window.mask_counts(region_masks(labels, regions)).tolist() == expected
     assert label_counts(window, labels, regions).tolist() == expected
 
@@ -223,13 +223,13 @@ def test_runs_cover_the_window(drawn: tuple[WindowFeatures, np.ndarray, int]) ->
     for row, column, length, value in zip(runs.row, runs.column, runs.length, runs.value, strict=True):
         seen[row, column : column + length] += 1
         assert (labels[row, column : column + length] == value).all()
-        assert column == 0 or labels[row, column - 1] != value  # as long as they can be
+        assert column == 0 or labels[row, column - 1] != value  # runs have maximum length
     assert (seen == 1).all()
 
 
 @property_test
 @given(windows(), st.data())
-def test_the_box_of_a_mask_changes_no_count(window: WindowFeatures, data: st.DataObject) -> None:
+def test_counts_do_not_depend_on_the_mask_box(window: WindowFeatures, data: st.DataObject) -> None:
     pixels = data.draw(arrays(bool, window.window_size).filter(np.any))
     x0, y0, x1, y1 = Mask.of(pixels).edges
     tight = Mask.of(pixels[y0 : y1 + 1, x0 : x1 + 1], x0, y0)

@@ -1,4 +1,4 @@
-"""mask_measures.py: areas, boxes and stability as counted in the interpolated masks."""
+"""mask_measures.py: areas, boxes and stability equal those of the interpolated masks."""
 
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -21,11 +21,11 @@ from tests.helpers import property_test
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-ROUNDING = 1e-6  # of the largest logit; above what two interpolations in single precision round
+ROUNDING = 1e-6  # of the largest logit; above the rounding error of two interpolations in single precision
 
 
 class Geometry(NamedTuple):
-    """How logits become a window; as SAM scales it, unless a test wants something else."""
+    """Sizes of the logits, the encoder's input and the window; scaled as in SAM unless a test overrides it."""
 
     logits: int
     encoder: int
@@ -44,7 +44,7 @@ WINDOWS = {
     "twice its size": of_window(128, 128),
     "five times, wide": of_window(160, 320),
     "twelve times, tall": of_window(768, 192),
-    "many pixels a logit": of_window(90, 1200, logits=4),  # 300, more than a byte counts to: several blocks
+    "many pixels a logit": of_window(90, 1200, logits=4),  # 300 per logit, above the range of a byte: several blocks
     "whole one way only": of_window(100, 256),
     "a broken factor": of_window(150, 150),
     "a broken factor, wide": of_window(97, 331),
@@ -61,7 +61,7 @@ WINDOWS = {
 
 
 def smooth_logits(geometry: Geometry, masks: int, seed: int, smoothness: int = 3) -> Tensor:
-    """Random smooth logits around 0, as SAM's are, some of which make masks that are nearly empty or full."""
+    """Random smooth logits around 0, as SAM's are; some masks are nearly empty or nearly full."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.randn(
         (1, masks, geometry.logits // smoothness + 1, geometry.logits // smoothness + 1), generator=random
@@ -71,7 +71,7 @@ def smooth_logits(geometry: Geometry, masks: int, seed: int, smoothness: int = 3
 
 
 def enlarged(geometry: Geometry, logits: Tensor) -> Tensor:
-    """The logits at the window's size, by segment_anything itself."""
+    """The logits interpolated to the window's size by segment_anything."""
     scale = SimpleNamespace(image_encoder=SimpleNamespace(img_size=geometry.encoder))
     return Sam.postprocess_masks(scale, logits[:, None], geometry.scaled, geometry.window)[:, 0]
 
@@ -84,7 +84,7 @@ def measure(
 
 
 def check_exactly(geometry: Geometry, logits: Tensor, threshold: float = 0.0, offset: float = 1.0) -> None:
-    """Same areas, boxes and stability as counted in the enlarged masks, none of whose pixels is near a level."""
+    """Areas, boxes and stability equal those of the enlarged masks; no pixel may be near a level."""
     full = enlarged(geometry, logits)
     found = measure(geometry, logits, threshold, offset)
     assert found.area_low.tolist() == (full > threshold - offset).sum((1, 2)).tolist()
@@ -97,7 +97,7 @@ def check_exactly(geometry: Geometry, logits: Tensor, threshold: float = 0.0, of
 
 
 def check_but_for_rounding(geometry: Geometry, logits: Tensor, threshold: float = 0.0, offset: float = 1.0) -> None:
-    """Areas and boxes lie between those of masks whose doubtful pixels are all left out, and all taken in."""
+    """Areas and boxes lie between those without and those with all pixels near a level."""
     full = enlarged(geometry, logits)
     found = measure(geometry, logits, threshold, offset)
     doubt = ROUNDING * logits.abs().amax(dim=(1, 2), keepdim=True)
@@ -114,8 +114,8 @@ def check_but_for_rounding(geometry: Geometry, logits: Tensor, threshold: float 
             assert (box[2:] <= outer[2:]).all()
 
 
-def separated(geometry: Geometry, logits: Tensor, *levels: float) -> Tensor:
-    """Those masks that have no pixel so near to a level that rounding could move it across."""
+def masks_clear_of_levels(geometry: Geometry, logits: Tensor, *levels: float) -> Tensor:
+    """The masks without a pixel that rounding could move across a level."""
     full = enlarged(geometry, logits)
     doubt = ROUNDING * logits.abs().amax(dim=(1, 2))
     distance = torch.stack([(full - level).abs().amin((1, 2)) for level in levels]).amin(0)
@@ -123,8 +123,8 @@ def separated(geometry: Geometry, logits: Tensor, *levels: float) -> Tensor:
 
 
 # --- By hand ---------------------------------------------------------------------------------------------------------
-def test_a_case_worked_out_by_hand() -> None:
-    # Four logits a side, an encoder of four pixels, a window of eight: one interpolation, to twice the size. Along an
+def test_measures_by_hand() -> None:
+    # 4 x 4 logits, an encoder of 4 x 4 pixels, a window of 8 x 8: one interpolation to twice the size. Along an
     # axis, pixels are (l0, 3 l0 + l1, l0 + 3 l1, 3 l1 + l2, ...) / 4. One logit of 16 at row 1, column 2, over -2's:
     # 18 * share - 2, with shares 0, 0, 1/4, 3/4, 3/4, 1/4, 0, 0 of rows, and the same shifted by two of columns.
     logits = torch.full((1, 4, 4), -2.0)
@@ -138,8 +138,8 @@ def test_a_case_worked_out_by_hand() -> None:
     assert found.boxes.tolist() == [[3, 1, 6, 4]]
 
 
-def test_a_mask_at_the_edge_by_hand() -> None:
-    # The border's logits reach to the window's edge: half a logit beyond their centre, nothing is mixed in.
+def test_measures_at_the_edge_by_hand() -> None:
+    # Logits at the border are extended to the window's edge without interpolation.
     logits = torch.full((1, 4, 4), -10.0)
     logits[0, :, 0] = 10
     found = measure(Geometry(4, 4, (4, 4), (8, 8)), logits, threshold=0, offset=1)
@@ -149,7 +149,7 @@ def test_a_mask_at_the_edge_by_hand() -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_empty_and_full_masks(window: str) -> None:
+def test_measures_of_empty_and_full_masks(window: str) -> None:
     geometry = WINDOWS[window]
     height, width = geometry.window
     logits = torch.tensor([-5.0, 5.0, 0.5]).view(3, 1, 1).expand(3, geometry.logits, geometry.logits).contiguous()
@@ -163,7 +163,7 @@ def test_empty_and_full_masks(window: str) -> None:
     assert stability[1:] == [1, 0]
 
 
-def test_a_level_itself_is_not_above_it() -> None:
+def test_pixels_at_a_level_do_not_count_as_above_it() -> None:
     geometry = WINDOWS["twice its size"]
     logits = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1).expand(3, 16, 16).contiguous()
     found = measure(geometry, logits)
@@ -172,7 +172,7 @@ def test_a_level_itself_is_not_above_it() -> None:
     assert found.boxes.tolist() == [[0] * 4, [0] * 4, [0, 0, 127, 127]]
 
 
-def test_no_masks_have_no_measures() -> None:
+def test_measures_of_no_masks() -> None:
     found = measure(WINDOWS["half"], torch.zeros(0, 16, 16))
     assert found.area_low.shape == found.area_high.shape == found.stability.shape == (0,)
     assert found.boxes.shape == (0, 4)
@@ -184,24 +184,24 @@ def test_measures_of_smooth_logits(window: str) -> None:
     geometry = WINDOWS[window]
     logits = smooth_logits(geometry, masks=24, seed=1)
     check_but_for_rounding(geometry, logits)
-    clear = separated(geometry, logits, -1, 0, 1)
-    assert len(clear) >= 6  # else the seed says nothing
+    clear = masks_clear_of_levels(geometry, logits, -1, 0, 1)
+    assert len(clear) >= 6  # enough masks for a meaningful comparison
     check_exactly(geometry, clear)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_measures_of_rough_logits(window: str) -> None:
-    # White noise: every block is crossed, and boxes are wide.
+    # White noise: every block crosses the level, and boxes are large.
     geometry = WINDOWS[window]
     check_but_for_rounding(geometry, smooth_logits(geometry, masks=6, seed=2, smoothness=1))
 
 
 @pytest.mark.parametrize(("threshold", "offset"), [(0.0, 0.0), (0.0, 3.5), (1.5, 1.0), (-2.0, 0.25), (0.0, -1.0)])
-def test_measures_at_other_levels(threshold: float, offset: float) -> None:
+def test_measures_with_other_thresholds_and_offsets(threshold: float, offset: float) -> None:
     geometry = WINDOWS["a broken factor, wide"]
     logits = smooth_logits(geometry, masks=30, seed=3)
     check_but_for_rounding(geometry, logits, threshold, offset)
-    clear = separated(geometry, logits, threshold - offset, threshold, threshold + offset)
+    clear = masks_clear_of_levels(geometry, logits, threshold - offset, threshold, threshold + offset)
     assert len(clear) > 3
     check_exactly(geometry, clear, threshold, offset)
 
@@ -210,11 +210,11 @@ def test_measures_at_other_levels(threshold: float, offset: float) -> None:
 def test_measures_of_tiny_and_huge_logits(magnitude: float) -> None:
     geometry = WINDOWS["five times, wide"]
     logits = smooth_logits(geometry, masks=20, seed=4)
-    clear = separated(geometry, logits, -1, 0, 1)
+    clear = masks_clear_of_levels(geometry, logits, -1, 0, 1)
     check_exactly(geometry, magnitude * clear, 0, magnitude)
 
 
-def test_a_mask_does_not_depend_on_those_measured_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     geometry = WINDOWS["a broken factor"]
     logits = smooth_logits(geometry, masks=12, seed=5)
     together = measure(geometry, logits)
@@ -227,7 +227,7 @@ def test_a_mask_does_not_depend_on_those_measured_with_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("min_stability", [0.1, 0.4, 0.9])
-def test_only_masks_that_cannot_be_stable_enough_are_not_looked_at(window: str, min_stability: float) -> None:
+def test_min_stability_skips_only_masks_below_it(window: str, min_stability: float) -> None:
     geometry = WINDOWS[window]
     logits = smooth_logits(geometry, masks=24, seed=6)
     scale = WindowScale(geometry.logits, geometry.encoder, geometry.scaled, geometry.window, CPU)
@@ -238,7 +238,7 @@ def test_only_masks_that_cannot_be_stable_enough_are_not_looked_at(window: str, 
         assert torch.equal(some[stable], all_of_them[stable])
 
 
-def test_unstable_masks_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unstable_masks_are_not_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.full((1, 16, 16), -0.5)
     logits[:, :4] = 0.5  # an edge at 0, and nothing above 1
     crossed: list[int] = []
@@ -250,8 +250,8 @@ def test_unstable_masks_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(crossed) > 0
 
 
-def test_a_published_window_is_measured() -> None:
-    # 2048 pixels from 256 logits by way of 1024, as SAM ViT-B's.
+def test_measures_at_the_published_window_size() -> None:
+    # 256 logits, interpolated to 1024 and then to 2048 pixels, as with SAM ViT-B.
     geometry = of_window(2048, 2048, logits=256)
     check_but_for_rounding(geometry, smooth_logits(geometry, masks=3, seed=6, smoothness=24))
 
@@ -264,7 +264,7 @@ def test_a_published_window_is_measured() -> None:
     st.sampled_from([(32, 32), (64, 64), (32, 16), (64, 128), (8, 32), (16, 16), (256, 256), (32, 128)]),
     st.sampled_from([0.0, 0.5]),
 )
-def test_measures_of_any_logits_where_no_pixel_is_near_a_level(
+def test_measures_of_any_logits_clear_of_levels_are_exact(
     values: np.ndarray, window: tuple[int, int], threshold: float
 ) -> None:
     level = threshold + 2**-20 / 3
@@ -274,7 +274,7 @@ def test_measures_of_any_logits_where_no_pixel_is_near_a_level(
 @property_test
 @given(
     arrays(np.float32, (2, 6, 6), elements=st.floats(-4, 4, width=16)),
-    st.tuples(st.integers(2, 90), st.integers(2, 90)),  # less than one pixel of the encoder's input is no window
+    st.tuples(st.integers(2, 90), st.integers(2, 90)),  # a side must be at least one pixel of the encoder's input
     st.sampled_from([(0.0, 1.0), (0.3, 0.7), (0.0, 0.0)]),
 )
 def test_measures_of_any_logits_and_window(

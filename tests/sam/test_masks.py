@@ -1,4 +1,4 @@
-"""masks.py: masks in their boxes, and a clean-up that equals segment_anything's on the whole window."""
+"""masks.py: masks stored in boxes, and a clean-up that equals segment_anything's on the whole window."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from tests.helpers import property_test
 from utils import Window
 
 PICTURE = np.array([[0, 0, 0, 0, 0], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]], bool)
-# How wide a margin around the pixels the box has: tight, one more pixel, the whole window.
+# Margin of the box around the mask's pixels: none, one pixel, the whole window.
 MARGINS = (0, 1, 1000)
 
 
@@ -33,7 +33,7 @@ def boxed(window: np.ndarray, margin: int) -> Mask:
 
 
 def stock_clean(window: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
-    """What SamAutomaticMaskGenerator does with a mask."""
+    """The clean-up of SamAutomaticMaskGenerator."""
     filled, had_holes = remove_small_regions(window, min_area, "holes")
     cleaned, had_islands = remove_small_regions(filled, min_area, "islands")
     return cleaned, had_holes or had_islands
@@ -59,7 +59,7 @@ def blobs(random: np.random.Generator, size: tuple[int, int], smoothness: float,
 
 
 # --- Masks -----------------------------------------------------------------------------------------------------------
-def test_a_mask_lies_where_it_was_put() -> None:
+def test_full_places_a_mask_at_its_box() -> None:
     mask = Mask.of(PICTURE, x=4, y=2)
     assert mask.box == Window(4, 2, 5, 3)
     assert mask.area == 3
@@ -77,14 +77,14 @@ def test_a_mask_of_a_whole_window() -> None:
 
 def test_an_empty_mask_has_edges_of_zero() -> None:
     mask = Mask.of(np.zeros((2, 2), bool), x=3, y=1)
-    assert mask.edges == (0, 0, 0, 0)  # as batched_mask_to_box has it
+    assert mask.edges == (0, 0, 0, 0)  # as in batched_mask_to_box
     assert mask.area == 0
     assert not mask.full((4, 8)).any()
 
 
 @property_test
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.sampled_from(MARGINS))
-def test_a_box_holds_all_of_a_mask(window: np.ndarray, margin: int) -> None:
+def test_a_boxed_mask_equals_the_full_mask(window: np.ndarray, margin: int) -> None:
     mask = boxed(window, margin)
     np.testing.assert_array_equal(mask.full(window.shape), window)
     assert mask.area == window.sum()
@@ -117,23 +117,23 @@ def test_diagonal_neighbours_are_connected() -> None:
 
 
 def test_holes_are_filled_before_islands_are_dropped() -> None:
-    # A ring of 8 pixels around a hole of one: 9 once filled, so that it is no island below 9.
+    # A ring of 8 pixels around a hole of one: 9 pixels once filled, so it is not dropped.
     window = pixels(".......", "..###..", "..#.#..", "..###..", ".......", "######.", "######.")
     expected = pixels(".......", "..###..", "..###..", "..###..", ".......", "######.", "######.")
     np.testing.assert_array_equal(cleaned_by_hand(window, 9), expected)
 
 
-def test_the_largest_of_small_islands_stays() -> None:
+def test_the_largest_island_is_kept_if_all_are_small() -> None:
     window = pixels("#.....", "...##.", "......", "#.#...")
     np.testing.assert_array_equal(cleaned_by_hand(window, 5), pixels("......", "...##.", "......", "......"))
 
 
-def test_background_at_the_windows_edge_is_a_hole_like_any() -> None:
+def test_background_at_the_window_edge_counts_as_a_hole() -> None:
     window = pixels(".###", "####", "####")  # one background pixel, in the corner
     assert cleaned_by_hand(window, 2).all()
 
 
-# --- Clean-up as segment_anything's ----------------------------------------------------------------------------------
+# --- Clean-up compared with segment_anything -------------------------------------------------------------------------
 @pytest.mark.parametrize("min_area", [0, 1, 7, 10_000])
 @pytest.mark.parametrize("value", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (12, 9), (101, 100)])
@@ -141,24 +141,24 @@ def test_empty_and_full_masks_equal_stock(size: tuple[int, int], value: bool, mi
     check_against_stock(np.full(size, value), min_area)
 
 
-@pytest.mark.parametrize("min_area", [1, 16])  # 15 pixels of background: none a hole, then all of it
-def test_an_empty_mask_may_lie_anywhere(min_area: int) -> None:
+@pytest.mark.parametrize("min_area", [1, 16])  # the background of 15 pixels is kept, then filled as a hole
+def test_clean_up_of_an_empty_mask_with_a_box_offset(min_area: int) -> None:
     empty = Mask.of(np.zeros((2, 2), bool), x=3, y=1)
     cleaned, changed = clean_mask(empty, (3, 5), min_area)
     assert changed == (min_area == 16)
     assert cleaned.area == (15 if changed else 0)
 
 
-def test_of_equally_large_small_islands_the_same_one_stays_as_in_stock() -> None:
-    # cv2 numbers islands by blocks of 2 x 2 pixels: in the window, the left one comes first, though a row below. In a
-    # box that begins in the second row it would not.
+def test_the_island_kept_among_equals_is_that_of_stock() -> None:
+    # cv2 numbers islands by blocks of 2 x 2 pixels: in the window, the left one is first, although it is a row below.
+    # In a box that begins in the second row, it would be second.
     window = pixels(".......", ".......", ".....#.", ".#.....", ".......", ".......")
     left = pixels(".......", ".......", ".......", ".#.....", ".......", ".......")
     for margin in MARGINS:
         np.testing.assert_array_equal(clean_mask(boxed(window, margin), (6, 7), 2)[0].full((6, 7)), left)
 
 
-def test_of_equally_large_small_islands_anywhere_the_same_one_stays_as_in_stock() -> None:
+def test_the_island_kept_among_equals_is_that_of_stock_at_any_position() -> None:
     for first in np.ndindex(6, 6):
         for second in np.ndindex(6, 6):
             window = np.zeros((7, 8), bool)

@@ -1,4 +1,4 @@
-"""Every row of the registry builds its model and names its weights."""
+"""Every variant in the registry builds its model and names its weights."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sam.registry import SAM_VARIANTS
 
 
 @pytest.mark.parametrize("name", SAM_VARIANTS)
-def test_the_model_of_a_row_is_a_sam_in_evaluation_mode(name: str) -> None:
+def test_a_variant_builds_a_sam_in_evaluation_mode(name: str) -> None:
     with torch.device("meta"):  # shapes without weights, which would take 2.5 GB
         model = SAM_VARIANTS[name].build()
     assert isinstance(model, Sam)
@@ -19,7 +19,7 @@ def test_the_model_of_a_row_is_a_sam_in_evaluation_mode(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAM_VARIANTS)
-def test_weights_are_shipped_or_published_with_a_sha256(name: str) -> None:
+def test_weights_are_included_or_published_with_a_sha256(name: str) -> None:
     variant = SAM_VARIANTS[name]
     if variant.published is None:
         assert Path(variant.weights).is_file()
@@ -30,5 +30,5 @@ def test_weights_are_shipped_or_published_with_a_sha256(name: str) -> None:
         assert len(bytes.fromhex(variant.published.sha256)) == 32
 
 
-def test_the_default_model_is_a_row_with_the_default_file() -> None:
+def test_the_default_model_is_registered_with_the_default_file() -> None:
     assert config.SAM_CHECKPOINT.name == SAM_VARIANTS[config.SAM_MODEL_TYPE].weights

@@ -1,4 +1,4 @@
-"""engine_options.py: the flags about SAM, and the engine that they ask for."""
+"""flags.py and settings.py: the flags for SAM, and the engine that they select."""
 
 import argparse
 import hashlib
@@ -27,7 +27,7 @@ def parse(*flags: str) -> argparse.Namespace:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-    """What argparse refuses the flags with."""
+    """The error message of argparse for invalid flags."""
     with pytest.raises(SystemExit) as refused:
         parse(*flags)
     assert refused.value.code == 2
@@ -35,11 +35,11 @@ def refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
 
 
 # --- Flags -----------------------------------------------------------------------------------------------------------
-def test_defaults_leave_the_numbers_as_published() -> None:
+def test_defaults_are_the_published_settings() -> None:
     args = parse()
     assert args.precision == "fp32"
     assert args.compile is False
-    # From the device: neither the weights' file nor a batch is chosen here.
+    # Checkpoint and batch sizes are chosen later, from the device.
     assert (args.device, args.sam_checkpoint, args.points_per_batch, args.encode_batch) == (None, None, None, None)
     assert args.sam_model_type == config.SAM_MODEL_TYPE
 
@@ -55,7 +55,7 @@ def test_flags_are_read() -> None:
 
 @pytest.mark.parametrize("flag", ["--points-per-batch", "--encode-batch"])
 @pytest.mark.parametrize("value", ["0", "-3", "1.5", "many", ""])
-def test_batches_are_positive(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
+def test_invalid_batch_sizes_are_refused(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
     assert f"argument {flag}: " in refusal(capsys, f"{flag}={value}")
 
 
@@ -64,18 +64,18 @@ def test_unknown_precisions_and_model_types_are_refused(capsys: pytest.CaptureFi
     assert "argument --sam-model-type: invalid choice: 'vit_x'" in refusal(capsys, "--sam-model-type", "vit_x")
 
 
-def test_help_says_which_flags_change_the_maps_or_need_more() -> None:
+def test_help_names_flags_that_change_the_maps_or_need_a_compiler() -> None:
     parser = argparse.ArgumentParser()
     add_sam_arguments(parser)
     text = " ".join(parser.format_help().split())
     assert "bf16 and fp16 are faster on a GPU and change the maps, see docs/benchmarks.md (default: fp32)" in text
-    assert "needs a C++ compiler (default: as it is)" in text
+    assert "needs a C++ compiler (default: not compiled)" in text
 
 
 # --- Engines ---------------------------------------------------------------------------------------------------------
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
-    """How engines were asked to compute, none of which is made."""
+def requested_executions(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
+    """The `execution` argument of each engine; no engine is built."""
     executions: list[Execution | None] = []
 
     class Recorder(SamEngine):
@@ -91,7 +91,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Execution | None]:
     return executions
 
 
-def test_an_engine_says_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
+def test_load_engine_logs_the_model_and_records_its_provenance(caplog: pytest.LogCaptureFixture) -> None:
     engine, sam = load_engine(parse(*DEMO_SAM))
     (line,) = caplog.messages
     assert line == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only) on cpu"
@@ -102,7 +102,7 @@ def test_an_engine_says_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
         "sam_checkpoint_sha256": hashlib.sha256(config.DEMO_CHECKPOINT.read_bytes()).hexdigest(),
         "precision": "fp32",
     }
-    json.dumps(sam.provenance)  # goes into the maps' metadata
+    json.dumps(sam.provenance)  # written to the maps' metadata
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_an_engine_says_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
         (["--encode-batch", "3"], Execution("fp32", None, 3, False)),
     ],
 )
-def test_an_engine_computes_as_the_flags_say(
-    asked: list[Execution | None], flags: Sequence[str], execution: Execution
+def test_flags_set_the_engine_execution(
+    requested_executions: list[Execution | None], flags: Sequence[str], execution: Execution
 ) -> None:
     _, sam = load_engine(parse(*DEMO_SAM, *flags))
-    assert asked == [execution]
+    assert requested_executions == [execution]
     assert sam.provenance["precision"] == execution.precision
 
 
-def test_convolutions_of_an_engine_keep_their_precision(monkeypatch: pytest.MonkeyPatch, asked: list[object]) -> None:
-    # torch's default rounds them to 10 bits on recent GPUs, fp32 or not.
+def test_load_engine_disables_tf32(monkeypatch: pytest.MonkeyPatch, requested_executions: list[object]) -> None:
+    # By default, torch rounds fp32 convolutions to 10 bits on recent GPUs.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     load_engine(parse(*DEMO_SAM))
     assert torch.backends.cudnn.allow_tf32 is False
@@ -131,12 +131,12 @@ def test_convolutions_of_an_engine_keep_their_precision(monkeypatch: pytest.Monk
 
 
 def test_an_unknown_model_type_from_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    # argparse checks no default.
+    # argparse does not check defaults.
     monkeypatch.setattr(config, "SAM_MODEL_TYPE", "vit_x")
     with pytest.raises(UsageError, match="vit_x: no such SAM model type; choose one of vit_b, vit_l, vit_h, vit_demo"):
         load_engine(parse("--device", "cpu"))
 
 
-def test_a_device_that_is_not_there_is_refused_before_weights_are_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--device cuda:1000: not there"):
+def test_a_missing_device_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--device cuda:1000: not found"):
         load_engine(parse("--device", "cuda:1000", "--sam-checkpoint", str(tmp_path / "none.pth")))

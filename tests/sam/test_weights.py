@@ -18,10 +18,10 @@ NAME = "sam_vit_b_01ec64.pth"
 
 
 class Server(ThreadingHTTPServer):
-    """Sends `body` for every request, and keeps the paths asked for."""
+    """Sends `body` for every request, and records the requested paths."""
 
     body = CONTENT
-    asked: list[str]
+    requested: list[str]
     status = 200
     chunked = False
 
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         self.protocol_version = "HTTP/1.1"
         self.close_connection = True
         self.send_response(self.server.status)
@@ -44,20 +44,20 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def log_message(self, *_: object) -> None:
-        """Keep the tests' output free of requests."""
+        """Log nothing."""
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Let CONTENT at `url` be the published vit_b weights."""
+    """Register CONTENT at `url` as the published vit_b weights."""
     published = PublishedFile(url, hashlib.sha256(CONTENT).hexdigest())
     monkeypatch.setitem(SAM_VARIANTS, "vit_b", replace(SAM_VARIANTS["vit_b"], published=published))
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A local server in the place of the official one, whose vit_b file is CONTENT."""
+    """A local server instead of the official one; its vit_b file is CONTENT."""
     with Server(("127.0.0.1", 0), Handler) as running:
-        running.asked = []
+        running.requested = []
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("no_proxy", "*")
@@ -69,7 +69,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def weights_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder that official weights belong in, not yet made."""
+    """The folder for official weights, not yet created."""
     folder = tmp_path / "weights"
     monkeypatch.setattr(config, "WEIGHTS_DIR", folder)
     monkeypatch.setattr(config, "SAM_CHECKPOINT", folder / NAME)
@@ -77,7 +77,7 @@ def weights_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def refusal(checkpoint: Path | None = None) -> str:
-    """The one line that says why there are no vit_b weights."""
+    """The error message for missing vit_b weights."""
     with pytest.raises(UsageError) as refused:
         locate_weights("vit_b", checkpoint)
     assert "\n" not in str(refused.value)
@@ -89,43 +89,41 @@ def test_official_weights_are_downloaded_once(server: Server, weights_dir: Path)
         weights = locate_weights("vit_b", None)
         assert weights == (weights_dir / NAME, hashlib.sha256(CONTENT).hexdigest(), "official")
     assert weights.path.read_bytes() == CONTENT
-    assert server.asked == [f"/models/{NAME}"]
+    assert server.requested == [f"/models/{NAME}"]
     assert list(weights_dir.iterdir()) == [weights_dir / NAME]
 
 
-def test_the_default_place_may_be_named(server: Server, weights_dir: Path) -> None:
+def test_the_default_path_can_be_given_explicitly(server: Server, weights_dir: Path) -> None:
     assert locate_weights("vit_b", weights_dir / NAME).origin == "official"
-    assert server.asked
+    assert server.requested
 
 
-def test_a_wrong_checksum_leaves_nothing(server: Server, weights_dir: Path) -> None:
+def test_no_file_is_left_after_a_wrong_checksum(server: Server, weights_dir: Path) -> None:
     server.body = CONTENT[::-1]
     assert "wrong SHA-256" in refusal()
     assert not list(weights_dir.iterdir())
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_transfer_that_is_cut_off_leaves_nothing(server: Server, weights_dir: Path, chunked: bool) -> None:
+def test_no_file_is_left_after_an_incomplete_transfer(server: Server, weights_dir: Path, chunked: bool) -> None:
     server.body = CONTENT[:-1000]
     server.chunked = chunked
     assert f"http://127.0.0.1:{server.server_port}/models/{NAME}" in refusal()
     assert not list(weights_dir.iterdir())
 
 
-def test_an_answer_that_is_no_file_leaves_nothing(server: Server, weights_dir: Path) -> None:
+def test_no_file_is_left_after_an_http_error(server: Server, weights_dir: Path) -> None:
     server.status = 404
     server.body = b""
     assert "(Not Found)" in refusal()
     assert not list(weights_dir.iterdir())
 
 
-def test_without_a_connection_the_user_learns_what_to_fetch_and_where_to_put_it(
-    monkeypatch: pytest.MonkeyPatch, weights_dir: Path
-) -> None:
+def test_a_connection_error_names_the_url_and_the_path(monkeypatch: pytest.MonkeyPatch, weights_dir: Path) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # without listening: the port is ours and refuses
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))  # without listening: connections are refused
+        url = f"http://127.0.0.1:{bound_socket.getsockname()[1]}/"
         publish(monkeypatch, url + NAME)
         message = refusal()
     assert "refused" in message
@@ -134,19 +132,19 @@ def test_without_a_connection_the_user_learns_what_to_fetch_and_where_to_put_it(
     assert not list(weights_dir.iterdir())
 
 
-def test_weights_that_cannot_be_stored_are_one_line(server: Server, weights_dir: Path) -> None:
+def test_unwritable_weights_folder_is_reported_in_one_line(server: Server, weights_dir: Path) -> None:
     weights_dir.touch()  # a file where the folder should be
     assert str(weights_dir / NAME) in refusal()
 
 
-def test_a_file_that_the_user_named_is_never_downloaded(server: Server, weights_dir: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_given_by_the_user_is_never_downloaded(server: Server, weights_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / NAME
     assert refusal(path).startswith(f"{path}: SAM weights not found")
-    assert not server.asked
+    assert not server.requested
     assert not weights_dir.exists()
 
 
-def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(f"{tmp_path}: SAM weights cannot be read")
 
 
@@ -158,7 +156,7 @@ def test_origin_of_the_weights(tmp_path: Path) -> None:
     assert locate_weights("vit_demo", path) == (path, checksum, "demo weights, for synthetic scenes only")
 
 
-def test_the_demo_weights_are_at_hand() -> None:
+def test_demo_weights_are_included() -> None:
     assert locate_weights("vit_demo", None).path == config.DEMO_CHECKPOINT
 
 
@@ -177,7 +175,7 @@ def test_default_checkpoints() -> None:
         ({"SAM_CHECKPOINT": "mine.pth"}, Path("mine.pth")),
     ],
 )
-def test_a_model_type_from_the_environment_brings_its_own_file(
+def test_a_model_type_from_the_environment_sets_its_checkpoint(
     monkeypatch: pytest.MonkeyPatch, overridden: dict[str, str], expected: Path
 ) -> None:
     monkeypatch.setattr(config, "OVERRIDDEN", overridden)
@@ -188,5 +186,5 @@ def test_a_model_type_from_the_environment_brings_its_own_file(
 
 def test_checksum_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    # The published SHA-256 of nothing.
+    # The known SHA-256 of empty input.
     assert sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -1,6 +1,6 @@
-"""Faults of a cluster, for tests: Python imports this by itself in every process that has this folder on its path.
+"""Faults of a cluster, for tests: Python imports this module in every process that has this folder on its path.
 
-ANOMALYCD_TEST_FAULT is the fault's name, ANOMALYCD_TEST_MARKS a folder where each process notes what it did.
+ANOMALYCD_TEST_FAULT is the fault's name, ANOMALYCD_TEST_MARKS a folder in which processes record their calls as files.
 """
 
 import importlib.abc
@@ -19,7 +19,7 @@ MARKS = Path(os.environ.get("ANOMALYCD_TEST_MARKS", "."))
 
 
 def first(name: str) -> bool:
-    """Whether nobody has done this before."""
+    """Whether this is the first call with this name in any process."""
     try:
         (MARKS / name).touch(exist_ok=False)
     except FileExistsError:
@@ -27,8 +27,8 @@ def first(name: str) -> bool:
     return True
 
 
-def before(owner: type, method: str, act: Callable[..., object]) -> None:
-    """Have `act` called, with the same arguments, before each call of a method."""
+def call_before(owner: type, method: str, act: Callable[..., object]) -> None:
+    """Call `act` with the same arguments before each call of a method."""
     original = getattr(owner, method)
 
     def replacement(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -42,7 +42,7 @@ def kill_worker_and_node(*_: Any, **__: Any) -> None:
     if first("worker_killed"):
         os.kill(os.getpid(), signal.SIGKILL)
     if len(list(MARKS.iterdir())) == 4 and first("node_killed"):  # after three more windows
-        os.kill(os.getppid(), signal.SIGKILL)  # of a worker's process: the raylet, which is the machine to Ray
+        os.kill(os.getppid(), signal.SIGKILL)  # the parent of a worker is its machine's raylet
     (MARKS / f"written_{len(list(MARKS.iterdir()))}").touch()
 
 
@@ -54,7 +54,7 @@ def kill_driver(*_: Any, **__: Any) -> None:
 
 def interrupt_driver(*_: Any, **__: Any) -> None:
     (MARKS / f"answer_{len(list(MARKS.iterdir()))}").touch()
-    if len(list(MARKS.iterdir())) == 4:  # a little later: while it waits
+    if len(list(MARKS.iterdir())) == 4:  # with a delay, so that the driver is waiting
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
@@ -69,7 +69,7 @@ def change_settings(*_: Any) -> None:
     config.MAX_REGION_FRACTION = 0.8
 
 
-# Fault: module, class, method, what is done before.
+# Fault: module, class, method, function called before the method.
 FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
     "kill_worker_and_node": ("pipeline.window_store", "WindowStore", "write", kill_worker_and_node),
     "kill_driver": ("cluster.dispatch", "Dispatcher", "_computed", kill_driver),
@@ -80,7 +80,7 @@ FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
 
 
 class Patcher(importlib.abc.MetaPathFinder):
-    """Changes a class when its module is imported; or lets no module of the name be found."""
+    """Patches a class when its module is imported, or makes an import fail."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
         if FAULT == "no_ray" and name == "ray":
@@ -95,7 +95,7 @@ class Patcher(importlib.abc.MetaPathFinder):
         def patched(module: ModuleType) -> None:
             execute(module)
             _, owner, method, act = FAULTS[FAULT]
-            before(getattr(module, owner), method, act)
+            call_before(getattr(module, owner), method, act)
 
         spec.loader.exec_module = patched  # type: ignore[method-assign]
         return spec
