@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import config
 from cli.flags import add_data_arguments, add_folder, add_number, positive_int
-from cli.script import keep_log, run_script
+from cli.script import run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
-from utils import Event, list_events
+from cluster.launch import launch
+from utils import Event
 
 if TYPE_CHECKING:
     from pipeline.stage import StageRequest
@@ -54,11 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages asked for; returns the exit code."""
     args = parse_arguments(arguments)
     name = "both stages" if args.stage == "all" else f"stage {args.stage}"
-    with keep_log(args.log_file):
-        listing = list_events(args.data_root, args.event)
-        from cluster.launch import run_stages  # loads torch and GDAL, which takes seconds
-
-        return run_stages(name, listing, lambda event: plan(event, args), args)
+    return launch(name, plan, args)
 
 
 if __name__ == "__main__":

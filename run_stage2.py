@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import config
 from cli.flags import add_data_arguments, add_folder
-from cli.script import keep_log, run_script
+from cli.script import run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
-from utils import Event, list_events
+from cluster.launch import launch
+from utils import Event
 
 if TYPE_CHECKING:
     from pipeline.stage2 import Stage2Request
@@ -40,12 +41,7 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 2; returns the exit code."""
-    args = parse_arguments(arguments)
-    with keep_log(args.log_file):
-        listing = list_events(args.data_root, args.event)
-        from cluster.launch import run_stages  # loads torch and GDAL, which takes seconds
-
-        return run_stages("stage 2", listing, lambda event: plan(event, args), args)
+    return launch("stage 2", plan, parse_arguments(arguments))
 
 
 if __name__ == "__main__":
