@@ -199,8 +199,3 @@ def read_regions_metadata(path: Path) -> dict[str, str] | None:
         return layer.GetMetadata_Dict() if whole else None
     except (RuntimeError, TypeError, AttributeError):
         return None
-
-
-def regions_are_whole(path: Path) -> bool:
-    """Return whether a GeoPackage of regions exists and can be read whole."""
-    return read_regions_metadata(path) is not None

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from osgeo import gdal, ogr, osr
 
 from eval_metrics import BinaryMap
-from evaluation.polygons import LAYER, PlacedRegion, Regions, find_regions, regions_are_whole, write_regions
+from evaluation.polygons import LAYER, PlacedRegion, Regions, find_regions, read_regions_metadata, write_regions
 from rasters.geotiff import Georeference
 from rasters.raster import MemoryRaster
 from tests.helpers import property_test, whole
@@ -141,7 +141,7 @@ def test_outlines_are_valid_and_cover_exactly_the_pixels_that_are_set(small: np.
 
 # --- Files -----------------------------------------------------------------------------------------------------------
 def test_a_geopackage_holds_the_regions(tmp_path: Path) -> None:
-    path = tmp_path / "event" / "sam.features.gpkg"
+    path = tmp_path / "event" / "regions.gpkg"
     write_regions(path, found(), {"event": "4_火灾", "category": "4 fire"})
     dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
     assert dataset.GetLayerCount() == 1
@@ -162,15 +162,15 @@ def test_a_geopackage_holds_the_regions(tmp_path: Path) -> None:
     }
     assert second["properties"]["area_pixels"] == 10
     assert list(path.parent.iterdir()) == [path]
-    assert regions_are_whole(path)
+    assert read_regions_metadata(path) is not None
 
 
 def test_a_layer_is_written_without_regions_or_crs(tmp_path: Path) -> None:
-    write_regions(tmp_path / "sam.features.gpkg", Regions([], None), {})
-    dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
+    write_regions(tmp_path / "regions.gpkg", Regions([], None), {})
+    dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetFeatureCount() == 0
-    write_regions(tmp_path / "sam.features.gpkg", found(NOWHERE), {})
-    dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
+    write_regions(tmp_path / "regions.gpkg", found(NOWHERE), {})
+    dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetSpatialRef().IsLocal()
     first, _ = dataset.GetLayer(LAYER)
     assert first.GetField("area_m2") is None
@@ -179,25 +179,25 @@ def test_a_layer_is_written_without_regions_or_crs(tmp_path: Path) -> None:
 def test_a_crs_that_wkt1_cannot_express_is_kept(tmp_path: Path) -> None:
     rotated_pole = osr.SpatialReference()
     rotated_pole.SetFromUserInput("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18")
-    write_regions(tmp_path / "sam.features.gpkg", found(Georeference(rotated_pole, TRANSFORM)), {})
-    dataset = gdal.OpenEx(str(tmp_path / "sam.features.gpkg"), gdal.OF_VECTOR)
+    write_regions(tmp_path / "regions.gpkg", found(Georeference(rotated_pole, TRANSFORM)), {})
+    dataset = gdal.OpenEx(str(tmp_path / "regions.gpkg"), gdal.OF_VECTOR)
     assert dataset.GetLayer(LAYER).GetFeatureCount() == 2
     assert dataset.GetLayer(LAYER).GetSpatialRef().IsSame(rotated_pole)
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.8])
 def test_a_truncated_geopackage_is_not_whole(tmp_path: Path, share: float) -> None:
-    path = tmp_path / "sam.features.gpkg"
-    assert not regions_are_whole(path)
+    path = tmp_path / "regions.gpkg"
+    assert read_regions_metadata(path) is None
     write_regions(path, Regions(regions() * 500, UTM.spatial_reference), {})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    assert not regions_are_whole(path)
+    assert read_regions_metadata(path) is None
 
 
 def test_a_full_disk_leaves_the_existing_file(small_disk: Path) -> None:
-    path = small_disk / "sam.features.gpkg"
+    path = small_disk / "regions.gpkg"
     write_regions(path, found(), {})
     with pytest.raises(EventError, match="No space left"):
         write_regions(path, Regions(regions() * 5000, UTM.spatial_reference), {})
     assert list(small_disk.iterdir()) == [path]
-    assert regions_are_whole(path)
+    assert read_regions_metadata(path) is not None

