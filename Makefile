@@ -53,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_waterfall --size 2048
 	$(BIN)/python -m benchmarks.bench_raster --megapixels 1 4 16
 	$(BIN)/python -m benchmarks.bench_stages
+	$(BIN)/python -m benchmarks.bench_clouds
 	$(BIN)/python -m benchmarks.bench_scaling real
 	$(BIN)/python -m benchmarks.bench_scaling simulated
 	$(BIN)/python -m benchmarks.bench_scaling driver

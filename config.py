@@ -21,14 +21,26 @@ OVERRIDDEN: dict[str, str] = {}
 Value = TypeVar("Value")
 
 
-def _setting(name: str, default: Value, parse: Callable[[str], Value]) -> Value:
+def _in_usual_range(value: Any) -> bool:
+    """Return whether integers, which are sizes or counts, are above 0, and floats, fractions or scores, in [0, 1]."""
+    if isinstance(value, float):
+        return 0 <= value <= 1
+    return not isinstance(value, int) or value > 0
+
+
+def _is_not_negative(value: float) -> bool:
+    return 0 <= value < float("inf")
+
+
+def _setting(
+    name: str, default: Value, parse: Callable[[str], Value], is_valid: Callable[[Value], bool] = _in_usual_range
+) -> Value:
     text = os.environ.get(f"ANOMALYCD_{name}")
     if not text:
         return default
     try:
         value = parse(text)
-        # Integers in this file are sizes or counts (above 0), floats are fractions or scores (0 to 1).
-        if (isinstance(value, int) and value <= 0) or (isinstance(value, float) and not 0 <= value <= 1):
+        if not is_valid(value):
             raise ValueError(text)
     except ValueError:
         print(
@@ -126,6 +138,8 @@ STAGE1_SAM_PARAMS = _parameters(
 # --- Stage 2: anomaly among the changes (section 4) ------------------------------------------------------------------
 STAGE2_CHANGE_MAP_QUANTILE = _setting("STAGE2_CHANGE_MAP_QUANTILE", 0.7, float)
 STAGE2_MIN_MASK_PIXELS = _setting("STAGE2_MIN_MASK_PIXELS", 1500, int)
+# Least share of a region's pixels on which a historical image must hold data to take part in the comparison.
+STAGE2_MIN_DATE_COVERAGE = _setting("STAGE2_MIN_DATE_COVERAGE", 0.5, float)
 STAGE2_PATCH_SIZE = _setting("STAGE2_PATCH_SIZE", 2048, int)  # window side if the image's shorter side is not below it,
 STAGE2_SMALL_PATCH_SIZE = _setting("STAGE2_SMALL_PATCH_SIZE", 1024, int)  # else this, pixels
 # Part of the published configuration; neither the published stage 2 nor this one generates masks with it.
@@ -136,8 +150,9 @@ EVAL_QUANTILE_THRESH = _setting("EVAL_QUANTILE_THRESH", 0.945, float)  # stage 1
 EVAL_STAGE2_FIXED_THRESH = _setting("EVAL_STAGE2_FIXED_THRESH", 0.08, float)  # stage 2 binary map
 EVAL_CLOSING_SIZE = _setting("EVAL_CLOSING_SIZE", 512, int)  # side of the map that is closed, pixels
 EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of the closing's disk, pixels
-EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float)  # of the image; smaller components are dropped
-EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float)  # of a false positive in the precision
+# Share of the image below which components are dropped; above 1, none is kept.
+EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float, _is_not_negative)
+EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float, _is_not_negative)  # of a false positive
 EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)
 
 # --- Report (docs/report.md) -----------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def binarize_anomaly_map(
     threshold
         Pixels at or above it are positive. With `normalize`, the map is first min-max scaled to [0, 1].
     area_ratio
-        8-connected components of fewer than `int(H * W * area_ratio)` pixels are dropped.
+        8-connected components of fewer than `int(H * W * area_ratio)` pixels are dropped. 0 or more.
     closing_size, closing_radius
         Side of the square that the map is resized to for the closing (nearest neighbour), and radius of the closing's
         disk, pixels.
@@ -125,7 +125,7 @@ class SampledMap:
         # Repeating rows and columns does not join or split components: the small map has those of the whole map.
         components = label_components(closed[np.ix_(used_rows, used_columns)], connectivity=2)  # 8 neighbours
         areas = np.bincount(components.ravel(), weights=np.outer(row_counts, column_counts).ravel())
-        large = areas >= int(height * width * area_ratio)
+        large = areas >= np.floor(height * width * area_ratio)
         large[0] = False  # the background
         return BinaryMap(large[components], rows, columns)
 

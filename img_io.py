@@ -11,13 +11,14 @@ from osgeo import gdal_array
 
 import config
 from rasters.alignment import estimate_shift
-from rasters.geotiff import Georeference, GeoTiff, SingleBandTiff
+from rasters.geotiff import Georeference, GeoTiff, RasterFile
 from rasters.grids import Affine, largest_offset, map_to_other_grid, resample
 from rasters.image_file import ImageFile
 from rasters.stretch import Stretch, find_stretch
 from utils import Event, EventError, Window, warn_once
 
 LEAST_SHIFT = 0.1  # pixels; smaller shifts are ignored
+LARGEST_LABEL = 2.0**30  # larger values of float labels become this one, which fits into an integer
 
 
 class ImageOptions(NamedTuple):
@@ -202,19 +203,22 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     return values if values.dtype == np.uint8 else np.rint(np.nan_to_num(values)).astype(np.uint8)
 
 
-class Label(SingleBandTiff):
+class Label(RasterFile):
     """An open label on the grid of its event; 0 outside the monitor image."""
 
     def __init__(self, event_label: Path, grid: GeoTiff, to_label: Affine | None) -> None:
         """Open the file. `to_label`: from pixels of the grid to pixels of the label; None: they are the same."""
-        super().__init__(event_label)
+        super().__init__(event_label, "PNG" if _is_png(event_label) else "GTiff")
         self._own_shape, self._to_label = self.shape, to_label
         self.shape = grid.shape
 
     def read(self, window: Window) -> np.ndarray:
-        """Read the pixels of a window, (h, w) integer. Raises EventError if the file is damaged or truncated."""
+        """Read the pixels of a window, (h, w) integer.
+
+        Raises EventError if the file is damaged or truncated, or if a float value is not whole.
+        """
         if self._to_label is None:
-            return super().read(window)
+            return self._read_whole_values(window)
         height, width = self._own_shape
         rows, columns = np.mgrid[window.y : window.y + window.height, window.x : window.x + window.width] + 0.5
         x, y = (np.floor(there).astype(int) for there in self._to_label(columns, rows))
@@ -224,24 +228,55 @@ class Label(SingleBandTiff):
         left, top = int(x[inside].min()), int(y[inside].min())
         part = Window(left, top, int(x[inside].max()) + 1 - left, int(y[inside].max()) + 1 - top)
         values = np.zeros(inside.shape, int)
-        values[inside] = super().read(part)[y[inside] - top, x[inside] - left]
+        values[inside] = self._read_whole_values(part)[y[inside] - top, x[inside] - left]
         return values
+
+    def _read_whole_values(self, window: Window) -> np.ndarray:
+        """Read a window of the file, (h, w) integer."""
+        values = self.read_bands([1], window)[0]
+        if np.issubdtype(values.dtype, np.integer):
+            return values
+        broken = values[~np.isfinite(values) | (values != np.rint(values))]
+        if broken.size:
+            raise EventError(
+                f"{self.path}: the value {broken[0]!s} is not whole; "
+                "write the label in whole numbers, above 1 where there is an anomaly"
+            )
+        return np.clip(values, -LARGEST_LABEL, LARGEST_LABEL).astype(np.int32)
 
 
 def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
     """Open the label of an event that has one.
 
     `shift`: (x, y) in pixels, the shift of the monitor image that `--align-shift` undid; None: none. Raises EventError
-    if the file is not one band of integers on the grid of the monitor image.
+    if the file is not one band of integers or floats on the grid of the monitor image.
     """
-    reference, monitor, label = (GeoTiff(path) for path in (event.reference, event.monitor, event.label) if path)
+    assert event.label is not None
+    reference, monitor = GeoTiff(event.reference), GeoTiff(event.monitor)
+    _check_label(event.label, monitor)
+    to_monitor = map_to_other_grid(reference, monitor)
+    return Label(event.label, reference, _shifted(to_monitor, shift) if shift else to_monitor)
+
+
+def _check_label(path: Path, monitor: GeoTiff) -> None:
+    """Raise EventError if a file cannot be the label of a monitor image. A PNG's side files do not count."""
+    label = RasterFile(path, "PNG") if _is_png(path) else GeoTiff(path)
     bands = label.dataset.RasterCount
     kind = gdal_array.GDALTypeCodeToNumericTypeCode(label.dataset.GetRasterBand(1).DataType)
-    if bands != 1 or not np.issubdtype(kind, np.integer):
-        raise EventError(f"{label.path}: {bands} band(s) of {np.dtype(kind).name}; a label is one band of integers")
-    if map_to_other_grid(monitor, label) is not None:
+    if bands != 1 or np.dtype(kind).kind not in "iuf":
         raise EventError(
-            f"{label.path} and {monitor.path}: are on different grids; the label must be on the monitor image's grid"
+            f"{path}: {bands} band(s) of {np.dtype(kind).name}; a label is one band of whole numbers; "
+            "convert it (gdal_translate -b 1 -ot Byte FILE out.tif)"
         )
-    to_monitor = map_to_other_grid(reference, monitor)
-    return Label(label.path, reference, _shifted(to_monitor, shift) if shift else to_monitor)
+    if isinstance(label, GeoTiff):
+        if map_to_other_grid(monitor, label) is not None:
+            raise EventError(
+                f"{path} and {monitor.path}: are on different grids; the label must be on the monitor image's grid"
+            )
+    elif label.shape != monitor.shape:
+        sizes = " and ".join(f"{width} x {height}" for height, width in (label.shape, monitor.shape))
+        raise EventError(f"{path} and {monitor.path}: sizes differ ({sizes}); a PNG label has the monitor image's size")
+
+
+def _is_png(path: Path) -> bool:
+    return path.suffix.lower() == ".png"

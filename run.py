@@ -25,12 +25,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--no-skip-existing-stage1",
         action="store_true",
-        help="recompute existing change maps (default: skip them)",
+        help="recompute existing change maps, also those of another program (default: skip them)",
     )
     parser.add_argument(
         "--skip-existing-stage2",
         action="store_true",
-        help="skip existing anomaly maps (default: recompute them)",
+        help="skip existing anomaly maps, also those of another program (default: recompute them)",
     )
     add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a stage 1 window in pixels")
     add_run_arguments(parser)

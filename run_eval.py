@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import add_folder, add_log_argument, add_number, fraction, positive_int
+from cli.flags import add_folder, add_log_argument, add_number, finite, fraction, not_negative, positive_int
 from cli.script import keep_log, run_script
 from utils import LOG, list_events
 
@@ -23,14 +23,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
             config.EVAL_QUANTILE_THRESH,
             "quantile of the filtered change map; pixels at or above it are changed",
         ),
-        ("--stage2-threshold", float, config.EVAL_STAGE2_FIXED_THRESH, "lowest anomaly score that counts as anomaly"),
+        ("--stage2-threshold", finite, config.EVAL_STAGE2_FIXED_THRESH, "lowest anomaly score that counts as anomaly"),
         (
             "--area-ratio",
-            fraction,
+            not_negative,
             config.EVAL_AREA_RATIO,
             "share of the image: smaller parts of stage 2 are dropped",
         ),
-        ("--background-weight", fraction, config.EVAL_BACKGROUND_WEIGHT, "of a false positive in the precision"),
+        ("--background-weight", not_negative, config.EVAL_BACKGROUND_WEIGHT, "of a false positive in the precision"),
     ):
         add_number(parser, flag, kind, default, role)
     parser.add_argument(
@@ -57,7 +57,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate every labelled event; returns the exit code."""
+    """Evaluate every labelled event; returns the exit code, 1 if an event failed or none was evaluated."""
     args = parse_arguments(arguments)
     # These load GDAL and scikit-image, which takes a second.
     from evaluation.evaluate import evaluate_events
@@ -68,11 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if args.plots:
         figures.require_matplotlib()
-        args.plots.mkdir(parents=True, exist_ok=True)
     settings = EvalSettings.of(args)
     listing = list_events(args.data_root).first(args.max_events)
     with keep_log(args.log_file):
         evaluation = evaluate_events(listing, args.result_root, settings, with_curves=bool(args.plots))
+        if not evaluation.results:
+            LOG.error("%s", evaluation.why_empty())
+            return 1
     print_results(evaluation.results)
     path = args.output_csv or args.result_root / config.EVAL_CSV_NAME
     write_csv(path, evaluation.results)

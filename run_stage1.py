@@ -25,7 +25,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--skip-existing",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="skip events with a change map that is whole and made with the same parameters (default: skip)",
+        help="skip events with a change map that is whole and made with the same parameters or by another program "
+        "(default: skip)",
     )
     add_run_arguments(parser)
     return parse_run_arguments(parser, arguments)

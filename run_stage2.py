@@ -24,7 +24,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--skip-existing",
         action="store_true",
-        help="skip events with maps that are whole and made with the same parameters (default: recompute)",
+        help="skip events with maps that are whole and made with the same parameters or by another program "
+        "(default: recompute)",
     )
     add_run_arguments(parser)
     return parse_run_arguments(parser, arguments)

@@ -1,10 +1,14 @@
 """Stage 2: the anomaly map of one window (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sam.features import RunLengths, WindowFeatures, region_means
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def anomaly_map(
@@ -13,6 +17,8 @@ def anomaly_map(
     monitor: WindowFeatures,
     min_region_pixels: int,
     max_region_fraction: float,
+    historical_valid: Sequence[np.ndarray | None] | None = None,
+    min_date_coverage: float = 0.5,
 ) -> np.ndarray:
     """Compute how much the changed regions of one window differ from every earlier date.
 
@@ -20,12 +26,18 @@ def anomaly_map(
     ----------
     filtered
         (H, W) float32, the window of the filtered change map. Its regions are the sets of pixels with the same
-        non-zero value. NaN where any image holds no data; these pixels are excluded from the regions and from the
-        window's size.
+        non-zero value. NaN where the reference or the monitor image holds no data; these pixels are excluded from the
+        regions and from the window's size.
     historical, monitor
-        Encoder features of all historical images (at least one) and of the monitor image of the same window.
+        Encoder features of the historical images and of the monitor image of the same window. At least one historical
+        image (the reference image) holds data on all pixels that are not NaN in `filtered`.
     min_region_pixels, max_region_fraction
         Regions with fewer pixels, or covering more than this share of the window, are dropped.
+    historical_valid
+        For each historical image (H, W) bool, where it holds data, or None: everywhere. Default: everywhere.
+    min_date_coverage
+        A historical image takes part in a region's comparison if it holds data on at least this share of the region's
+        pixels, and on at least one. Both features are then averaged over these pixels.
 
     Returns
     -------
@@ -40,16 +52,41 @@ def anomaly_map(
     kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * np.count_nonzero(~invalid))
     scores = np.zeros(len(values), np.float32)
     if kept.any():
-        number_of_value = np.cumsum(kept) - 1
-        of_kept = kept[value_of_run]
-        regions = number_of_value[value_of_run[of_kept]]
-        counts = monitor.run_counts(runs.at(of_kept), regions, int(kept.sum()))
-        *historical_means, monitor_means = region_means(counts, [*historical, monitor])
+        whole, partial = _split_by_coverage(historical, historical_valid, ~invalid)
+        counts = _count_pixels(monitor, runs, values[kept])
+        *historical_means, monitor_means = region_means(counts, [*whole, monitor])
         similarity = np.max([cosine_similarity(means, monitor_means) for means in historical_means], axis=0)
+        for date, valid in partial:
+            counts = _count_pixels(monitor, RunLengths.of(np.where(valid & ~invalid, filtered, 0)), values[kept])
+            pixels = counts.sum(dim=1).cpu().numpy()
+            covered = (pixels > 0) & (pixels >= min_date_coverage * areas[kept])
+            if covered.any():
+                means = region_means(counts[np.flatnonzero(covered)], [date, monitor])
+                similarity[covered] = np.maximum(similarity[covered], cosine_similarity(*means))
         scores[kept] = 1 - similarity
     anomalies = np.repeat(scores[value_of_run], runs.length).reshape(filtered.shape)
     anomalies[invalid] = np.nan
     return anomalies
+
+
+def _split_by_coverage(
+    historical: Sequence[WindowFeatures], historical_valid: Sequence[np.ndarray | None] | None, valid: np.ndarray
+) -> tuple[list[WindowFeatures], list[tuple[WindowFeatures, np.ndarray]]]:
+    """Separate the dates that hold data on all `valid` pixels from the others, which keep their masks."""
+    whole, partial = [], []
+    for date, date_valid in zip(historical, historical_valid or [None] * len(historical), strict=True):
+        if date_valid is None or date_valid[valid].all():
+            whole.append(date)
+        else:
+            partial.append((date, date_valid))
+    return whole, partial
+
+
+def _count_pixels(features: WindowFeatures, runs: RunLengths, values: np.ndarray) -> "Tensor":
+    """Count the pixels of the regions with these values, sorted, in each feature cell: (regions, cells) float64."""
+    region = np.searchsorted(values, runs.value)
+    in_region = values[np.minimum(region, len(values) - 1)] == runs.value
+    return features.run_counts(runs.at(in_region), region[in_region], len(values))
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

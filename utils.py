@@ -6,9 +6,9 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,15 @@ CATEGORIES = {
     5: ("dam break", (120, 190, 255)),
     6: ("others", (150, 150, 150)),
 }
+IMAGE_SUFFIXES = (".tif", ".tiff")
+LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".png")
+# Not read, but can be converted to GeoTIFF.
+OTHER_IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jpx", ".img", ".vrt", ".dat", ".bil", ".bip"),
+    *(".bsq", ".ecw", ".sid", ".ntf", ".nc", ".hdf", ".h5"),
+)
+CONVERT = "only GeoTIFFs are read, convert each image (gdal_translate FILE out.tif)"
+NAMES_SHOWN = 5  # at most, in a message
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
@@ -96,26 +105,47 @@ class Event:
 
 @dataclass
 class Listing:
-    """The event folders of a data root, sorted by name."""
+    """The event folders of a data root, sorted by name, and what else lies in it."""
 
     events: list[Event] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)  # name, reason
+    other_folders: list[str] = field(default_factory=list)  # names
+    loose_files: list[str] = field(default_factory=list)  # names
 
     def first(self, count: int) -> "Listing":
         """Return the first `count` event folders by name, usable or not."""
         names = sorted([event.name for event in self.events] + [name for name, _ in self.skipped])[:count]
-        return Listing(
-            [event for event in self.events if event.name in names],
-            [(name, reason) for name, reason in self.skipped if name in names],
+        return replace(
+            self,
+            events=[event for event in self.events if event.name in names],
+            skipped=[(name, reason) for name, reason in self.skipped if name in names],
         )
+
+    def ignored(self) -> list[str]:
+        """Return one line for the folders that are no events, and one for the loose files, if there are any."""
+        folders, files = len(self.other_folders), len(self.loose_files)
+        lines = []
+        if folders:
+            kind = "1 folder is no event:" if folders == 1 else f"{folders} folders are no events:"
+            lines.append(f"{kind} {list_names(self.other_folders)} (names begin with 0_ to 6_)")
+        if files:
+            kind = "1 loose file is ignored:" if files == 1 else f"{files} loose files are ignored:"
+            lines.append(f"{kind} {list_names(self.loose_files)} (images lie in one folder per event)")
+        return lines
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return the first names as text for a message, with an ellipsis if there are more."""
+    shown = [*names[:NAMES_SHOWN], *(["..."] if len(names) > NAMES_SHOWN else [])]
+    return ", ".join(shown).encode("utf-8", "replace").decode()  # names on disk can be invalid UTF-8
 
 
 def list_events(data_root: Path, only: str | None = None) -> Listing:
     """List the events of a data root: the folders whose names begin with a category, `0_` to `6_`.
 
-    `only`: name of the only folder to list. Folders without a usable event are listed as skipped, with the reason.
-    Raises UsageError if the data root is missing or has no event folder, or if `only` is unknown; the message then
-    gives the most similar names.
+    `only`: name of the only folder to list; other folders and loose files are then left out. Folders without a usable
+    event are listed as skipped, with the reason. Names that begin with a dot are ignored. Raises UsageError if the data
+    root is missing or has no event folder, or if `only` is unknown; the message then gives the most similar names.
     """
     try:
         entries = sorted(entry for entry in data_root.iterdir() if not entry.name.startswith("."))
@@ -123,7 +153,8 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
         raise UsageError(
             f"{data_root}: cannot read the data root ({error.strerror}); set it with --data-root"
         ) from None
-    folders = {_normal_form(entry.name): entry for entry in entries if _is_event_name(entry.name) and entry.is_dir()}
+    directories = [entry for entry in entries if _is_folder(entry)]
+    folders = {_normal_form(entry.name): entry for entry in directories if _is_event_name(entry.name)}
     if only is not None:
         wanted = _normal_form(only)
         if wanted not in folders:
@@ -136,12 +167,22 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
     if not folders:
         raise UsageError(f"{data_root}: no event folders (names beginning with 0_ to 6_) in this data root")
     listing = Listing()
+    if only is None:
+        listing.other_folders = [entry.name for entry in directories if not _is_event_name(entry.name)]
+        listing.loose_files = [entry.name for entry in entries if not _is_folder(entry)]
     for folder in folders.values():
         try:
             listing.events.append(read_event(folder))
         except (EventError, OSError) as error:  # OSError: a folder that may not be read
             listing.skipped.append((folder.name, str(error)))
     return listing
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a link that cannot be followed
+        return False
 
 
 def _normal_form(name: str) -> str:
@@ -155,34 +196,50 @@ def _is_event_name(name: str) -> bool:
 def read_event(folder: Path) -> Event:
     """Find the monitor image, the historical images and the label of an event (docs/method.md, section 1).
 
-    File names decide their roles: `anomaly_DATE.tif`, `anomaly_DATE_label.tif`, `normal_DATE.tif`. If no file has such
-    a name, the sorted order decides. Files other than `*.tif` and `*.tiff` are ignored. Raises EventError if an image
-    is missing or a role is ambiguous.
+    File names decide their roles: `anomaly_DATE.tif`, `anomaly_DATE_label.tif` (or `.png`), `normal_DATE.tif`. If no
+    file has such a name, the sorted order decides. Other images are ignored with a warning, other files without.
+    Raises EventError if an image is missing or a role is ambiguous.
     """
+    event = _assign_roles(folder)
+    others = _other_images(folder)
+    if others:
+        LOG.warning("%s: ignored %s: %s", folder, list_names(others), CONVERT)
+    return event
+
+
+def _assign_roles(folder: Path) -> Event:
     files = _images_of(folder)
     normals = [path for path in files if path.stem.lower().startswith("normal_")]
-    anomalies = [path for path in files if path.stem.lower().startswith("anomaly_")]
-    if folder.name.startswith("0_"):
-        return _normal_control(folder, normals or ([] if anomalies else files))
+    anomalies = [path for path in files if _is_anomaly(path)]
+    is_control = folder.name.startswith("0_")
     if not normals and not anomalies:
-        return _event_in_order(folder, files)
+        return _normal_control(folder, files) if is_control else _event_in_order(folder, files)
     for path in files:
-        if path not in normals and path not in anomalies:
+        if is_control and path not in normals:
+            LOG.warning("%s: ignored, a normal control has only images that begin with normal_", path)
+        elif path not in normals and path not in anomalies:
             LOG.warning("%s: ignored, its name begins with neither anomaly_ nor normal_", path)
-    return _named_event(folder, anomalies, normals)
+    return _normal_control(folder, normals) if is_control else _named_event(folder, anomalies, normals)
+
+
+def _is_anomaly(path: Path) -> bool:
+    return path.stem.lower().startswith("anomaly_")
+
+
+def _is_label(path: Path) -> bool:
+    return _is_anomaly(path) and "_label" in path.stem.lower() and path.suffix.lower() in LABEL_SUFFIXES
 
 
 def _images_of(folder: Path) -> list[Path]:
-    """Return the images of an event's folder, sorted. Raises EventError for links that leave the data root."""
+    """Return the images and labels of an event's folder, sorted.
+
+    Raises EventError for links that leave the data root.
+    """
     if folder.resolve().parent != folder.parent.resolve():
         raise EventError(
             "the folder is a link to a folder outside the data root; copy it, or pass its real parent as --data-root"
         )
-    files = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith(".") and path.is_file()
-    )
+    files = [path for path in _visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES or _is_label(path)]
     for path in files:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.parent.resolve()):
             raise EventError(
@@ -192,20 +249,29 @@ def _images_of(folder: Path) -> list[Path]:
     return files
 
 
+def _visible_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
 def _named_event(folder: Path, anomalies: list[Path], normals: list[Path]) -> Event:
-    labels = [path for path in anomalies if path.stem.lower().endswith("_label")]
+    labels = [path for path in anomalies if _is_label(path)]
     monitors = [path for path in anomalies if path not in labels]
     if len(monitors) != 1 or len(labels) > 1:
-        raise EventError(
+        problem = (
             f"needs one monitor image anomaly_DATE.tif and at most one label, has {len(monitors)} and {len(labels)}"
         )
+        if anomalies:
+            problem += f": {list_names([path.name for path in (*monitors, *labels)])}"
+        raise EventError(problem) if monitors else _missing_image(folder, problem)
     if not normals:
-        raise EventError("no historical image normal_DATE.tif")
+        raise _missing_image(folder, "no historical image normal_DATE.tif")
     return Event(folder, monitors[0], tuple(normals), labels[0] if labels else None)
 
 
 def _event_in_order(folder: Path, files: list[Path]) -> Event:
     if len(files) < 3:
+        if _other_images(folder):
+            raise _missing_image(folder, "too few GeoTIFFs")
         raise EventError(
             f"{len(files)} images without anomaly_/normal_ names; "
             "needs at least 3: a monitor image, a label and a historical image"
@@ -215,8 +281,25 @@ def _event_in_order(folder: Path, files: list[Path]) -> Event:
 
 def _normal_control(folder: Path, images: list[Path]) -> Event:
     if len(images) < 2:
-        raise EventError(f"a normal control needs two normal_DATE.tif or more, has {len(images)}")
+        raise _missing_image(folder, f"a normal control needs two normal_DATE.tif or more, has {len(images)}")
     return Event(folder, images[-1], tuple(images[:-1]), None)
+
+
+def _other_images(folder: Path) -> list[str]:
+    """Return the names of the images of an event's folder that would have to be converted."""
+    return [
+        path.name
+        for path in _visible_files(folder)
+        if path.suffix.lower() in OTHER_IMAGE_SUFFIXES and not _is_label(path)
+    ]
+
+
+def _missing_image(folder: Path, problem: str) -> EventError:
+    """Return the error for a missing image, with the images of other formats, which may be what is missing."""
+    others = _other_images(folder)
+    if not others:
+        return EventError(problem)
+    return EventError(f"{problem}; found {list_names(others)}: {CONVERT}")
 
 
 def differing_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 
 import config
@@ -30,7 +31,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--align-shift",
-        type=pixels,
+        type=not_negative,
         default=0.0,
         metavar="PX",
         help="estimate how far each date is shifted against the reference image, and undo shifts of at most PX pixels "
@@ -58,11 +59,19 @@ def band_numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def pixels(text: str) -> float:
-    """An argparse type: a number of pixels, 0 or more."""
+def finite(text: str) -> float:
+    """An argparse type: a number, neither infinite nor NaN."""
     value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of pixels, 0 or more")
+    if not isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """An argparse type: a number, 0 or more."""
+    value = finite(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
 
 

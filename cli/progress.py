@@ -21,6 +21,7 @@ class Summary:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     not_reached: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)  # lines on what lies in the data root and is no event
 
     @property
     def exit_code(self) -> int:
@@ -28,7 +29,7 @@ class Summary:
         return 1 if self.failed else 0
 
     def log(self, seconds: float) -> None:
-        """Log the summary, with one line per event that is not done."""
+        """Log the summary, with one line per event that is not done, and what is ignored in the data root."""
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
         if self.not_reached:
             counts += f", {len(self.not_reached)} not finished"
@@ -38,6 +39,8 @@ class Summary:
                 LOG.info("  %s %s: %s", kind, name, reason)
         for name in self.not_reached:
             LOG.info("  not finished %s", name)
+        for line in self.ignored:
+            LOG.info("  %s", line)
 
 
 class Progress:
@@ -45,7 +48,10 @@ class Progress:
 
     def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
         self.summary = Summary(
-            stage, skipped=list(listing.skipped), not_reached=[event.name for event in listing.events]
+            stage,
+            skipped=list(listing.skipped),
+            not_reached=[event.name for event in listing.events],
+            ignored=listing.ignored(),
         )
         self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
         self._started: dict[str, float] = {}

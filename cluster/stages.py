@@ -25,7 +25,10 @@ def run_stages(name: str, listing: Listing, plan: Plan, args: argparse.Namespace
     """
     if args.dry_run:
         device = expected_device(args) if args.ray is not None else resolve_device(args.device)
-        return print_plan(name, listing, plan, engine_settings(args, device, fetch=False))
+        code = print_plan(name, listing, plan, engine_settings(args, device, fetch=False))
+        for line in listing.ignored():
+            print(line)
+        return code
     if args.ray is not None:
         return _run_on_cluster(name, listing, plan, args)
     settings = engine_settings(args, resolve_device(args.device))

@@ -18,6 +18,15 @@ class Evaluation:
     curves: list[EventCurves]  # one per result, or empty
     summary: Summary
 
+    def why_empty(self) -> str:
+        """Return one line that says why no event has results: how many failed or were skipped, and the first reason."""
+        outcomes = []
+        for kind, events in (("failed", self.summary.failed), ("skipped", self.summary.skipped)):
+            if events:
+                name, reason = events[0]
+                outcomes.append(f"{len(events)} {kind}{', the first' if len(events) > 1 else ''}: {name}: {reason}")
+        return f"no event was evaluated, so nothing is written; {'; '.join(outcomes)}"
+
 
 def evaluate_events(listing: Listing, result_root: Path, settings: EvalSettings, with_curves: bool) -> Evaluation:
     """Evaluate the maps that stage 2 wrote to `result_root`; `with_curves` also computes the data of the plots."""

@@ -9,7 +9,7 @@ from typing import Any
 import config
 from eval_metrics import BinaryMap, ChangedPixels, Scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from img_io import ImageOptions, Label, open_label
-from rasters.maps import ScoreMap, open_map, read_parameters
+from rasters.maps import ScoreMap, find_map, open_map, read_parameters
 from utils import Event, EventError
 
 
@@ -100,11 +100,12 @@ def open_event_label(event: Event, parameters: dict[str, Any]) -> Label | None:
 def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> EventMaps:
     """Open stage 2's maps of an event, and its label, if it has one, on their grid.
 
-    Raises EventError if a file is missing or damaged, or if sizes differ.
+    Raises EventError if a file is missing or damaged, if several files may be one of the maps, or if sizes differ.
     """
     folder = result_root / event.name
-    filtered, anomalies = (open_map(folder / name) for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME))
-    label = open_event_label(event, read_parameters(folder / config.ANOMALY_MAP_NAME) or {})
+    names = (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)
+    filtered, anomalies = (open_map(find_map(folder / name)) for name in names)
+    label = open_event_label(event, read_parameters(anomalies.path) or {})
     if not filtered.shape == anomalies.shape == (label or anomalies).shape:
         named = f"{label.path} and the" if label else "The"
         raise EventError(f"{named} maps in {folder}: sizes differ; run both stages on these images again")

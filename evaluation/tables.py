@@ -47,14 +47,16 @@ def averages(results: Sequence[Result]) -> tuple[Scores, Scores]:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Print the scores of every event in the published format, then the averages per category and over all events."""
+    """Print the scores of every event in the published format, then the averages per category and over all events.
+
+    `results`: at least one.
+    """
     for result in results:
         _print_scores(result.event.name, result.stage1, result.stage2)
     groups = {f"{number}_ {CATEGORIES[number][0]}": members for number, members in by_category(results).items()}
     for title, members in (groups | {"all categories": results}).items():
-        if members:
-            plural = "" if len(members) == 1 else "s"
-            _print_scores(f"Average of {title} ({len(members)} event{plural})", *averages(members))
+        plural = "" if len(members) == 1 else "s"
+        _print_scores(f"Average of {title} ({len(members)} event{plural})", *averages(members))
 
 
 def _print_scores(title: str, stage1: Scores, stage2: Scores) -> None:
@@ -64,19 +66,23 @@ def _print_scores(title: str, stage1: Scores, stage2: Scores) -> None:
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one row per event, with the published columns."""
+    """Write one row per event, with the published columns, in full precision.
+
+    Raises OSError if the file cannot be written.
+    """
     table = io.StringIO(newline="")
     rows = csv.writer(table)
     rows.writerow(CSV_COLUMNS)
     for result in results:
-        rows.writerow([result.event.name, *(f"{score:.6f}" for score in (*result.stage1, *result.stage2))])
+        rows.writerow([result.event.name, *result.stage1, *result.stage2])  # csv writes the repr of a float
     atomic_write(path, table.getvalue().encode())
 
 
 def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], summary: Summary) -> None:
     """Write the scores of all events, averages, settings, the program's version, and events without scores.
 
-    `args`: the parsed command line, all of which is written as settings.
+    `args`: the parsed command line, all of which is written as settings. `results`: at least one. Raises OSError if the
+    file cannot be written.
     """
     content = {
         "program": program_tags(),
@@ -91,7 +97,7 @@ def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], 
             {"category": number, "name": CATEGORIES[number][0], "events": len(members)} | _stages(*averages(members))
             for number, members in by_category(results).items()
         ],
-        "average": {"events": len(results)} | _stages(*averages(results)) if results else None,
+        "average": {"events": len(results)} | _stages(*averages(results)),
         "skipped": [{"event_name": name, "reason": reason} for name, reason in summary.skipped],
         "failed": [{"event_name": name, "reason": reason} for name, reason in summary.failed],
     }

@@ -67,7 +67,7 @@ def plan_event(event: Event, stages: Sequence[StageRequest], sam: SamIdentity) -
 
 def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:
     job = stage.open(sam)
-    if stage.skip_existing and job.is_current():
+    if stage.skip_existing and job.can_be_skipped():
         return PlannedStage(0, skipped=job.SKIP_REASON)
     finished = len(job.store().finished())
     return PlannedStage(len(job.windows) - finished, finished)

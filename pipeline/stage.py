@@ -16,7 +16,7 @@ import numpy as np
 from img_io import EventImages, ImageOptions
 from pipeline.event_lock import event_lock
 from pipeline.window_store import WindowStore
-from rasters.maps import open_map
+from rasters.maps import MapState, find_map, open_map, read_parameters
 from rasters.provenance import file_identities
 from rasters.raster import Raster
 from sam.weights import SamIdentity
@@ -36,7 +36,7 @@ class StageRequest(ABC):
     event: Event
     folder: Path  # of the event's outputs
     options: ImageOptions
-    skip_existing: bool  # skip the stage if its maps are current
+    skip_existing: bool  # skip the stage if its maps are current or made by another program
 
     @abstractmethod
     def tile_event(self) -> list[Window]:
@@ -64,11 +64,12 @@ class Stage(ABC):
     checkpoint: str  # file name of the weights
 
     MAP_NAME: ClassVar[str]  # file name of the map that is computed window by window
-    SKIP_REASON: ClassVar[str]  # why an event with current maps is skipped
+    SKIP_REASON: ClassVar[str]  # why an event with existing maps is skipped
+    RECOMPUTE_FLAGS: ClassVar[str]  # how to call the scripts so that existing maps are computed again
 
     @property
     def map_path(self) -> Path:
-        """Path of the map that is computed window by window."""
+        """Path of the map that is computed window by window, as the stage writes it."""
         return self.folder / self.MAP_NAME
 
     @property
@@ -77,8 +78,8 @@ class Stage(ABC):
         return {SIDE_FILE_KEY: json.dumps(self.side_settings, sort_keys=True)}
 
     @abstractmethod
-    def is_current(self) -> bool:
-        """Return whether all maps exist, are whole, and were made from the same images with the same parameters."""
+    def state(self) -> MapState:
+        """Return the state of the stage's maps. Raises EventError if several files may be one of them."""
 
     @abstractmethod
     def has_side_files(self) -> bool:
@@ -113,11 +114,28 @@ class Stage(ABC):
         """Return the store that keeps finished windows until the map is written."""
         return WindowStore(self.folder / f".{self.MAP_NAME}.windows", self.images.shape, self.windows, self.parameters)
 
+    def can_be_skipped(self) -> bool:
+        """Return whether the maps exist: they are current, or made by another program, which a message says.
+
+        Raises EventError if several files may be one of the maps.
+        """
+        state = self.state()
+        if state is MapState.FOREIGN:
+            LOG.info(
+                "%s: skipped, a map without recorded parameters counts as existing; to compute it again, run %s",
+                *(find_map(self.map_path), self.RECOMPUTE_FLAGS),
+            )
+        return state is not MapState.OUTDATED
+
     def restore_side_files(self) -> None:
-        """Write the preview and the polygons again from the map, if they are missing or have other settings."""
-        if not self.has_side_files():
-            LOG.info("%s: preview and polygons are written again from the map", self.map_path)
-            self.write_side_files(open_map(self.map_path))
+        """Write the preview and the polygons again from the map, if they are missing or have other settings.
+
+        Beside a map of another program, nothing is written.
+        """
+        path = find_map(self.map_path)
+        if read_parameters(path) is not None and not self.has_side_files():
+            LOG.info("%s: preview and polygons are written again from the map", path)
+            self.write_side_files(open_map(path))
 
     def check_images(self) -> None:
         """Raise EventError if an image differs from the one with which the stage was opened on another machine."""
@@ -144,7 +162,7 @@ class StageProgress(NamedTuple):
 def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamIdentity) -> StageProgress:
     """Write the maps of `finished`, a stage without missing windows, if given; then find the next missing windows.
 
-    A stage with current maps is skipped; a stage with finished windows in its store is resumed. An interrupted call
+    A stage with existing maps is skipped; a stage with finished windows in its store is resumed. An interrupted call
     can be repeated.
     """
     reasons: list[str | None] = []
@@ -153,7 +171,7 @@ def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamId
         reasons.append(None)
     for number, request in enumerate(requests, 1):
         stage = request.open(sam)
-        if request.skip_existing and stage.is_current():
+        if request.skip_existing and stage.can_be_skipped():
             stage.restore_side_files()
             reasons.append(stage.SKIP_REASON)
             continue
@@ -172,7 +190,7 @@ def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamId
 def _finish(stage: Stage) -> None:
     """Write all outputs of a stage, then remove its stored windows."""
     store = stage.store()
-    if not store.folder.exists() and stage.is_current():
+    if not store.folder.exists() and stage.state() is MapState.CURRENT:
         return  # already finished by an interrupted call
     stage.write_side_files(store)
     stage.write_maps(store)

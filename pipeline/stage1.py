@@ -11,7 +11,7 @@ import config
 from eval_metrics import binarize_by_quantile
 from img_io import Pixels, event_shape, open_event, read_window, valid_in_all
 from pipeline.stage import Stage, StageRequest
-from rasters.maps import is_current, map_tags, write_raster
+from rasters.maps import MapState, find_map, map_state, map_tags, write_raster
 from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster
@@ -75,15 +75,16 @@ class Stage1(Stage):
 
     MAP_NAME: ClassVar[str] = config.CHANGE_MAP_NAME
     SKIP_REASON: ClassVar[str] = "its change map exists"
+    RECOMPUTE_FLAGS: ClassVar[str] = "with --no-skip-existing (run.py: --no-skip-existing-stage1)"
 
     @property
     def preview_path(self) -> Path:
         """Path of the preview, PNG."""
         return self.folder / config.CHANGE_PREVIEW_NAME
 
-    def is_current(self) -> bool:
-        """Return whether the change map exists, is whole, and was made from these images with these parameters."""
-        return is_current(self.map_path, self.images.shape, self.parameters)
+    def state(self) -> MapState:
+        """Return the state of the change map. Raises EventError if several files may be it."""
+        return map_state(find_map(self.map_path), self.images.shape, self.parameters)
 
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> ImagePair:
         """Read both images and scale them for the encoder."""

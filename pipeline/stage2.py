@@ -14,7 +14,7 @@ from evaluation.polygons import find_regions, read_regions_metadata, write_regio
 from img_io import EventImages, event_shape, open_event, read_window, valid_in_all
 from pipeline.stage import Stage, StageRequest
 from rasters.filtered_map import FilteredMap, filter_change_map
-from rasters.maps import ScoreMap, is_current, map_tags, open_map, read_parameters, write_raster
+from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_map, read_parameters, write_raster
 from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster, RawRaster, strips
@@ -37,6 +37,7 @@ class Stage2Settings:
     patch_sizes: list[int] = field(default_factory=lambda: [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE])
     min_region_pixels: int = field(default_factory=lambda: config.STAGE2_MIN_MASK_PIXELS)
     max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
+    min_date_coverage: float = field(default_factory=lambda: config.STAGE2_MIN_DATE_COVERAGE)
 
     def tile(self, shape: tuple[int, int]) -> list[Window]:
         """Return the windows of an image of this height and width (docs/method.md, section 2)."""
@@ -62,7 +63,7 @@ class Stage2Request(StageRequest):
         changes = open_change_map(self.change_map_path, self.event, images.shape, made_with)
         inputs = {
             "images": file_identities([*self.event.historical, self.event.monitor]),
-            "stage1": read_parameters(self.change_map_path),
+            "stage1": read_parameters(changes.path),
         }
         settings = EvalSettings()
         side_settings = {"threshold": settings.stage2_threshold} | settings.cleaning
@@ -80,10 +81,12 @@ class Stage2Request(StageRequest):
 
 
 def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with: dict[str, Any]) -> ScoreMap:
-    """Open stage 1's change map of an event. Raises EventError if it is missing, damaged or not of this shape.
+    """Open stage 1's change map of an event, or the one of another program; see `find_map`.
 
-    `made_with`: the parameters of stage 2; a warning names those that differ from stage 1's.
+    `made_with`: the parameters of stage 2; a warning names those that differ from stage 1's. Raises EventError if the
+    map is missing, damaged or not of this shape, or if several files may be it.
     """
+    path = find_map(path)
     if not path.exists():
         raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
     changes = open_map(path)
@@ -102,6 +105,7 @@ class UnencodedDates(NamedTuple):
 
     changes: np.ndarray  # (h, w) float32, filtered
     scaled: list[list["ScaledImage"]]  # in the groups that are encoded together; empty if no pixel holds data
+    older_valid: list[np.ndarray | None]  # where each date before the reference image holds data; None: everywhere
     pair_is_cached: bool  # whether the cache holds the features of the reference and the monitor image
 
 
@@ -115,34 +119,47 @@ class Stage2(Stage):
 
     MAP_NAME: ClassVar[str] = config.ANOMALY_MAP_NAME
     SKIP_REASON: ClassVar[str] = "its anomaly map exists"
+    RECOMPUTE_FLAGS: ClassVar[str] = "without --skip-existing (run.py: --skip-existing-stage2)"
 
-    def is_current(self) -> bool:
-        """Return whether both maps exist, are whole, and were made from the same images with the same parameters."""
-        return all(
-            is_current(self.folder / name, self.images.shape, self.parameters)
-            for name in (config.FILTERED_MAP_NAME, self.MAP_NAME)
-        )
+    def state(self) -> MapState:
+        """Return the state of the anomaly map; if it is current, the filtered map must exist, too.
+
+        Raises EventError if several files may be one of the maps.
+        """
+        anomalies = self._state_of(self.MAP_NAME)
+        if anomalies is MapState.CURRENT and self._state_of(config.FILTERED_MAP_NAME) is MapState.OUTDATED:
+            return MapState.OUTDATED
+        return anomalies
+
+    def _state_of(self, name: str) -> MapState:
+        return map_state(find_map(self.folder / name), self.images.shape, self.parameters)
 
     def prepare(self, scratch: Path) -> "Stage2":
-        """Return the stage with its filtered change map; only pixels with data in all dates count in the quantile."""
+        """Return the stage with its filtered change map.
+
+        Only pixels with data in the reference and the monitor image count in the quantile.
+        """
         changes = _changes_with_data(self.changes, self.images, scratch / CHANGES_NAME)
         return replace(self, filtered=filter_change_map(changes, self.settings.change_map_quantile))
 
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> UnencodedDates:
         """Read the filtered change map, and all dates that are not in the cache, scaled for the encoder.
 
-        The reference and the monitor image are one group, as in stage 1. So the batches, and with them the last bits
-        of the features, are the same with and without the cache.
+        Dates before the reference image that hold no data in any region of the window are left out. The reference and
+        the monitor image are one group, as in stage 1. So the batches, and with them the last bits of the features, are
+        the same with and without the cache.
         """
         assert self.filtered is not None
         changes = self.filtered.read(window)
         if np.isnan(changes).all():
-            return UnencodedDates(changes, [], False)
+            return UnencodedDates(changes, [], [], False)
         pair = (self.images.reference, self.images.monitor)
         is_cached = cache is not None and all(cache.has(image.path, window) for image in pair)
-        groups = [self.images.historical[:-1], () if is_cached else pair]
-        scaled = [[engine.scale(read_window(image, window).rgb) for image in group] for group in groups if group]
-        return UnencodedDates(changes, scaled, is_cached)
+        read = [read_window(image, window) for image in self.images.historical[:-1]]
+        older = [pixels for pixels in read if pixels.valid is None or pixels.valid[changes > 0].any()]
+        groups = [older, [] if is_cached else [read_window(image, window) for image in pair]]
+        scaled = [[engine.scale(pixels.rgb) for pixels in group] for group in groups if group]
+        return UnencodedDates(changes, scaled, [pixels.valid for pixels in older], is_cached)
 
     def compute(
         self, window: Window, item: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
@@ -157,8 +174,15 @@ class Stage2(Stage):
         if not features:
             return lambda: item.changes
         *historical, monitor = features
-        least, most = self.settings.min_region_pixels, self.settings.max_region_fraction
-        return lambda: anomaly_map(item.changes, historical, monitor, least, most)
+        return lambda: anomaly_map(
+            item.changes,
+            historical,
+            monitor,
+            self.settings.min_region_pixels,
+            self.settings.max_region_fraction,
+            [*item.older_valid, None],
+            self.settings.min_date_coverage,
+        )
 
     def write_maps(self, scores: Raster) -> None:
         """Write the filtered change map and the anomaly map."""
@@ -186,17 +210,17 @@ class Stage2(Stage):
 
 
 def _changes_with_data(changes: ScoreMap, images: EventImages, path: Path) -> Raster:
-    """Return the change map with NaN where any date holds no data.
+    """Return the change map with NaN where the reference or the monitor image holds no data.
 
-    The result is in a new file at `path`; if no date can lack data, it is `changes` itself.
+    The result is in a new file at `path`; if neither image can lack data, it is `changes` itself.
     """
-    dates = [image for image in (*images.historical, images.monitor) if image.may_lack_data]
-    if not dates:
+    pair = [image for image in (images.reference, images.monitor) if image.may_lack_data]
+    if not pair:
         return changes
     combined = RawRaster(path, changes.shape)
     combined.create()
     for window in strips(changes.shape):
         values = changes.read(window)
-        valid = valid_in_all(read_window(image, window) for image in dates)
+        valid = valid_in_all(read_window(image, window) for image in pair)
         combined.write(window, values if valid is None else np.where(valid, values, np.float32(np.nan)))
     return combined

@@ -1,4 +1,4 @@
-"""Opens GeoTIFFs, and no other format, with one GDAL handle per thread."""
+"""Opens GeoTIFFs and PNGs, and no other format, with one GDAL handle per thread."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,8 +30,9 @@ gdal.SetErrorHandler(_log)  # in all threads: log warnings instead of printing t
 IGNORE_AXIS_ORDER = ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"]
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BANDS = 100
-# Georeferencing inside the file takes precedence over files beside it.
-OPEN_OPTIONS = ["GEOREF_SOURCES=INTERNAL,PAM,WORLDFILE,TABFILE"]
+# GDAL's drivers, and their options. Georeferencing inside a GeoTIFF takes precedence over files beside it.
+OPEN_OPTIONS = {"GTiff": ["GEOREF_SOURCES=INTERNAL,PAM,WORLDFILE,TABFILE"], "PNG": []}
+FORMAT_NAMES = {"GTiff": "GeoTIFF", "PNG": "PNG"}
 
 
 class Georeference(NamedTuple):
@@ -54,12 +55,16 @@ def gdal_errors_named(path: Path) -> Iterator[None]:
         raise EventError(f"{path}: cannot be read, damaged or cut off ({' '.join(str(error).split())})") from None
 
 
-class GeoTiff:
-    """A GeoTIFF that several threads can read. Raises EventErrors that name the file if it is damaged or cut off."""
+class RasterFile:
+    """A raster that several threads can read. Raises EventErrors that name the file if it is damaged or cut off."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file. Raises EventError if it is not a GeoTIFF or too large to be read."""
+    def __init__(self, path: Path, driver: str) -> None:
+        """Open the file. Raises EventError if it is not of the driver's format, or too large to be read.
+
+        `driver`: name of the only driver of GDAL that is tried, a key of OPEN_OPTIONS.
+        """
         self.path = path
+        self._driver = driver
         self._handles = threading.local()
         dataset = self.dataset
         self.shape = (dataset.RasterYSize, dataset.RasterXSize)  # height and width in pixels
@@ -77,8 +82,22 @@ class GeoTiff:
     def dataset(self) -> gdal.Dataset:
         """The handle of this thread: GDAL's handles are not thread-safe."""
         if not hasattr(self._handles, "dataset"):
-            self._handles.dataset = _open(self.path)
+            self._handles.dataset = _open(self.path, self._driver)
         return self._handles.dataset
+
+    def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
+        """Read a window of several bands at once, (bands, h, w), since files interleave them. `numbers`: from 1."""
+        with gdal_errors_named(self.path):
+            values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
+        return values.reshape(len(numbers), window.height, window.width)
+
+
+class GeoTiff(RasterFile):
+    """A GeoTIFF, with its georeferencing and its mask."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises EventError if it is not a GeoTIFF or too large to be read."""
+        super().__init__(path, "GTiff")
 
     @property
     def georeference(self) -> Georeference:
@@ -95,27 +114,13 @@ class GeoTiff:
                 dataset.GetMetadataItem("AREA_OR_POINT"),
             )
 
-    def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
-        """Read a window of several bands at once, (bands, h, w), since files interleave them. `numbers`: from 1."""
-        with gdal_errors_named(self.path):
-            values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
-        return values.reshape(len(numbers), window.height, window.width)
-
     def read_mask(self, window: Window) -> np.ndarray:
         """Read a window of the first band's mask, (h, w) uint8: 0 where there is no data."""
         with gdal_errors_named(self.path):
             return self.dataset.GetRasterBand(1).GetMaskBand().ReadAsArray(*window)
 
 
-class SingleBandTiff(GeoTiff):
-    """A GeoTIFF of one band: a map or a label."""
-
-    def read(self, window: Window) -> np.ndarray:
-        """Read the pixels of a window, (h, w), in the file's type."""
-        return self.read_bands([1], window)[0]
-
-
-def _open(path: Path) -> gdal.Dataset:
+def _open(path: Path, driver: str) -> gdal.Dataset:
     mask = path.with_name(f"{path.name}.msk")
     try:
         if mask.exists() and not _is_tiff(mask):  # else GDAL chooses the driver by the file's content
@@ -123,12 +128,14 @@ def _open(path: Path) -> gdal.Dataset:
         dataset = gdal.OpenEx(
             str(path.absolute()),
             gdal.OF_RASTER | gdal.OF_READONLY,
-            allowed_drivers=["GTiff"],
-            open_options=OPEN_OPTIONS,
+            allowed_drivers=[driver],
+            open_options=OPEN_OPTIONS[driver],
         )
+        if dataset is None:  # rarely, GDAL raises no exception
+            raise RuntimeError("unknown format")
     except (RuntimeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise EventError(f"{path}: cannot be opened as a GeoTIFF ({reason})") from None
+        raise EventError(f"{path}: cannot be opened as a {FORMAT_NAMES[driver]} ({reason})") from None
     _check_size(path, dataset)
     return dataset
 

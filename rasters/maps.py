@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from osgeo import gdal, gdal_array
 
 from rasters.gdal_output import close_dataset, written_by_gdal
-from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference, GeoTiff, SingleBandTiff, gdal_errors_named
+from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference, GeoTiff, gdal_errors_named
 from rasters.provenance import program_tags
 from rasters.raster import READERS, STRIP_ROWS, MemoryRaster, Raster, read_ahead, read_strips, strips
 from utils import LOG, EventError, Window, differing_keys, warn_once
@@ -17,7 +18,15 @@ from utils import LOG, EventError, Window, differing_keys, warn_once
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
 
 
-class ScoreMap(SingleBandTiff):
+class MapState(Enum):
+    """What a stage finds in place of a map that it would write."""
+
+    OUTDATED = "missing, damaged, of another size, or made with other parameters"
+    CURRENT = "whole, of the right size, and made with the same parameters"
+    FOREIGN = "whole and of the right size, but made by another program: it records no parameters"
+
+
+class ScoreMap(GeoTiff):
     """A change or anomaly map: NaN where its mask marks no data."""
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +40,7 @@ class ScoreMap(SingleBandTiff):
 
     def read(self, window: Window) -> np.ndarray:
         """Read the pixels of a window, (h, w) float32."""
-        values = super().read(window)
+        values = self.read_bands([1], window)[0]
         if self._has_mask:
             values[self.read_mask(window) == 0] = np.nan
         return values
@@ -54,27 +63,43 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
         raise EventError(f"{path}: its metadata item {PARAMETERS_TAG} is damaged; remove the file") from None
 
 
-def is_current(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> bool:
-    """Return whether a map exists, is complete, and has this size and these parameters; log why it does not match."""
+def find_map(path: Path) -> Path:
+    """Return the file that holds a map: `path`, or the only other file of its folder whose name begins like it.
+
+    Another program may have added to the name: `AnomalyCD_map_4_fire.tif` is found for `AnomalyCD_map.tif`. Returns
+    `path` if there is no such file. Raises EventError if there are several.
+    """
+    if path.exists():
+        return path
+    found = sorted(file for file in path.parent.glob(f"{path.stem}*{path.suffix}") if file.is_file())
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise EventError(
+            f"{path.parent}: several files may be {path.name}: {names}; rename the right one to {path.name}"
+        )
+    return found[0] if found else path
+
+
+def map_state(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> MapState:
+    """Return whether a map is current: complete, of this size and with these parameters; log why it is outdated."""
     if not path.exists():
-        return False
+        return MapState.OUTDATED
     try:
         found, recorded = open_map(path), read_parameters(path)
         for _ in read_strips(found):
             pass  # reading detects a file that was cut off
     except EventError as error:
         LOG.warning("%s; recomputing it", error)
-        return False
+        return MapState.OUTDATED
     if found.shape != shape:
         LOG.warning("%s: its size differs from the images'; recomputing it", path)
-        return False
+        return MapState.OUTDATED
     if recorded is None:
-        LOG.warning("%s: has no recorded parameters; recomputing it", path)
-        return False
+        return MapState.FOREIGN
     changed = differing_keys(recorded, parameters)
     if changed:
         LOG.warning("%s: was computed with different %s; recomputing it", path, ", ".join(changed))
-    return not changed
+    return MapState.OUTDATED if changed else MapState.CURRENT
 
 
 def write_raster(

@@ -33,6 +33,7 @@ class Photo(NamedTuple):
     title: str
     file: str  # relative to the page
     thumbnail: str
+    coverage: float  # share of its pixels that hold data, 0 to 1
 
 
 class Overlay(NamedTuple):
@@ -58,8 +59,11 @@ def _write_photos(
     size, max_bytes = fitted_shape(report.images.shape, max_width), config.REPORT_PHOTO_BYTES // len(images)
     photos = []
     for index, image in enumerate(images):
-        pixels = paint_gaps(shrink_image(image, size))
-        photo = Photo(_title(report, index), f"{name}/photo{index}.jpg", f"{name}/thumbnail{index}.jpg")
+        shrunk = shrink_image(image, size)
+        pixels = paint_gaps(shrunk)
+        photo = Photo(
+            _title(report, index), f"{name}/photo{index}.jpg", f"{name}/thumbnail{index}.jpg", shrunk.coverage
+        )
         write_bytes(folder / photo.file, encode_photo(pixels, max_bytes))
         write_bytes(folder / photo.thumbnail, encode_photo(_shrink(pixels, THUMBNAIL), 40_000))
         photos.append(photo)

@@ -8,12 +8,12 @@ import numpy as np
 import config
 from eval_metrics import Scores
 from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps, recorded_options
-from img_io import EventImages, Pixels, open_event
-from rasters.maps import open_map, read_parameters
+from img_io import EventImages, open_event
+from rasters.maps import find_map, open_map, read_parameters
 from rasters.place import pixel_metres
 from rasters.raster import Raster
 from rasters.resize import resize_nearest
-from report.pictures import fitted_shape, shrink_image
+from report.pictures import ShrunkImage, fitted_shape, shrink_image
 from utils import Event, EventError
 
 PANEL_SIDE = 640  # pixels, at most: more than 400 dots per inch with five panels per row
@@ -26,8 +26,8 @@ class EventPanels:
     event: Event
     shape: tuple[int, int]  # of the images, before shrinking
     pixel_metres: float | None  # on the ground; None if unknown
-    historical: list[Pixels]  # oldest first, the reference image last
-    monitor: Pixels
+    historical: list[ShrunkImage]  # oldest first, the reference image last
+    monitor: ShrunkImage
     changes: np.ndarray  # float32
     filtered: np.ndarray  # float32
     anomalies: np.ndarray  # float32
@@ -40,10 +40,13 @@ class EventPanels:
 
 
 def read_panels(event: Event, stage1_root: Path, result_root: Path) -> EventPanels:
-    """Read an event's images and maps. Raises EventError if one is missing, damaged, or of another size."""
+    """Read an event's images and maps.
+
+    Raises EventError if one is missing, damaged, or of another size, or if several files may be one of the maps.
+    """
     maps = open_event_maps(event, result_root, EvalSettings())
-    changes = open_map(stage1_root / event.name / config.CHANGE_MAP_NAME)
-    made_with = read_parameters(result_root / event.name / config.ANOMALY_MAP_NAME) or {}
+    changes = open_map(find_map(stage1_root / event.name / config.CHANGE_MAP_NAME))
+    made_with = read_parameters(maps.anomalies.path) or {}
     images = open_event(event, recorded_options(made_with))
     for shape, path in ((images.shape, event.reference), (changes.shape, changes.path)):
         if shape != maps.anomalies.shape:

@@ -21,7 +21,7 @@ from eval_metrics import (
 from evaluation.event_maps import EvalSettings, open_event_label, recorded_options
 from evaluation.regions import Region, measure_regions
 from img_io import EventImages, Label, open_event
-from rasters.maps import ScoreMap, open_map, read_parameters
+from rasters.maps import ScoreMap, find_map, open_map, read_parameters
 from rasters.place import Place, find_place
 from rasters.raster import Raster
 from rasters.resize import nearest_pixels, resize_nearest
@@ -84,11 +84,14 @@ def slug(name: str) -> str:
 
 
 def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventReport:
-    """Read an event and its existing maps. Raises EventError if a file is damaged or sizes differ."""
+    """Read an event and its existing maps.
+
+    Raises EventError if a file is damaged, if several files may be one of the maps, or if sizes differ.
+    """
     paths = {
-        "change": stage1_root / event.name / config.CHANGE_MAP_NAME,
-        "filtered": result_root / event.name / config.FILTERED_MAP_NAME,
-        "anomaly": result_root / event.name / config.ANOMALY_MAP_NAME,
+        "change": find_map(stage1_root / event.name / config.CHANGE_MAP_NAME),
+        "filtered": find_map(result_root / event.name / config.FILTERED_MAP_NAME),
+        "anomaly": find_map(result_root / event.name / config.ANOMALY_MAP_NAME),
     }
     maps = {kind: open_map(path) for kind, path in paths.items() if path.exists()}
     made_with = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)

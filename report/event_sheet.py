@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from img_io import Pixels
 from rasters.place import bar_length, length_text
 from report.event_panels import EventPanels
+from report.pictures import ShrunkImage
 from report.style import FALSE_ALARM, HIT, MISS, NO_DATA, OUTLINE, SCORE_COLORS, category_color
 from utils import CATEGORIES, date_text
 
@@ -137,7 +137,7 @@ def _show(axes: "Axes", picture: np.ndarray, **style: Any) -> None:
     axes.imshow(picture, interpolation="none" if picture.ndim == 2 else "antialiased", zorder=2, **style)
 
 
-def _with_alpha(pixels: Pixels) -> np.ndarray:
+def _with_alpha(pixels: ShrunkImage) -> np.ndarray:
     """Return the pixels as (h, w, 4) uint8, transparent if without data."""
     valid = np.ones(pixels.rgb.shape[:2], bool) if pixels.valid is None else pixels.valid
     return np.dstack([pixels.rgb, valid.astype(np.uint8) * 255])

@@ -3,16 +3,25 @@
 import base64
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from img_io import Image, Pixels, read_window
+from img_io import Image, read_window
 from rasters.raster import STRIP_ROWS
 from utils import Window
 
 NO_DATA = 128  # grey of pixels without data in photos
 QUALITIES = (88, 80, 70, 55, 40, 25)  # of JPEGs, best first
+
+
+class ShrunkImage(NamedTuple):
+    """An image at the size of a page or a figure."""
+
+    rgb: np.ndarray  # (h, w, 3) uint8; 0 where there is no data
+    valid: np.ndarray | None  # (h, w) bool, False where there is no data; None: data everywhere
+    coverage: float  # share of the full image's pixels that hold data, 0 to 1
 
 
 def fitted_shape(shape: tuple[int, int], max_side: int) -> tuple[int, int]:
@@ -21,7 +30,7 @@ def fitted_shape(shape: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def shrink_image(image: Image, shape: tuple[int, int]) -> Pixels:
+def shrink_image(image: Image, shape: tuple[int, int]) -> ShrunkImage:
     """Scale an image down to `shape`, in strips; each pixel is the mean of the pixels with data that it covers."""
     rows, columns = (np.arange(new + 1) * old // new for old, new in zip(image.shape, shape, strict=True))
     parts = []
@@ -33,9 +42,10 @@ def shrink_image(image: Image, shape: tuple[int, int]) -> Pixels:
         # Pixels without data are 0 in rgb: they add nothing to the sums.
         sums, counts = (_block_sums(values, edges[:-1] - edges[0], columns[:-1]) for values in (pixels.rgb, has_data))
         rgb = np.rint(sums / np.maximum(counts, 1)[..., None]).astype(np.uint8)
-        parts.append(Pixels(rgb, counts > 0))
-    rgb, valid = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Pixels(rgb, None if valid.all() else valid)
+        parts.append((rgb, counts))
+    rgb, counts = (np.concatenate(values) for values in zip(*parts, strict=True))
+    coverage = int(counts.sum()) / (image.shape[0] * image.shape[1])
+    return ShrunkImage(rgb, None if counts.all() else counts > 0, coverage)
 
 
 def _block_sums(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -43,7 +53,7 @@ def _block_sums(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np
     return np.add.reduceat(np.add.reduceat(values, columns, axis=1, dtype=np.uint64), rows, axis=0)
 
 
-def paint_gaps(pixels: Pixels) -> np.ndarray:
+def paint_gaps(pixels: ShrunkImage) -> np.ndarray:
     """Return the photo, (h, w, 3) uint8, with grey pixels where there is no data."""
     if pixels.valid is None:
         return pixels.rgb

@@ -35,13 +35,10 @@ RATES = {"recall": ("#4477aa", "--"), "precision": ("#ee6677", "-."), "f1": ("#0
 
 
 def draw_all(folder: Path, results: Sequence[Result], curves: Sequence[EventCurves], settings: EvalSettings) -> None:
-    """Write the plots FILE_NAMES to a folder. `results` and `curves` hold the same events in the same order.
+    """Write the plots FILE_NAMES to a folder. `results` and `curves` hold the same events, at least one, in one order.
 
     Raises UsageError without matplotlib, OSError if a file cannot be written.
     """
-    if not results:
-        LOG.warning("no event was evaluated: no plots are drawn")
-        return
     paths = [folder / name for name in FILE_NAMES]
     draw_precision_recall(paths[0], results, curves, settings)
     draw_f1_by_category(paths[1], results)

@@ -67,6 +67,12 @@ def test_a_number_is_read_from_the_environment() -> None:
     assert shown == "1024 {'STAGE1_PATCH_SIZE': '1024'}"
 
 
+@pytest.mark.parametrize("name", ["EVAL_AREA_RATIO", "EVAL_BACKGROUND_WEIGHT"])
+@pytest.mark.parametrize("text", ["0", "1.5", "20"])
+def test_weights_and_ratios_may_be_above_1(name: str, text: str) -> None:
+    assert setting(name, **{f"ANOMALYCD_{name}": text}) == f"{float(text)!r} {{{name!r}: {text!r}}}"
+
+
 def test_an_empty_variable_is_ignored() -> None:
     assert setting("STAGE1_PATCH_SIZE", ANOMALYCD_STAGE1_PATCH_SIZE="") == "2048 {}"
 
@@ -107,6 +113,13 @@ def test_paths_are_made_absolute_and_home_is_expanded() -> None:
         ("STAGE1_PATCH_SIZE", "abc", "int"),
         ("STAGE1_PATCH_SIZE", "10.5", "int"),
         ("EVAL_AREA_RATIO", "small", "float"),
+        ("EVAL_AREA_RATIO", "-0.1", "float"),
+        ("EVAL_AREA_RATIO", "nan", "float"),
+        ("EVAL_BACKGROUND_WEIGHT", "-1", "float"),
+        ("EVAL_BACKGROUND_WEIGHT", "inf", "float"),
+        ("EVAL_QUANTILE_THRESH", "1.1", "float"),
+        ("EVAL_MAX_EVENTS", "0", "int"),
+        ("EVAL_MAX_EVENTS", "-3", "int"),
         ("STAGE1_SAM_PARAMS", "{points_per_side: 4}", "dict"),
         ("STAGE1_SAM_PARAMS", "[4]", "dict"),
     ],

@@ -13,7 +13,7 @@ from img_io import ImageOptions, Pixels, open_event, open_label, read_window
 from rasters.geotiff import Georeference
 from rasters.maps import write_raster
 from tests.helpers import whole
-from tests.tiffs import NOWHERE, TRANSFORM, crs, refusal, write_tiff
+from tests.tiffs import NOWHERE, TRANSFORM, crs, refusal, write_png, write_tiff
 from utils import Event, EventError, Window
 
 SIDE = 80
@@ -272,6 +272,12 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     assert "cannot be opened as a GeoTIFF" in refused(path)
 
 
+def test_a_file_that_gdal_refuses_without_an_error_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiff(tmp_path / "image.tif", RGB)
+    monkeypatch.setattr(gdal, "OpenEx", lambda *_, **__: None)
+    assert "cannot be opened as a GeoTIFF (unknown format)" in refused(path)
+
+
 @pytest.mark.parametrize("options", [(), ("COMPRESS=DEFLATE",), ("TILED=YES",)])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
 def test_a_truncated_image_is_refused(tmp_path: Path, options: tuple[str, ...], share: float) -> None:
@@ -453,8 +459,8 @@ def test_labels_are_integers_of_any_size(tmp_path: Path, kind: type[np.integer])
 @pytest.mark.parametrize(
     ("values", "described"),
     [
-        (RGB[..., 0].astype(np.float32), "1 band(s) of float32"),
-        (RGB, "3 band(s) of uint8"),
+        (RGB[..., 0].astype(np.complex64), "1 band(s) of complex64"),
+        (RGB, "3 band(s) of uint8; a label is one band of whole numbers"),
         (RGB[:70, :, 0], "sizes differ"),
     ],
 )
@@ -462,6 +468,104 @@ def test_other_labels_are_refused(tmp_path: Path, values: np.ndarray, described:
     image = write_tiff(tmp_path / "image.tif", RGB)
     label = write_tiff(tmp_path / "label.tif", values)
     assert described in refusal(label, lambda path: label_of(image, image, path))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_labels_may_be_floats_with_whole_values(tmp_path: Path, kind: type[np.floating]) -> None:
+    image, values = write_tiff(tmp_path / "image.tif", RGB), RGB[..., 0].astype(kind)
+    values[0, :4] = [-3, -3.4e38, 3.4e38, -0.0]  # nodata values of other programs
+    read = label_of(image, image, write_tiff(tmp_path / "label.tif", values))
+    assert np.issubdtype(read.dtype, np.integer)
+    np.testing.assert_array_equal(read[1:], RGB[1:, :, 0])
+    np.testing.assert_array_equal(read[0, :4] > 1, [False, False, True, False])
+    assert read[0, 0] == -3
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        (np.float32, 0.7, "0.7"),
+        (np.float64, 1.99999999, "1.99999999"),
+        (np.float32, np.nan, "nan"),
+        (np.float64, -np.inf, "-inf"),
+    ],
+)
+def test_labels_with_broken_values_are_refused_when_they_are_read(
+    tmp_path: Path, kind: type[np.floating], value: float, shown: str
+) -> None:
+    image, values = write_tiff(tmp_path / "image.tif", RGB), np.zeros((SIDE, SIDE), kind)
+    values[30, 20], values[30, 21], values[31, 0] = value, 0.1, 0.2
+    path = write_tiff(tmp_path / "label.tif", values)
+    label = open_label(event_of(image, image, label=path))
+    assert not label.read(Window(0, 0, SIDE, 30)).any()
+    assert f"the value {shown} is not whole" in refusal(path, lambda _: whole(label))
+
+
+def test_broken_values_are_found_in_resampled_labels(tmp_path: Path) -> None:
+    image = write_tiff(tmp_path / "image.tif", RGB)
+    path = write_tiff(tmp_path / "label.tif", np.full((SIDE, SIDE), 2.5, np.float32))
+    label = open_label(event_of(image, image, label=path), (3.0, -2.0))
+    assert "the value 2.5 is not whole" in refusal(path, lambda _: whole(label))
+
+
+@pytest.mark.parametrize(("kind", "palette"), [(np.uint8, False), (np.uint16, False), (np.uint8, True)])
+def test_labels_may_be_png(tmp_path: Path, kind: type[np.integer], palette: bool) -> None:
+    image, values = write_tiff(tmp_path / "image.tif", RGB), RGB[..., 0].astype(kind)
+    read = label_of(image, image, write_png(tmp_path / "label.PNG", values, palette))
+    np.testing.assert_array_equal(read, values)
+
+
+def test_side_files_of_a_png_label_do_not_matter(tmp_path: Path) -> None:
+    image = placed(tmp_path / "image.tif")
+    label = write_png(tmp_path / "label.png", RGB[..., 0])
+    (tmp_path / "label.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
+    (tmp_path / "label.wld").write_text("2\n0\n0\n-2\n7\n7\n")
+    (tmp_path / "label.png.aux.xml").write_text(
+        "<PAMDataset><SRS>EPSG:4326</SRS><GeoTransform>1, 2, 0, 3, 0, -2</GeoTransform>"
+        '<PAMRasterBand band="1"><NoDataValue>5</NoDataValue><Scale>9</Scale></PAMRasterBand></PAMDataset>'
+    )
+    np.testing.assert_array_equal(label_of(image, image, label), RGB[..., 0])
+
+
+def test_a_png_label_is_resampled_to_the_grid_of_the_reference(tmp_path: Path) -> None:
+    reference, monitor = placed(tmp_path / "a.tif"), placed(tmp_path / "b.tif", SCENE, dx=-100, dy=20)
+    expected = np.zeros((SIDE, SIDE), int)
+    expected[20:] = SCENE[:60, 100:180, 0]
+    read = label_of(reference, monitor, write_png(tmp_path / "label.png", SCENE[..., 0]))
+    np.testing.assert_array_equal(read, expected)
+
+
+def cut_off_png(path: Path) -> None:
+    write_png(path, RGB[..., 0])
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def with_foreign_mask(path: Path) -> None:
+    write_png(path, RGB[..., 0])
+    path.with_name(f"{path.name}.msk").write_text("<VRTDataset/>")
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (lambda path: write_png(path, RGB), "3 band(s) of uint8; a label is one band of whole numbers"),
+        (lambda path: write_png(path, RGB[..., :2]), "2 band(s) of uint8"),
+        (lambda path: write_png(path, RGB[:70, :, 0]), "sizes differ (80 x 70 and 80 x 80); a PNG label has"),
+        (lambda path: write_tiff(path, RGB[..., 0]), "cannot be opened as a PNG"),
+        (lambda path: path.write_text("no image"), "cannot be opened as a PNG"),
+        (cut_off_png, "damaged or cut off"),
+        (with_foreign_mask, "not a TIFF, but GDAL would read it as the mask of label.png"),
+    ],
+)
+def test_other_png_labels_are_refused(tmp_path: Path, write: Callable[[Path], object], problem: str) -> None:
+    image, label = write_tiff(tmp_path / "image.tif", RGB), tmp_path / "label.png"
+    write(label)
+    assert problem in refusal(label, lambda path: label_of(image, image, path))
+
+
+def test_a_png_named_as_a_geotiff_is_no_label(tmp_path: Path) -> None:
+    image, label = write_tiff(tmp_path / "image.tif", RGB), write_png(tmp_path / "label.tif", RGB[..., 0])
+    assert "cannot be opened as a GeoTIFF" in refusal(label, lambda path: label_of(image, image, path))
 
 
 def test_a_label_with_another_georeference_than_its_monitor_image_is_refused(tmp_path: Path) -> None:
@@ -478,9 +582,12 @@ def test_a_label_is_resampled_to_the_grid_of_the_reference(tmp_path: Path) -> No
     np.testing.assert_array_equal(label_of(reference, monitor, label), expected)
 
 
-def test_a_label_is_shifted_with_its_monitor_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("write", "name"), [(write_tiff, "label.tif"), (write_png, "label.png")])
+def test_a_label_is_shifted_with_its_monitor_image(
+    tmp_path: Path, write: Callable[[Path, np.ndarray], Path], name: str
+) -> None:
     image = write_tiff(tmp_path / "image.tif", RGB)
-    label = write_tiff(tmp_path / "label.tif", RGB[..., 0])
+    label = write(tmp_path / name, RGB[..., 0])
     read = whole(open_label(event_of(image, image, label=label), (3.0, -2.0)))
     np.testing.assert_array_equal(read[2:, :-3], RGB[:-2, 3:, 0])
     assert not read[:2].any()

@@ -52,6 +52,12 @@ def test_evaluation_prints_blocks_and_averages_and_writes_the_table(
         (("--stage2-threshold", 0.6, "--normalize-anomaly-map"), "recall=0.5500", "recall=1.0000"),
         (("--area-ratio", 0.06), "recall=0.5500", "recall=1.0000  precision=1.0000"),
         (("--background-weight", 1), "recall=0.5500", "recall=1.0000  precision=0.6667"),
+        (("--background-weight", 2), "recall=0.5500", "recall=1.0000  precision=0.5000"),
+        (("--background-weight", 0), "recall=0.5500", "recall=1.0000  precision=1.0000"),
+        (("--area-ratio", 1.5), "recall=0.5500", "recall=0.0000  precision=0.0000  F1=0.0000"),
+        (("--area-ratio", 1e308), "recall=0.5500", "recall=0.0000"),
+        (("--area-ratio", 0), "recall=0.5500", "recall=1.0000  precision=0.9524"),
+        (("--stage2-threshold", 1.5), "recall=0.5500", "recall=0.0000"),
     ],
 )
 def test_evaluation_flags_change_the_scores(
@@ -67,28 +73,78 @@ def test_evaluation_flags_change_the_scores(
     changes = np.repeat(np.linspace(1, 0, 200, dtype=np.float32)[:, None], 200, axis=1)
     anomalies = np.where(label == 2, np.float32(0.5), np.float32(0))
     anomalies[100:110] = 0.1  # a twentieth of the image: a false alarm
-    nowhere = Georeference()
     for path in (data_root / FIRE).iterdir():
         is_label = path.stem.endswith("label")
-        write_raster(path, label if is_label else np.zeros((200, 200, 3), np.uint8), nowhere)
-    for name, values in ((config.FILTERED_MAP_NAME, changes), (config.ANOMALY_MAP_NAME, anomalies)):
-        write_raster(tmp_path / "stage2" / FIRE / name, values, nowhere)
+        write_raster(path, label if is_label else np.zeros((200, 200, 3), np.uint8), Georeference())
+    write_maps(tmp_path / "stage2" / FIRE, changes, anomalies)
     assert evaluate(data_root, tmp_path, *flags) == 0
     printed = capsys.readouterr().out.splitlines()
     assert f"  Stage1  {stage1_line}" in printed[1]
     assert f"  Stage2  {stage2_line}" in printed[2]
 
 
+def write_maps(folder: Path, filtered: np.ndarray, anomalies: np.ndarray) -> None:
+    for name, values in ((config.FILTERED_MAP_NAME, filtered), (config.ANOMALY_MAP_NAME, anomalies)):
+        write_raster(folder / name, values, Georeference())
+
+
+@pytest.mark.parametrize(("threshold", "recall"), [(1.2, 1.0), (1.5, 0.0)])
+def test_a_threshold_above_1_is_compared_with_the_scores(
+    small_events: Path, tmp_path: Path, threshold: float, recall: float
+) -> None:
+    """An anomaly score can be up to 2."""
+    scores = np.full((256, 256), 1.3, np.float32)
+    write_maps(tmp_path / "stage2" / FIRE, scores, scores)
+    roots = ("--data-root", small_events, "--result-root", tmp_path / "stage2", "--output-csv", tmp_path / "table.csv")
+    done = run_process("run_eval.py", *roots, "--stage2-threshold", threshold, "--plots", tmp_path / "plots")
+    assert done.returncode == 0, done.stderr
+    assert float(read_table(tmp_path / "table.csv")[1][4]) == recall
+    assert len(list((tmp_path / "plots").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--max-events", -3), "--max-events: -3 is not above 0"),
+        (("--max-events", 0), "--max-events: 0 is not above 0"),
+        (("--background-weight", -0.5), "--background-weight: -0.5 is below 0"),
+        (("--area-ratio", -1), "--area-ratio: -1 is below 0"),
+        (("--area-ratio", "inf"), "--area-ratio: inf is not a finite number"),
+        (("--stage2-threshold", "nan"), "--stage2-threshold: nan is not a finite number"),
+    ],
+)
+def test_numbers_out_of_range_end_with_exit_code_2(
+    finished: Path, small_events: Path, tmp_path: Path, flags: tuple[object, ...], problem: str
+) -> None:
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
+    done = run_process("run_eval.py", *roots, *flags)
+    assert done.returncode == 2
+    assert problem in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_above_1_are_read_from_the_environment(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    tables = [tmp_path / "flags.csv", tmp_path / "environment.csv"]
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv")
+    by_flag = run_process("run_eval.py", *roots, tables[0], "--background-weight", 3, "--area-ratio", 2)
+    environment = {"ANOMALYCD_EVAL_BACKGROUND_WEIGHT": "3", "ANOMALYCD_EVAL_AREA_RATIO": "2"}
+    by_variable = run_process("run_eval.py", *roots, tables[1], **environment)
+    assert by_flag.returncode == by_variable.returncode == 0, by_variable.stderr
+    assert tables[0].read_text() == tables[1].read_text()
+    assert read_table(tables[0])[1][4:] == ["0.0", "0.0", "0.0"]  # every part of stage 2 is dropped
+
+
 def test_max_events_counts_normal_controls(finished: Path, small_events: Path, tmp_path: Path) -> None:
-    assert evaluate(small_events, finished, "--max-events", 1, "--output-csv", tmp_path / "table.csv") == 0
-    assert read_table(tmp_path / "table.csv") == [list(CSV_COLUMNS)]
+    assert evaluate(small_events, finished, "--max-events", 1, "--output-csv", tmp_path / "table.csv") == 1
+    assert evaluate(small_events, finished, "--max-events", 2, "--output-csv", tmp_path / "table.csv") == 0
+    assert [row[0] for row in read_table(tmp_path / "table.csv")[1:]] == [FIRE]
 
 
 def test_evaluation_leaves_out_events_without_label(
     finished: Path, data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (data_root / FIRE / "anomaly_20210720_label.tif").unlink()
-    assert evaluate(data_root, finished) == 0
+    assert evaluate(data_root, finished) == 1
     assert "no label, not evaluated" in caplog.text
 
 
@@ -97,6 +153,7 @@ def test_evaluation_fails_events_without_maps(
 ) -> None:
     assert evaluate(small_events, tmp_path) == 1
     assert f"{FIRE}: evaluation failed" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_refuses_a_label_of_another_size(

@@ -197,3 +197,114 @@ def test_area_limits_count_pixels_with_data() -> None:
         filtered[50:] = np.nan
         scores = published_map(filtered, [quadrants(EAST)], quadrants(NORTH))
         np.testing.assert_array_equal(scores[:50], first_rows(pixels)[:50] if kept else 0)
+
+
+# --- Dates without data in a part of the place -----------------------------------------------------------------------
+def partial_map(
+    filtered: np.ndarray,
+    older: Sequence[tuple[WindowFeatures, np.ndarray | None]],
+    reference: WindowFeatures,
+    monitor: WindowFeatures,
+    min_date_coverage: float = config.STAGE2_MIN_DATE_COVERAGE,
+) -> np.ndarray:
+    return anomaly_map(
+        filtered.astype(np.float32),
+        [*(features for features, _ in older), reference],
+        monitor,
+        config.STAGE2_MIN_MASK_PIXELS,
+        config.MAX_REGION_FRACTION,
+        [*(valid for _, valid in older), None],
+        min_date_coverage,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "least", "score"),
+    [
+        (2500, 0.5, 0),  # exactly half of the region's 5000 pixels
+        (2499, 0.5, 1),
+        (0, 0.5, 1),
+        (5000, 0.5, 0),
+        (5000, 1.0, 0),
+        (4999, 1.0, 1),
+        (1, 0.0, 0),
+        (0, 0.0, 1),  # without any pixel there is no average
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_date_takes_part_if_it_covers_the_least_share_of_a_region(pixels: int, least: float, score: float) -> None:
+    older = [(quadrants(EAST), first_rows(pixels))]
+    scores = partial_map(HALF, older, quadrants(NORTH), quadrants(EAST), least)
+    np.testing.assert_array_equal(scores, np.where(HALF, np.float32(score), 0))
+
+
+def test_both_features_are_averaged_over_the_pixels_that_the_date_covers() -> None:
+    # The region is the left half; the older date covers its upper 3000 pixels: 2500 in one quadrant, 500 in the other.
+    region = first_rows(5000).T
+    valid = np.zeros(SIZE, bool)
+    valid[:60] = True
+    older = [(quadrants(EAST, ZERO, NORTH, ZERO), valid)]
+    monitor = quadrants((3, 4), ZERO, (4, 3), ZERO)
+    scores = partial_map(region, older, quadrants(WEST), monitor)
+    # Sums: 2500 (1, 0) + 500 (0, 1) = 500 (5, 1), and 2500 (3, 4) + 500 (4, 3) = 500 (19, 23).
+    expected = 1 - (5 * 19 + 23) / (26 * (19**2 + 23**2)) ** 0.5
+    np.testing.assert_allclose(scores, np.where(region, expected, 0), atol=1e-6)
+
+
+def test_three_dates_explain_a_third_each() -> None:
+    filtered = np.zeros(SIZE)
+    thirds = [slice(0, 30), slice(35, 65), slice(70, 100)]
+    valid = [np.zeros(SIZE, bool) for _ in thirds]
+    for value, third, of_date in zip((0.3, 0.6, 0.9), thirds, valid, strict=True):
+        filtered[third] = value
+        of_date[third] = True
+    older = [(quadrants(EAST), of_date) for of_date in valid]
+    assert not partial_map(filtered, older, quadrants(NORTH), quadrants(EAST)).any()
+    scores = partial_map(filtered, older[:2], quadrants(NORTH), quadrants(EAST))
+    np.testing.assert_array_equal(scores, np.where(filtered > 0.8, np.float32(1), 0))
+
+
+def test_a_date_without_data_is_ignored() -> None:
+    empty = (quadrants(EAST), np.zeros(SIZE, bool))
+    features = quadrants((3, 4)), quadrants(NORTH)
+    np.testing.assert_array_equal(partial_map(HALF, [empty], *features), partial_map(HALF, [], *features))
+
+
+@property_test
+@given(
+    arrays(np.float32, (4, 2, 3, 3), elements=feature_values),
+    arrays(np.float32, (6, 9), elements=st.sampled_from([0, 0.25, 0.5, 1, np.nan])),
+)
+def test_masks_that_leave_out_only_pixels_without_change_data_do_not_change_a_bit(
+    features: np.ndarray, filtered: np.ndarray
+) -> None:
+    *historical, monitor = (encoded_window(of_date, (6, 9)) for of_date in features)
+    everywhere = anomaly_map(filtered, historical, monitor, 2, 0.9)
+    masks = [None, ~np.isnan(filtered), np.ones((6, 9), bool)]
+    np.testing.assert_array_equal(anomaly_map(filtered, historical, monitor, 2, 0.9, masks), everywhere)
+
+
+@property_test
+@given(
+    arrays(np.float32, (3, 2, 3, 3), elements=st.floats(1, 8, width=32)),  # means do not cancel
+    arrays(np.float32, (6, 9), elements=st.sampled_from([0, 0.25, 0.5, np.nan])),
+    arrays(bool, (6, 9)),
+)
+def test_a_partial_date_equals_the_comparison_pixel_by_pixel(
+    features: np.ndarray, filtered: np.ndarray, valid: np.ndarray
+) -> None:
+    older, reference, monitor = windows = [encoded_window(of_date, (6, 9)) for of_date in features]
+    found = anomaly_map(filtered, [older, reference], monitor, 2, 0.9, [valid, None])
+    upsampled = [window.embedding[0].numpy()[:, window.rows][:, :, window.columns] for window in windows]
+    expected = np.where(np.isnan(filtered), np.float32(np.nan), np.float32(0))
+    for value in (0.25, 0.5):
+        region = filtered == value
+        if not 2 <= region.sum() <= 0.9 * np.count_nonzero(~np.isnan(filtered)):
+            continue
+        similarities = []
+        for date, pixels in ((0, region & valid), (1, region)):
+            if pixels.any() and pixels.sum() >= 0.5 * region.sum():
+                a, b = (upsampled[one][:, pixels].astype(float).mean(axis=1) for one in (date, 2))
+                similarities.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        expected[region] = 1 - max(similarities)
+    np.testing.assert_allclose(found, expected, atol=1e-6, equal_nan=True)

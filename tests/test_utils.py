@@ -1,4 +1,5 @@
 import argparse
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import utils
-from cli.flags import fraction, positive_int
+from cli.flags import fraction, not_negative, positive_int
 from tests.helpers import property_test
 from utils import (
     CATEGORIES,
@@ -27,6 +28,7 @@ from utils import (
 MONITOR = "anomaly_20210720.tif"
 LABEL = "anomaly_20210720_label.tif"
 FIRST, SECOND, LAST = "normal_20180101.tif", "normal_20190614.tif", "normal_20200311.tif"
+CONVERT = "only GeoTIFFs are read, convert each image (gdal_translate FILE out.tif)"
 
 
 def make_folder(root: Path, name: str, *files: str) -> Path:
@@ -72,6 +74,33 @@ def test_an_event_without_label_keeps_its_first_normal_image(tmp_path: Path, fil
     assert names(event) == (files[0], [files[1]], None)
 
 
+@pytest.mark.parametrize(
+    "label",
+    [
+        "anomaly_1_label_v2.tif",
+        "anomaly_1_labels.tif",
+        "Anomaly_1_LABEL.tiff",
+        "anomaly_label.tif",
+        "anomaly_1_label.PNG",
+    ],
+)
+def test_a_label_has_label_in_its_name(tmp_path: Path, label: str) -> None:
+    side_files = ("anomaly_1_label.pgw", "anomaly_1_label.png.aux.xml", "anomaly_1.png", "unlabeled_label.png")
+    folder = make_folder(tmp_path, "1_x", "anomaly_1.tif", label, FIRST, *side_files)
+    assert names(read_event(folder)) == ("anomaly_1.tif", [FIRST], label)
+
+
+@pytest.mark.parametrize("monitor", ["anomaly_unlabelled.tif", "anomaly_labrador_1.tif"])
+def test_a_monitor_image_is_not_taken_for_a_label(tmp_path: Path, monitor: str) -> None:
+    assert names(read_event(make_folder(tmp_path, "1_x", monitor, LABEL, FIRST))) == (monitor, [FIRST], LABEL)
+
+
+def test_a_label_outside_the_data_root_is_not_followed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", "1_x", MONITOR, FIRST)
+    (folder / "anomaly_1_label.png").symlink_to(make_folder(tmp_path, "elsewhere", "a.png") / "a.png")
+    assert "anomaly_1_label.png: a link to a file outside the data root" in skip_reason(tmp_path / "data")
+
+
 def test_side_files_are_ignored(tmp_path: Path) -> None:
     side_files = (f"{MONITOR}.aux.xml", f"{FIRST}.ovr", "Thumbs.db", f"._{FIRST}", ".hidden.tif", "notes.txt")
     folder = make_folder(tmp_path, "3_x", MONITOR, LABEL, FIRST, *side_files)
@@ -104,6 +133,15 @@ def test_the_last_image_of_a_normal_control_is_the_monitor_image(tmp_path: Path)
     assert event.category == 0
 
 
+@pytest.mark.parametrize("ignored", ["mosaic.tif", MONITOR, LABEL, "anomaly_1_label.png"])
+def test_an_ignored_file_of_a_normal_control_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ignored: str
+) -> None:
+    folder = make_folder(tmp_path, "0_x", FIRST, SECOND, ignored, "notes.txt")
+    assert names(read_event(folder)) == (SECOND, [FIRST], None)
+    assert caplog.messages == [f"{folder / ignored}: ignored, a normal control has only images that begin with normal_"]
+
+
 def test_images_of_a_normal_control_are_identified_by_order(tmp_path: Path) -> None:
     assert names(read_event(make_folder(tmp_path, "0_x", "b.tif", "a.tif"))) == ("b.tif", ["a.tif"], None)
 
@@ -112,8 +150,18 @@ def test_images_of_a_normal_control_are_identified_by_order(tmp_path: Path) -> N
     ("name", "files", "reason"),
     [
         ("1_x", (MONITOR, "anomaly_20220101.tif", FIRST), "one monitor image anomaly_DATE.tif"),
-        ("1_x", (MONITOR, LABEL, "anomaly_2_label.tif", FIRST), "at most one label, has 1 and 2"),
-        ("1_x", (LABEL, FIRST), "has 0 and 1"),
+        ("1_x", ("anomaly_1.tif", "anomaly_2.tif", FIRST), "has 2 and 0: anomaly_1.tif, anomaly_2.tif"),
+        (
+            "1_x",
+            (MONITOR, LABEL, "anomaly_2_label.tif", FIRST),
+            f"at most one label, has 1 and 2: {MONITOR}, {LABEL}, anomaly_2_label.tif",
+        ),
+        (
+            "1_x",
+            (MONITOR, LABEL, "anomaly_1_label.png", FIRST),
+            f"has 1 and 2: {MONITOR}, anomaly_1_label.png, {LABEL}",
+        ),
+        ("1_x", (LABEL, FIRST), f"has 0 and 1: {LABEL}"),
         ("1_x", (FIRST, SECOND), "has 0 and 0"),
         ("1_x", (MONITOR, LABEL), "no historical image"),
         ("1_x", ("a.tif", "b.tif"), "2 images without anomaly_/normal_ names"),
@@ -127,6 +175,54 @@ def test_unusable_events_are_skipped_with_a_reason(
 ) -> None:
     make_folder(tmp_path, name, *files)
     assert reason in skip_reason(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "reason"),
+    [
+        ("1_x", ("anomaly_1.png", "normal_1.PNG"), f"too few GeoTIFFs; found anomaly_1.png, normal_1.PNG: {CONVERT}"),
+        ("1_x", ("a.tif", "b.tif", "c.img"), f"too few GeoTIFFs; found c.img: {CONVERT}"),
+        ("1_x", (MONITOR, "normal_1.jp2"), f"no historical image normal_DATE.tif; found normal_1.jp2: {CONVERT}"),
+        ("1_x", (FIRST, "anomaly_1.vrt"), f"has 0 and 0; found anomaly_1.vrt: {CONVERT}"),
+        ("0_x", (FIRST, "normal_2.jpg"), f"normal_DATE.tif or more, has 1; found normal_2.jpg: {CONVERT}"),
+        ("1_x", tuple(f"{i}.jpeg" for i in range(9)), "found 0.jpeg, 1.jpeg, 2.jpeg, 3.jpeg, 4.jpeg, ...: only"),
+    ],
+)
+def test_images_of_other_formats_are_named_if_images_are_missing(
+    tmp_path: Path, name: str, files: tuple[str, ...], reason: str
+) -> None:
+    make_folder(tmp_path, name, *files, ".hidden.png", "anomaly_1.png.aux.xml", "anomaly_1.pgw")
+    found = skip_reason(tmp_path)
+    assert reason in found
+    assert "0 images" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("1_x", (MONITOR, FIRST)),
+        ("1_x", ("a.tif", "b.tif", "c.tif")),
+        ("0_x", (FIRST, SECOND)),
+    ],
+)
+def test_ignored_images_of_other_formats_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, files: tuple[str, ...]
+) -> None:
+    folder = make_folder(tmp_path, name, *files, "normal_20180101.jp2", "preview.PNG", "notes.txt", f"{files[0]}.ovr")
+    read_event(folder)
+    assert caplog.messages == [f"{folder}: ignored normal_20180101.jp2, preview.PNG: {CONVERT}"]
+
+
+@pytest.mark.parametrize("name", ["0_x", "1_x"])
+def test_images_of_other_formats_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    make_folder(tmp_path, name, FIRST, "anomaly_1.png")
+    assert f"found anomaly_1.png: {CONVERT}" in skip_reason(tmp_path)
+    assert not caplog.messages
+
+
+def test_a_label_is_no_image_to_convert(tmp_path: Path) -> None:
+    make_folder(tmp_path, "1_x", MONITOR, "anomaly_1_label.png")
+    assert skip_reason(tmp_path) == "no historical image normal_DATE.tif"
 
 
 def test_an_unreadable_folder_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +239,52 @@ def test_only_category_folders_are_events(tmp_path: Path) -> None:
     for name in ("1_b", "0_a", "7_x", "10_x", "x_1", "1_", ".1_hidden", "outputs"):
         make_folder(tmp_path, name, MONITOR, FIRST, SECOND)
     (tmp_path / "2_file").touch()
-    assert [event.name for event in list_events(tmp_path).events] == ["0_a", "1_b"]
+    (tmp_path / ".hidden").touch()
+    listing = list_events(tmp_path)
+    assert [event.name for event in listing.events] == ["0_a", "1_b"]
+    assert listing.ignored() == [
+        "5 folders are no events: 10_x, 1_, 7_x, outputs, x_1 (names begin with 0_ to 6_)",
+        "1 loose file is ignored: 2_file (images lie in one folder per event)",
+    ]
+    assert listing.first(1).ignored() == listing.ignored()
+    assert not list_events(tmp_path, "1_b").ignored()
+
+
+def test_a_data_root_with_events_only_has_nothing_ignored(tmp_path: Path) -> None:
+    make_folder(tmp_path, "1_x", MONITOR, FIRST)
+    assert not list_events(tmp_path).ignored()
+
+
+def test_of_many_ignored_names_the_first_are_shown(tmp_path: Path) -> None:
+    make_folder(tmp_path, "1_x", MONITOR, FIRST)
+    make_folder(tmp_path, "old")
+    for number in range(7):
+        (tmp_path / f"{number}.tif").touch()
+    assert list_events(tmp_path).ignored() == [
+        "1 folder is no event: old (names begin with 0_ to 6_)",
+        "7 loose files are ignored: 0.tif, 1.tif, 2.tif, 3.tif, 4.tif, ... (images lie in one folder per event)",
+    ]
+
+
+def test_ignored_names_can_be_printed_whatever_their_bytes(tmp_path: Path) -> None:
+    make_folder(tmp_path, "1_x", MONITOR, FIRST)
+    make_folder(tmp_path, os.fsdecode(b"old\xff"))
+    assert list_events(tmp_path).ignored() == ["1 folder is no event: old? (names begin with 0_ to 6_)"]
+
+
+@pytest.mark.parametrize("target", ["nowhere", "2_gone", "x" * 300])
+def test_a_link_that_cannot_be_followed_is_a_loose_file(tmp_path: Path, target: str) -> None:
+    make_folder(tmp_path, "1_x", MONITOR, FIRST)
+    (tmp_path / "2_gone").symlink_to(target)
+    (line,) = list_events(tmp_path).ignored()
+    assert line.startswith("1 loose file is ignored: 2_gone")
+
+
+def test_a_data_root_without_event_folders_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path, "7_new", MONITOR, FIRST)
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(UsageError, match="no event folders"):
+        list_events(tmp_path)
 
 
 def test_an_event_is_selected_by_name(tmp_path: Path) -> None:
@@ -307,14 +448,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, interruption: type[B
 
 
 # --- Arguments -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("parse", "text", "value"), [(positive_int, "1", 1), (fraction, "0", 0), (fraction, "1", 1)])
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (positive_int, "1", 1),
+        (fraction, "0", 0),
+        (fraction, "1", 1),
+        (not_negative, "0", 0),
+        (not_negative, "7.5", 7.5),
+    ],
+)
 def test_numbers_within_limits_are_accepted(parse: Callable[[str], float], text: str, value: float) -> None:
     assert parse(text) == value
 
 
 @pytest.mark.parametrize(
     ("parse", "text"),
-    [(positive_int, "0"), (positive_int, "-3"), (fraction, "1.01"), (fraction, "-0.1"), (fraction, "nan")],
+    [
+        *((positive_int, text) for text in ("0", "-3")),
+        *((fraction, text) for text in ("1.01", "-0.1", "nan")),
+        *((not_negative, text) for text in ("-0.1", "nan", "inf")),
+    ],
 )
 def test_numbers_outside_limits_are_refused(parse: Callable[[str], float], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=text):

@@ -1,4 +1,4 @@
-"""GeoTIFFs as written by other programs."""
+"""GeoTIFFs and PNGs as written by other programs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +38,23 @@ def write_tiff(
             dataset.GetRasterBand(band + 1).SetNoDataValue(nodata)
     if change is not None:
         change(dataset)
+    return path
+
+
+def write_png(path: Path, values: np.ndarray, palette: bool = False) -> Path:
+    """Write a PNG, without side files. `palette`: the values are indices of colours in reverse order."""
+    bands = np.atleast_3d(values)
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(values.dtype)
+    height, width, count = bands.shape
+    source = gdal.GetDriverByName("MEM").Create("", width, height, count, kind)
+    for band in range(count):
+        source.GetRasterBand(band + 1).WriteArray(bands[:, :, band])
+    if palette:
+        colors = gdal.ColorTable()
+        for index in range(256):
+            colors.SetColorEntry(index, (255 - index, 255 - index, 0))
+        source.GetRasterBand(1).SetColorTable(colors)
+    gdal.GetDriverByName("PNG").CreateCopy(str(path), source)
     return path
 
 

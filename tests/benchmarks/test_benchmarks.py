@@ -16,6 +16,7 @@ from tests.scripts import FEW_POINTS, run_process
         ("bench_waterfall", ("--size", 128), 6),
         ("bench_raster", ("--megapixels", 0.02, "--dates", 2), 1),
         ("bench_stages", ("--size", 128, "--dates", 2), 1),
+        ("bench_clouds", ("--size", 256), 5),
     ],
 )
 def test_a_benchmark_leaves_its_rows(tmp_path: Path, module: str, flags: tuple[object, ...], rows: int) -> None:

@@ -102,6 +102,17 @@ def test_skipped_events_are_no_failures(caplog: pytest.LogCaptureFixture, capsys
     assert "4/4" in capsys.readouterr().err
 
 
+def test_a_summary_ends_with_what_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    listing = listing_of("1_a")
+    listing.other_folders.append("old")
+    listing.loose_files += ["a.tif", "b.tif"]
+    run_events("stage 1", listing, two_windows, process_two_windows)
+    assert caplog.messages[-2:] == [
+        "  1 folder is no event: old (names begin with 0_ to 6_)",
+        "  2 loose files are ignored: a.tif, b.tif (images lie in one folder per event)",
+    ]
+
+
 @pytest.mark.parametrize("error", [EventError("x.tif: cut off"), RuntimeError("a defect")])
 def test_an_event_is_processed_even_if_its_windows_cannot_be_counted(
     error: Exception, capsys: pytest.CaptureFixture[str]

@@ -97,14 +97,16 @@ def test_a_cluster_makes_the_maps_of_a_single_process_and_encodes_dates_once(
     assert least <= encoded < least + 2 * 4 * 3
 
 
-def test_the_stages_alone_make_the_same_maps_on_this_machine(small_events: Path, tmp_path: Path, alone: Path) -> None:
-    settings = {name: value for name, value in SETTINGS.items() if name != "RAY_AUTH_MODE"}
-    flags = ("--data-root", small_events, *DEMO_SAM, "--ray", "--ray-workers", 1)
+def test_single_stages_make_the_same_maps_on_this_machine_and_on_a_cluster(
+    cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path
+) -> None:
+    local = {name: value for name, value in SETTINGS.items() if name != "RAY_AUTH_MODE"}
+    flags = ("--data-root", small_events, *DEMO_SAM, "--ray-workers", 1, "--ray")
     stage1 = ("--output-root", tmp_path / "stage1", "--patch-size", 130)
-    first = run_process("run_stage1.py", *stage1, *flags, **settings)
+    first = run_process("run_stage1.py", *stage1, *flags, **local)
     assert first.returncode == 0, first.stderr
     stage2 = ("--stage1-root", tmp_path / "stage1", "--output-root", tmp_path / "stage2")
-    second = run_process("run_stage2.py", *stage2, *flags, **settings)
+    second = run_process("run_stage2.py", *stage2, *flags, cluster.address, **SETTINGS)
     assert second.returncode == 0, second.stderr
     assert_same(tmp_path, alone)
 

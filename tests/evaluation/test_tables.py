@@ -1,14 +1,21 @@
 """run_eval.py --plots and --output-json, as a user calls them."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import config
+from cli.progress import Summary
+from eval_metrics import Scores
+from evaluation.evaluate import Evaluation
+from evaluation.tables import CSV_COLUMNS, Result, write_csv
 from report.plots import FILE_NAMES
 from tests.report.test_figures import png_size
 from tests.scripts import CONTROL, FIRE, run_process
+from utils import Event, list_events
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def test_plots_json_and_table_are_written(finished: Path, small_events: Path, tm
     row = table.read_text(encoding="utf-8").splitlines()[1].split(",")
     event = content["events"][0]
     written = [event[stage][score] for stage in ("stage1", "stage2") for score in ("recall", "precision", "f1")]
-    assert [f"{score:.6f}" for score in written] == row[1:]
+    assert [repr(score) for score in written] == row[1:]
     assert content["average"]["stage2"] == fire["stage2"]
     assert FIRE in report.read_text(encoding="utf-8")  # names stay readable
 
@@ -58,14 +65,50 @@ def test_only_the_table_is_written_by_default(finished: Path, small_events: Path
     assert list(tmp_path.iterdir()) == [table]
 
 
-def test_no_plots_are_drawn_without_evaluated_events(finished: Path, small_events: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_if_no_event_was_evaluated(finished: Path, small_events: Path, tmp_path: Path) -> None:
     roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--max-events", 1)
     flags = ("--output-csv", tmp_path / "table.csv", "--output-json", tmp_path / "report.json")
     done = run_process("run_eval.py", *roots, *flags, "--plots", tmp_path / "plots")
-    assert done.returncode == 0, done.stderr
-    assert "no event was evaluated: no plots are drawn" in done.stderr
-    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert (content["events"], content["average"]) == ([], None)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    reason = f"1 skipped: {CONTROL}: a normal control, not evaluated"
+    last = done.stderr.splitlines()[-1]
+    assert last == f"error: no event was evaluated, so nothing is written; {reason}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_line_on_an_empty_evaluation_counts_failed_and_skipped_events() -> None:
+    failed = [("4_a", "no map"), ("4_b", "damaged")]
+    summary = Summary("evaluation", skipped=[("0_c", "a normal control, not evaluated")], failed=failed)
+    assert Evaluation([], [], summary).why_empty() == (
+        "no event was evaluated, so nothing is written; 2 failed, the first: 4_a: no map; "
+        "1 skipped: 0_c: a normal control, not evaluated"
+    )
+
+
+def test_the_table_holds_scores_in_full_precision(tmp_path: Path) -> None:
+    event = Event(tmp_path / "4_a,b", tmp_path / "monitor.tif", (tmp_path / "reference.tif",), None)
+    third = Scores(1 / 3, 1e-7, 0.1 + 0.2)
+    write_csv(tmp_path / "table.csv", [Result(event, third, Scores(1.0, 0.0, 1.0))])
+    header, row, *rest = (tmp_path / "table.csv").read_bytes().split(b"\r\n")
+    assert header == ",".join(CSV_COLUMNS).encode()
+    assert row == b'"4_a,b",0.3333333333333333,1e-07,0.30000000000000004,1.0,0.0,1.0'
+    assert rest == [b""]
+
+
+@pytest.mark.parametrize("first", "=+-@")
+def test_no_cell_of_the_table_is_a_formula(finished: Path, small_events: Path, tmp_path: Path, first: str) -> None:
+    """Spreadsheet programs run cells that begin with these characters; names of events begin with their category."""
+    data = Path(shutil.copytree(small_events, tmp_path / "data"))
+    shutil.copytree(data / FIRE, data / f"{first}4_fire")
+    assert {event.name for event in list_events(data).events} == {FIRE, CONTROL}
+    table = tmp_path / "table.csv"
+    roots = ("--data-root", data, "--result-root", finished / "stage2")
+    assert run_process("run_eval.py", *roots, "--output-csv", table).returncode == 0
+    with open(table, newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert len(cells) == 2 * len(CSV_COLUMNS)
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
 def test_missing_matplotlib_is_reported_before_the_evaluation(

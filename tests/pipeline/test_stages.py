@@ -1,5 +1,6 @@
 """The settings that a stage records, and the files that it writes again if they change."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rasters.maps import read_parameters
 from rasters.png import read_preview_text
 from sam.settings import EngineSettings
 from sam.weights import SamIdentity
-from tests.scripts import DEMO_SAM, FIRE
+from tests.scripts import DEMO_SAM, FEW_POINTS, FIRE, run_process
 from utils import read_event
 
 pytestmark = pytest.mark.usefixtures("few_points")
@@ -112,3 +113,23 @@ def test_a_stage_records_its_settings(finished: Path, small_events: Path, tmp_pa
     assert second.parameters["stage1"] == read_parameters(change_map)
     assert second.parameters["change_map_quantile"] == second.settings.change_map_quantile == 0.7
     assert second.parameters["patch_sizes"] == [1024, 2048]
+
+
+def test_the_scripts_rewrite_previews_and_polygons_with_settings_of_the_environment(
+    small_events: Path, results: Path
+) -> None:
+    data = ("--data-root", small_events, *DEMO_SAM)
+    changed = {"ANOMALYCD_EVAL_STAGE2_FIXED_THRESH": "0.7", "ANOMALYCD_STAGE1_CHANGE_QUANTILE": "0.3", **FEW_POINTS}
+    folders = ("--stage1-root", results / "stage1", "--output-root", results / "stage2")
+    first = run_process("run_stage1.py", "--output-root", results / "stage1", *data, **changed)
+    second = run_process("run_stage2.py", "--skip-existing", *folders, *data, **changed)
+    for done in (first, second):
+        assert done.returncode == 0, done.stderr
+        assert "0 done, 2 skipped, 0 failed" in done.stderr
+    preview = read_preview_text(results / "stage1" / FIRE / config.CHANGE_PREVIEW_NAME)
+    assert preview == {SIDE_FILE_KEY: '{"quantile": 0.3}'}
+    stage2 = results / "stage2" / FIRE
+    recorded = read_preview_text(stage2 / config.ANOMALY_PREVIEW_NAME)
+    assert recorded is not None
+    assert json.loads(recorded[SIDE_FILE_KEY])["threshold"] == 0.7
+    assert read_regions_metadata(stage2 / config.REGIONS_NAME) == recorded

@@ -13,7 +13,9 @@ import config
 from rasters.geotiff import Georeference
 from rasters.maps import (
     PARAMETERS_TAG,
-    is_current,
+    MapState,
+    find_map,
+    map_state,
     map_tags,
     open_map,
     read_parameters,
@@ -226,20 +228,29 @@ def test_a_crs_without_epsg_code_is_kept(tmp_path: Path) -> None:
 
 # --- Current maps ----------------------------------------------------------------------------------------------------
 def test_a_missing_map_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not is_current(tmp_path / "map.tif", MAP.shape, PARAMETERS)
+    assert map_state(tmp_path / "map.tif", MAP.shape, PARAMETERS) is MapState.OUTDATED
     assert not caplog.messages
 
 
 def test_a_map_of_the_same_parameters_is_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_raster(tmp_path / "map.tif", MAP, NOWHERE, TAGS)
-    assert is_current(tmp_path / "map.tif", MAP.shape, PARAMETERS)
+    assert map_state(tmp_path / "map.tif", MAP.shape, PARAMETERS) is MapState.CURRENT
     assert not caplog.messages
 
 
-def test_a_map_without_parameters_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_map_without_parameters_is_foreign_if_its_size_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_tiff(tmp_path / "map.tif", MAP)
-    assert not is_current(path, MAP.shape, PARAMETERS)
-    assert caplog.messages == [f"{path}: has no recorded parameters; recomputing it"]
+    assert map_state(path, MAP.shape, PARAMETERS) is MapState.FOREIGN
+    assert not caplog.messages
+    assert map_state(path, (40, 31), PARAMETERS) is MapState.OUTDATED
+    assert caplog.messages == [f"{path}: its size differs from the images'; recomputing it"]
+
+
+def test_a_truncated_map_without_parameters_is_outdated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_tiff(tmp_path / "map.tif", MAP)
+    os.truncate(path, path.stat().st_size // 2)
+    assert map_state(path, MAP.shape, PARAMETERS) is MapState.OUTDATED
+    assert caplog.messages[0].endswith("recomputing it")
 
 
 @pytest.mark.parametrize(
@@ -256,13 +267,13 @@ def test_a_map_of_other_parameters_is_not_current(
 ) -> None:
     path = tmp_path / "map.tif"
     write_raster(path, MAP, NOWHERE, TAGS)
-    assert not is_current(path, MAP.shape, parameters)
+    assert map_state(path, MAP.shape, parameters) is MapState.OUTDATED
     assert caplog.messages == [f"{path}: was computed with different {changed}; recomputing it"]
 
 
 def test_a_map_of_another_size_is_not_current(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_raster(tmp_path / "map.tif", MAP, NOWHERE, TAGS)
-    assert not is_current(tmp_path / "map.tif", (40, 31), PARAMETERS)
+    assert map_state(tmp_path / "map.tif", (40, 31), PARAMETERS) is MapState.OUTDATED
     assert "its size differs from the images'; recomputing it" in caplog.messages[0]
 
 
@@ -271,7 +282,7 @@ def test_a_truncated_map_is_not_current(tmp_path: Path, caplog: pytest.LogCaptur
     path = tmp_path / "map.tif"
     write_raster(path, MAP, NOWHERE, TAGS)
     os.truncate(path, int(path.stat().st_size * share))
-    assert not is_current(path, MAP.shape, PARAMETERS)
+    assert map_state(path, MAP.shape, PARAMETERS) is MapState.OUTDATED
     (warning,) = caplog.messages
     assert str(path) in warning
     assert warning.endswith("recomputing it")
@@ -281,12 +292,45 @@ def test_a_map_with_damaged_parameters_is_not_current(tmp_path: Path, caplog: py
     path = tmp_path / "map.tif"
     write_raster(path, MAP, NOWHERE)
     gdal.OpenEx(str(path), gdal.OF_UPDATE).SetMetadataItem(PARAMETERS_TAG, "{")
-    assert not is_current(path, MAP.shape, PARAMETERS)
+    assert map_state(path, MAP.shape, PARAMETERS) is MapState.OUTDATED
     assert "is damaged; remove the file; recomputing it" in caplog.text
 
 
 def test_an_rgb_image_is_not_a_current_map(tmp_path: Path) -> None:
-    assert not is_current(write_tiff(tmp_path / "map.tif", RGB), (40, 30), PARAMETERS)
+    assert map_state(write_tiff(tmp_path / "map.tif", RGB), (40, 30), PARAMETERS) is MapState.OUTDATED
+
+
+# --- Maps by name ----------------------------------------------------------------------------------------------------
+def test_a_map_is_found_by_its_exact_name_first(tmp_path: Path) -> None:
+    for name in ("AnomalyCD_map.tif", "AnomalyCD_map_1.tif", "AnomalyCD_map_2.tif"):
+        (tmp_path / name).touch()
+    assert find_map(tmp_path / "AnomalyCD_map.tif") == tmp_path / "AnomalyCD_map.tif"
+
+
+@pytest.mark.parametrize("name", ["AnomalyCD_map_4_fire.tif", "AnomalyCD_map-20200630.tif", "AnomalyCD_map2.tif"])
+def test_the_only_map_with_an_addition_to_its_name_is_found(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "1_[event]*"
+    folder.mkdir()
+    others = ("AnomalyCD_map.png", "AnomalyCD_map_4_fire.png", "AnomalyCD_map.tif.aux.xml", "AnomalyCD_regions.gpkg")
+    for other in (*others, f".{name}", ".AnomalyCD_map.part.tif", "AnomalyCD_map.tif.part"):
+        (folder / other).touch()
+    (folder / "AnomalyCD_map_folder.tif").mkdir()
+    assert find_map(folder / "AnomalyCD_map.tif") == folder / "AnomalyCD_map.tif"  # none is a map
+    (folder / name).touch()
+    assert find_map(folder / "AnomalyCD_map.tif") == folder / name
+
+
+def test_a_missing_folder_has_no_map(tmp_path: Path) -> None:
+    assert find_map(tmp_path / "nowhere" / "map.tif") == tmp_path / "nowhere" / "map.tif"
+
+
+def test_several_maps_are_refused_with_their_names(tmp_path: Path) -> None:
+    for name in ("map_b.tif", "map_a.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(EventError) as refused:
+        find_map(tmp_path / "map.tif")
+    message = f"{tmp_path}: several files may be map.tif: map_a.tif, map_b.tif; rename the right one to map.tif"
+    assert str(refused.value) == message
 
 
 # --- Full disks ------------------------------------------------------------------------------------------------------
@@ -348,7 +392,7 @@ from pathlib import Path
 import numpy as np
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from rasters.geotiff import Georeference
-from rasters.maps import is_current, map_tags, open_map, write_raster
+from rasters.maps import MapState, map_state, map_tags, open_map, write_raster
 from rasters.png import write_preview
 from rasters.raster import RawRaster
 from utils import Window
@@ -358,7 +402,7 @@ raw = RawRaster(folder / "map.raw", shape)
 raw.create()
 raw.write(Window(0, 0, 600, 600), np.ones((600, 600), np.float32))
 write_raster(folder / "map.tif", raw, Georeference(None, None), map_tags({}, ""))
-assert is_current(folder / "map.tif", shape, {})
+assert map_state(folder / "map.tif", shape, {}) is MapState.CURRENT
 changes = open_map(folder / "map.tif")
 changed = binarize_by_quantile(changes, 0.7)
 anomalous = binarize_anomaly_map(changes, 0.08, 0.0003, 512, 3, normalize=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from img_io import Image
+from img_io import Image, Pixels
 from rasters import raster as raster_store
 from rasters.image_file import ImageFile
 from report import pictures
@@ -34,6 +34,7 @@ def test_shrunk_pixels_are_means_of_the_pixels_with_data(tmp_path: Path) -> None
     np.testing.assert_array_equal(pixels.rgb[..., 0], [[75, 0], [0, 200]])
     assert pixels.valid is not None
     np.testing.assert_array_equal(pixels.valid, [[True, False], [False, True]])
+    assert pixels.coverage == (32 * 32 + 8 * 32) / 64**2
 
 
 @pytest.mark.parametrize("side", [7, 64, 100, 300])
@@ -53,7 +54,7 @@ def test_large_images_are_read_in_strips(tmp_path: Path, monkeypatch: pytest.Mon
     opened = image(tmp_path / "a.tif", np.zeros((2000, 70, 3), np.uint8))
     heights, read = [], pictures.read_window
 
-    def recording_read(one: Image, window: pictures.Window) -> pictures.Pixels:
+    def recording_read(one: Image, window: pictures.Window) -> Pixels:
         heights.append(window.height)
         return read(one, window)
 
