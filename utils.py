@@ -147,35 +147,46 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
     event are listed as skipped, with the reason. Names that begin with a dot are ignored. Raises UsageError if the data
     root is missing or has no event folder, or if `only` is unknown; the message then gives the most similar names.
     """
-    try:
-        entries = sorted(entry for entry in data_root.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise UsageError(
-            f"{data_root}: cannot read the data root ({error.strerror}); set it with --data-root"
-        ) from None
+    entries = _visible_entries(data_root)
     directories = [entry for entry in entries if _is_folder(entry)]
     folders = {_normal_form(entry.name): entry for entry in directories if _is_event_name(entry.name)}
-    if only is not None:
-        wanted = _normal_form(only)
-        if wanted not in folders:
-            similar = [name for name in folders if wanted.casefold() in name.casefold()]
-            similar = similar or difflib.get_close_matches(wanted, folders, n=3, cutoff=0)
-            if not similar:
-                raise UsageError(f"{data_root}: no event {only!r}; it has no events")
-            raise UsageError(f"{data_root}: no event {only!r}; similar names: {', '.join(similar[:3])}")
-        folders = {only: folders[wanted]}
+    if only is None:
+        listing = Listing(
+            other_folders=[entry.name for entry in directories if not _is_event_name(entry.name)],
+            loose_files=[entry.name for entry in entries if not _is_folder(entry)],
+        )
+    else:
+        listing = Listing()
+        folders = {only: _find_folder(data_root, folders, only)}
     if not folders:
         raise UsageError(f"{data_root}: no event folders (names beginning with 0_ to 6_) in this data root")
-    listing = Listing()
-    if only is None:
-        listing.other_folders = [entry.name for entry in directories if not _is_event_name(entry.name)]
-        listing.loose_files = [entry.name for entry in entries if not _is_folder(entry)]
     for folder in folders.values():
         try:
             listing.events.append(read_event(folder))
         except (EventError, OSError) as error:  # OSError: a folder that may not be read
             listing.skipped.append((folder.name, str(error)))
     return listing
+
+
+def _visible_entries(data_root: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in data_root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(
+            f"{data_root}: cannot read the data root ({error.strerror}); set it with --data-root"
+        ) from None
+
+
+def _find_folder(data_root: Path, folders: dict[str, Path], name: str) -> Path:
+    """Return the event folder of this name. Raises UsageError with the most similar names if there is none."""
+    wanted = _normal_form(name)
+    if wanted in folders:
+        return folders[wanted]
+    similar = [folder for folder in folders if wanted.casefold() in folder.casefold()]
+    similar = similar or difflib.get_close_matches(wanted, folders, n=3, cutoff=0)
+    if not similar:
+        raise UsageError(f"{data_root}: no event {name!r}; it has no events")
+    raise UsageError(f"{data_root}: no event {name!r}; similar names: {', '.join(similar[:3])}")
 
 
 def _is_folder(path: Path) -> bool:
@@ -214,11 +225,15 @@ def _assign_roles(folder: Path) -> Event:
     is_control = folder.name.startswith("0_")
     if not normals and not anomalies:
         return _normal_control(folder, files) if is_control else _event_in_order(folder, files)
+    named = normals if is_control else [*normals, *anomalies]
+    warning = (
+        "%s: ignored, a normal control has only images that begin with normal_"
+        if is_control
+        else "%s: ignored, its name begins with neither anomaly_ nor normal_"
+    )
     for path in files:
-        if is_control and path not in normals:
-            LOG.warning("%s: ignored, a normal control has only images that begin with normal_", path)
-        elif path not in normals and path not in anomalies:
-            LOG.warning("%s: ignored, its name begins with neither anomaly_ nor normal_", path)
+        if path not in named:
+            LOG.warning(warning, path)
     return _normal_control(folder, normals) if is_control else _named_event(folder, anomalies, normals)
 
 
