@@ -49,14 +49,6 @@ def cluster() -> Iterator[SmallCluster]:
     made.close()
 
 
-@pytest.fixture
-def own_cluster() -> Iterator[SmallCluster]:
-    """One that a test may break."""
-    made = SmallCluster()
-    yield made
-    made.close()
-
-
 def with_fault(name: str, marks: Path) -> dict[str, str]:
     marks.mkdir(exist_ok=True)
     return SETTINGS | {
@@ -112,19 +104,6 @@ def test_single_stages_make_the_same_maps_on_this_machine_and_on_a_cluster(
 
 
 # --- Faults ----------------------------------------------------------------------------------------------------------
-def test_deaths_of_a_worker_and_a_machine_cost_no_more_than_the_running_windows(
-    own_cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path
-) -> None:
-    marks = tmp_path / "marks"
-    done = run_on(own_cluster.address, small_events, tmp_path / "out", **with_fault("kill_worker_and_node", marks))
-    assert done.returncode == 0, done.stderr
-    assert (marks / "worker_killed").exists()
-    assert (marks / "node_killed").exists()
-    assert done.stderr.count("is lost") >= 2
-    assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr
-    assert_same(tmp_path / "out", alone)
-
-
 def test_a_run_goes_on_after_a_dead_driver_and_after_one_that_was_asked_to_end(
     cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path
 ) -> None:
@@ -207,3 +186,17 @@ def test_paths_are_absolute_for_other_processes() -> None:
         assert there.data_root == Path.cwd() / "data"
         assert there.sam_checkpoint == Path.cwd() / "x.pth"
         assert script.parse_arguments(["--data-root", "data"]).data_root == Path("data")
+
+
+# --- Last, since it breaks the cluster -------------------------------------------------------------------------------
+def test_deaths_of_a_worker_and_a_machine_cost_no_more_than_the_running_windows(
+    cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path
+) -> None:
+    marks = tmp_path / "marks"
+    done = run_on(cluster.address, small_events, tmp_path / "out", **with_fault("kill_worker_and_node", marks))
+    assert done.returncode == 0, done.stderr
+    assert (marks / "worker_killed").exists()
+    assert (marks / "node_killed").exists()
+    assert done.stderr.count("is lost") >= 2
+    assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr
+    assert_same(tmp_path / "out", alone)
