@@ -83,7 +83,7 @@ class Stage1(Stage):
         return self.folder / config.CHANGE_PREVIEW_NAME
 
     def state(self) -> MapState:
-        """Return the state of the change map. Raises EventError if several files may be it."""
+        """Return the state of the change map. Raises EventError if several files match its name."""
         return map_state(find_map(self.map_path), self.images.shape, self.parameters)
 
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> ImagePair:

@@ -84,7 +84,7 @@ def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with:
     """Open stage 1's change map of an event, or the one of another program; see `find_map`.
 
     `made_with`: the parameters of stage 2; a warning names those that differ from stage 1's. Raises EventError if the
-    map is missing, damaged or not of this shape, or if several files may be it.
+    map is missing, damaged or not of this shape, or if several files match its name.
     """
     path = find_map(path)
     if not path.exists():
