@@ -155,11 +155,16 @@ class Stage2(Stage):
             return UnencodedDates(changes, [], [], False)
         pair = (self.images.reference, self.images.monitor)
         is_cached = cache is not None and all(cache.has(image.path, window) for image in pair)
-        read = [read_window(image, window) for image in self.images.historical[:-1]]
-        older = [pixels for pixels in read if pixels.valid is None or pixels.valid[changes > 0].any()]
-        groups = [older, [] if is_cached else [read_window(image, window) for image in pair]]
-        scaled = [[engine.scale(pixels.rgb) for pixels in group] for group in groups if group]
-        return UnencodedDates(changes, scaled, [pixels.valid for pixels in older], is_cached)
+        older: list[ScaledImage] = []
+        older_valid: list[np.ndarray | None] = []
+        for image in self.images.historical[:-1]:
+            pixels = read_window(image, window)  # one date at a time: at full size they take several times the memory
+            if pixels.valid is None or pixels.valid[changes > 0].any():
+                older.append(engine.scale(pixels.rgb))
+                older_valid.append(pixels.valid)
+        reference_and_monitor = [] if is_cached else [engine.scale(read_window(image, window).rgb) for image in pair]
+        scaled = [group for group in (older, reference_and_monitor) if group]
+        return UnencodedDates(changes, scaled, older_valid, is_cached)
 
     def compute(
         self, window: Window, item: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
