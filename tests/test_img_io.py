@@ -614,7 +614,8 @@ def test_gdal_warnings_of_every_thread_are_logged(
     assert capfd.readouterr().err == ""
 
 
-def test_memory_of_a_window_of_the_largest_image_is_limited(tmp_path: Path) -> None:
+def test_memory_of_a_window_of_the_largest_image_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.STRETCH_SAMPLE_SIDE", 16)  # each sampled row takes as much time as memory
     path = tmp_path / "image.tif"
     options = ["SPARSE_OK=YES", "TILED=YES", "BIGTIFF=YES", "COMPRESS=DEFLATE"]
     gdal.GetDriverByName("GTiff").Create(str(path), 100_000, 100_000, 3, gdal.GDT_UInt16, options)

@@ -11,7 +11,7 @@ from tests.scripts import FEW_POINTS, run_process
 @pytest.mark.parametrize(
     ("module", "flags", "rows"),
     [
-        ("bench_pipeline", ("--size", 256, "--dates", 2), 4),
+        ("bench_pipeline", ("--size", 128, "--dates", 2), 4),
         ("bench_pipeline", ("--size", 128, "--dates", 2, "--random"), 4),
         ("bench_waterfall", ("--size", 128), 6),
         ("bench_raster", ("--megapixels", 0.02, "--dates", 2), 1),
@@ -34,7 +34,7 @@ def test_a_benchmark_leaves_its_rows(tmp_path: Path, module: str, flags: tuple[o
     ("part", "flags", "rows"),
     [
         ("real", ("--workers", 1, "--events", 1, "--size", 128), 2),
-        ("simulated", ("--workers", 2, "--events", 2, "--speed-up", 10_000, "--size", 256), 1),
+        ("simulated", ("--workers", 2, "--events", 2, "--speed-up", 10_000, "--size", 256, "--processes", 1), 1),
     ],
 )
 def test_scaling_leaves_its_rows(tmp_path: Path, part: str, flags: tuple[object, ...], rows: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -57,13 +58,13 @@ class InProcessPool:
         return [Answer(ticket, call())]
 
 
-def run_in_process(arguments: Sequence[str]) -> Summary:
-    """Run `run.py --ray` with these arguments on an InProcessPool."""
-    args = run.parse_arguments(list(arguments))
+def run_in_process(arguments: Sequence[str], script: ModuleType = run) -> Summary:
+    """Run `script --ray` with these arguments on an InProcessPool."""
+    args = script.parse_arguments(list(arguments))
     pool = InProcessPool(engine_settings(args, torch.device("cpu")))
 
     def plan(event: Event) -> list[StageRequest]:
-        return run.plan(event, args)
+        return script.plan(event, args)
 
     def count_windows(event: Event) -> int:
         return sum(stage.count_windows() for stage in plan(event))

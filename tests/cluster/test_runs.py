@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import config
+import run_stage1
+import run_stage2
 from pipeline.window_store import WindowStore
 from sam.engine import SamEngine
 from tests.cluster.in_process import run_in_process
 from tests.cluster.small_runs import arguments, assert_same, outputs
-from tests.scripts import CONTROL, FIRE
+from tests.scripts import CONTROL, DEMO_SAM, FIRE
 from utils import Window
 
 
@@ -27,6 +29,15 @@ def small_windows(monkeypatch: pytest.MonkeyPatch, few_points: None) -> None:
 
 def test_maps_equal_those_of_a_single_process(small_events: Path, tmp_path: Path, alone: Path) -> None:
     assert sorted(run_in_process(arguments(small_events, tmp_path)).done) == [CONTROL, FIRE]
+    assert_same(tmp_path, alone)
+
+
+def test_single_stages_make_the_same_maps(small_events: Path, tmp_path: Path, alone: Path) -> None:
+    flags = ["--data-root", str(small_events), *DEMO_SAM]
+    changes, anomalies = (str(tmp_path / name) for name in ("stage1", "stage2"))
+    first = run_in_process([*flags, "--output-root", changes, "--patch-size", "130"], run_stage1)
+    second = run_in_process([*flags, "--stage1-root", changes, "--output-root", anomalies], run_stage2)
+    assert sorted(first.done) == sorted(second.done) == [CONTROL, FIRE]
     assert_same(tmp_path, alone)
 
 

@@ -63,18 +63,11 @@ def count_encoded(_: Any, images: Any) -> None:
         file.write("x" * len(images))
 
 
-def change_settings(*_: Any) -> None:
-    import config
-
-    config.MAX_REGION_FRACTION = 0.8
-
-
 # Fault: module, class, method, function called before the method.
 FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
     "kill_worker_and_node": ("pipeline.window_store", "WindowStore", "write", kill_worker_and_node),
     "kill_driver": ("cluster.dispatch", "Dispatcher", "_computed", kill_driver),
     "interrupt_driver": ("cluster.dispatch", "Dispatcher", "_computed", interrupt_driver),
-    "other_settings": ("cluster.ray_worker", "RayWorker", "_start", change_settings),
     "count_encoded": ("sam.engine", "SamEngine", "_encode_batch", count_encoded),
 }
 
