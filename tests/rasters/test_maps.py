@@ -414,7 +414,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 
 def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
     peaks = []  # KiB
-    for height in (1000, 6000):  # 31 and 183 MiB
+    for height in (2000, 7000):  # 61 and 214 MiB
         # One arena: with several, the peak depends on how much freed memory each thread's arena keeps.
         done = run_process("-c", POST_PROCESS, tmp_path, height, MALLOC_ARENA_MAX="1")
         assert done.returncode == 0, done.stderr
