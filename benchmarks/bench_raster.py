@@ -20,11 +20,12 @@ from osgeo import gdal
 import config
 import run
 from benchmarks.measure import append_rows, describe_environment, measure
+from cli.progress import follow_run
 from demo.scenes import make_event
-from pipeline.local import run_event
+from pipeline.local import LocalRun
 from sam.registry import SAM_VARIANTS
 from sam.settings import load_engine
-from utils import read_event
+from utils import list_events
 
 RESULTS = Path(__file__).parent / "results" / "raster.csv"
 SEED, CATEGORY = 14, 4  # of the scene: a fire
@@ -65,9 +66,15 @@ def measure_event(args: argparse.Namespace) -> None:
     flags = ["--device", args.device, "--sam-model-type", args.model]
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
     engine, sam = load_engine(arguments)
-    stages = run.plan(read_event(args.folder / "4_sparse"), arguments)
-    _, took = measure(args.device, lambda: run_event(stages, sam, lambda: engine, lambda *_: None))
-    print(json.dumps([sum(stage.count_windows() for stage in stages), *took]))
+    listing = list_events(args.folder)
+    stages = run.plan(listing.events[0], arguments)
+    windows = sum(stage.count_windows() for stage in stages)
+    with follow_run("both stages", listing, lambda _: windows) as progress:
+        local = LocalRun(listing, lambda _: stages, sam, lambda: engine, progress)
+        _, took = measure(args.device, local.run)
+    if progress.summary.failed:
+        sys.exit("the event failed")
+    print(json.dumps([windows, *took]))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 
 from tqdm import tqdm
 
@@ -44,7 +45,7 @@ class Summary:
 
 
 class Progress:
-    """The progress bar of a run and the outcomes of its events; several events may be in progress at once."""
+    """The progress bar of a run and the outcomes of its events; several events may be in progress, on any threads."""
 
     def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
         self.summary = Summary(
@@ -55,6 +56,7 @@ class Progress:
         )
         self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
         self._started: dict[str, float] = {}
+        self._lock = Lock()
         # In a log file, each update of the bar is a separate line, so updates are rare.
         interval = 0.1 if sys.stderr.isatty() else 30
         self._bar = tqdm(total=sum(self._windows_left.values()), desc=stage, unit=unit, mininterval=interval)
@@ -73,8 +75,9 @@ class Progress:
 
     def window_done(self, event: Event, count: int = 1) -> None:
         """Count `count` windows of an event as done."""
-        self._windows_left[event.name] -= count
-        self._bar.update(count)
+        with self._lock:
+            self._windows_left[event.name] -= count
+            self._bar.update(count)
 
     def done(self, event: Event, reason: str | None) -> None:
         """Record that an event is finished, or the reason why it was skipped."""
@@ -94,9 +97,17 @@ class Progress:
         LOG.error("%s: %s failed: %s", event.name, self.summary.stage, describe_error(error))
         LOG.debug("%s: traceback", event.name, exc_info=error)  # for --log-file
 
+    def stopped(self, event: Event, error: Exception) -> None:
+        """Record that an event is skipped, if another run holds its lock, or that it failed."""
+        if isinstance(error, EventBusyError):
+            self.done(event, str(error))
+        else:
+            self.failed(event, error)
+
     def _end(self, event: Event) -> None:
-        self._bar.update(self._windows_left.pop(event.name))
-        self.summary.not_reached.remove(event.name)
+        with self._lock:
+            self._bar.update(self._windows_left.pop(event.name))
+            self.summary.not_reached.remove(event.name)
 
 
 @contextmanager
@@ -136,10 +147,8 @@ def run_events(
                 progress.done(event, process(event, partial(progress.window_done, event)))
             except UsageError:
                 raise  # the run is impossible as requested
-            except EventBusyError as error:
-                progress.done(event, str(error))
             except Exception as error:
-                progress.failed(event, error)
+                progress.stopped(event, error)
     return progress.summary
 
 

@@ -239,10 +239,8 @@ class Dispatcher:
             self._ranks += 1
             try:
                 state.locks.enter_context(event_locks(state.stages))
-            except EventBusyError as error:
-                self._progress.done(event, str(error))
-            except OSError as error:
-                self._progress.failed(event, error)
+            except (EventBusyError, OSError) as error:
+                self._progress.stopped(event, error)
             else:
                 self._active[state.rank] = state
                 coming += self._windows_to_come(state)

@@ -10,7 +10,7 @@ import torch
 from sam.features import WindowFeatures
 from utils import Window
 
-MEMORY_BYTES = 256 << 20  # of an event's features in memory: 64 encoded images of a window with ViT-B
+MEMORY_BYTES = 128 << 20  # of an event's features in memory: 32 encoded images of a window with ViT-B
 
 
 class FeatureCache:
@@ -28,6 +28,10 @@ class FeatureCache:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Drop all features."""
+        self.close()
+
+    def close(self) -> None:
         """Drop all features."""
         self._file.close()
 

@@ -152,7 +152,9 @@ def _write_plain(
     pixel = raster.read(Window(0, 0, 1, 1))  # for the type and the number of bands
     count = pixel.shape[2] if pixel.ndim == 3 else 1
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
-    options = ["TILED=YES", "COMPRESS=DEFLATE", "ZLEVEL=1", "BIGTIFF=IF_SAFER"]
+    # Only this program reads the file. It is compressed because scores are constant over regions: writing less takes
+    # less time than compressing.
+    options = ["TILED=YES", *_fast_compression(), "BIGTIFF=IF_SAFER"]
     options += ["PHOTOMETRIC=RGB"] if count == 3 else []
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
     with close_dataset(dataset):
@@ -161,20 +163,36 @@ def _write_plain(
             dataset.SetMetadataItem(name, value)
         band = dataset.GetRasterBand(1)
         band.SetDescription(description)
-        if kind == gdal.GDT_Float32:
-            band.SetNoDataValue(float("nan"))  # a value that no pixel has, so that 0 counts as a score
         gaps = False
 
-        def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
             return _without_gaps(raster.read(window))
 
         for window, (values, valid) in read_ahead(read, strips(raster.shape), READERS):
             dataset.WriteArray(_bands_first(values), window.x, window.y)
-            gaps |= not valid.all()
+            gaps |= valid is not None
         if gaps:
             dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
             for window, (_, valid) in read_ahead(read, strips(raster.shape), READERS):
-                band.GetMaskBand().WriteArray(valid * np.uint8(255), window.x, window.y)
+                mask = np.full((window.height, window.width), 255, np.uint8) if valid is None else valid * np.uint8(255)
+                band.GetMaskBand().WriteArray(mask, window.x, window.y)
+        elif kind == gdal.GDT_Float32:
+            dataset.FlushCache()  # raises on a full disk, on which GDAL 3.6 crashes in the next line
+            # Before the nodata value is set: comparing every pixel with it would take several times as long.
+            dataset.BuildOverviews("AVERAGE", _overview_factors(raster.shape))
+        if kind == gdal.GDT_Float32:
+            band.SetNoDataValue(float("nan"))  # a value that no pixel has, so that 0 counts as a score
+
+
+def _fast_compression() -> list[str]:
+    options = gdal.GetDriverByName("GTiff").GetMetadataItem("DMD_CREATIONOPTIONLIST")
+    return ["COMPRESS=ZSTD", "ZSTD_LEVEL=1"] if ">ZSTD<" in options else ["COMPRESS=DEFLATE", "ZLEVEL=1"]
+
+
+def _overview_factors(shape: tuple[int, int]) -> list[int]:
+    """Return the factors of the overviews that GDAL's COG driver makes: until one fits into a tile."""
+    halvings = max(int(np.ceil(np.log2(max(shape) / STRIP_ROWS))), 0)
+    return [2**level for level in range(1, halvings + 1)]
 
 
 def _set_georeference(dataset: gdal.Dataset, georeference: Georeference) -> None:
@@ -194,24 +212,30 @@ def _set_georeference(dataset: gdal.Dataset, georeference: Georeference) -> None
 
 def _write_cog(path: Path, source: Path) -> None:
     dataset = gdal.Open(str(source))
+    is_map = dataset.GetRasterBand(1).DataType == gdal.GDT_Float32
     # Overviews average scores and colours, but not the values of a label, which stand for objects.
-    is_label = dataset.RasterCount == 1 and dataset.GetRasterBand(1).DataType != gdal.GDT_Float32
+    is_label = dataset.RasterCount == 1 and not is_map
     options = [
         f"BLOCKSIZE={STRIP_ROWS}",
-        "COMPRESS=DEFLATE",
-        "PREDICTOR=YES",
         "BIGTIFF=IF_SAFER",
         f"OVERVIEW_RESAMPLING={'NEAREST' if is_label else 'AVERAGE'}",
+        # Not ZSTD, which OpenCV and tifffile cannot read by themselves. For scores, which are constant over regions, a
+        # predictor makes files twice as large.
+        "COMPRESS=DEFLATE",
+        *(["LEVEL=1"] if is_map else ["PREDICTOR=YES"]),
         f"NUM_THREADS={gdal.GetConfigOption('GDAL_NUM_THREADS') or 'ALL_CPUS'}",  # compressing is most of the work
     ]
     with close_dataset(gdal.GetDriverByName("COG").CreateCopy(str(path), dataset, options=options)):
         pass
 
 
-def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data, (h, w) bool."""
-    if pixels.dtype.kind != "f":
-        return pixels, np.ones(pixels.shape[:2], bool)
+def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data; None: all.
+
+    The latter is (h, w) bool.
+    """
+    if pixels.dtype.kind != "f" or not np.isnan(pixels.max()):  # the maximum is NaN if any value is
+        return pixels, None
     gaps = np.isnan(pixels)
     return np.where(gaps, pixels.dtype.type(0), pixels), ~gaps
 
@@ -227,9 +251,13 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
     def holds(window: Window) -> bool:
         values, valid = _without_gaps(raster.read(window))
         dataset = gdal.Open(str(path))  # handles are not thread-safe
-        mask = dataset.GetRasterBand(1).GetMaskBand()
-        written = np.array_equal(dataset.ReadAsArray(*window), _bands_first(values))
-        return written and np.array_equal(mask.ReadAsArray(*window) != 0, valid)
+        if not np.array_equal(dataset.ReadAsArray(*window), _bands_first(values)):
+            return False
+        band = dataset.GetRasterBand(1)
+        if band.GetMaskFlags() != gdal.GMF_PER_DATASET:
+            return valid is None
+        mask = band.GetMaskBand().ReadAsArray(*window) != 0
+        return bool(mask.all()) if valid is None else np.array_equal(mask, valid)
 
     if not all(held for _, held in read_ahead(holds, strips(raster.shape), READERS)):
         raise RuntimeError("verification after writing failed")

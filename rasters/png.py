@@ -25,14 +25,15 @@ def write_preview(path: Path, binary: Raster, texts: Mapping[str, str] | None = 
     EventError if the file cannot be written.
     """
     height, width = binary.shape
-    compressor = zlib.compressobj()
+    compressor = zlib.compressobj(strategy=zlib.Z_RLE)  # for runs: faster than the default, and smaller
     with event_file(path) as part, open(part, "wb") as file:
         file.write(SIGNATURE)
         file.write(_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)))  # 8 bits, grey
         for keyword, text in (texts or {}).items():
             file.write(_chunk(b"iTXt", keyword.encode("latin-1") + bytes(5) + text.encode()))  # not compressed
         for pixels in read_strips(binary):
-            rows = np.pad(pixels.astype(np.uint8) * 255, ((0, 0), (1, 0)))  # each row begins with its filter, 0: none
+            rows = np.zeros((len(pixels), width + 1), np.uint8)  # each row begins with its filter, 0: none
+            rows[:, 1:][pixels] = 255
             file.write(_chunk(b"IDAT", compressor.compress(rows.data)))
         file.write(_chunk(b"IDAT", compressor.flush()))
         file.write(_chunk(b"IEND", b""))

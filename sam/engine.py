@@ -142,9 +142,15 @@ class SamEngine:
         found = [self._candidates(crop, settings, features.window_size) for crop in crops]
         survivors = _drop_duplicates(crops, found, settings.crop_nms_thresh)
         masks = self._to_host([self._full_size(*survivor) for survivor in survivors])
+        return self._cleaned(masks, features.window_size, settings)
+
+    def _cleaned(
+        self, masks: list[Mask], window_size: tuple[int, int], settings: SamAutomaticMaskGenerator
+    ) -> PendingMasks:
+        """Begin to clean masks on host threads."""
         smallest = settings.min_mask_region_area
         return PendingMasks(
-            [self._host.submit(clean_mask, mask, features.window_size, smallest) for mask in masks],
+            [self._host.submit(clean_mask, mask, window_size, smallest) for mask in masks],
             max(settings.box_nms_thresh, settings.crop_nms_thresh) if smallest > 0 else None,
         )
 

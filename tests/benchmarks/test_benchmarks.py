@@ -17,6 +17,7 @@ from tests.scripts import FEW_POINTS, run_process
         ("bench_raster", ("--megapixels", 0.02, "--dates", 2), 1),
         ("bench_stages", ("--size", 128, "--dates", 2), 1),
         ("bench_clouds", ("--size", 256), 5),
+        ("bench_host", ("--events", 1, "--size", 256, "--dates", 3, "--device-seconds", 0.02, 0.01), 1),
     ],
 )
 def test_a_benchmark_leaves_its_rows(tmp_path: Path, module: str, flags: tuple[object, ...], rows: int) -> None:

@@ -14,7 +14,6 @@ from cluster import window_worker
 from cluster.window_worker import WindowWorker
 from img_io import ImageOptions
 from pipeline.feature_cache import FeatureCache
-from pipeline.local import compute_missing
 from pipeline.stage import Stage, StageProgress, StageRequest, advance
 from pipeline.stage1 import Stage1Request, Stage1Settings
 from pipeline.stage2 import Stage2Request, Stage2Settings
@@ -71,7 +70,10 @@ def in_one_process(engine: SamEngine, stages: Sequence[StageRequest]) -> list[np
     step = advance(None, stages, SAM)
     with FeatureCache(stages[0].folder, Stage2Settings().tile((256, 256))) as cache:
         while step.stage is not None:
-            compute_missing(step.stage, step.missing, lambda: engine, cache, lambda: None)
+            store = step.stage.store()
+            for window in step.missing:
+                item = step.stage.read(window, engine, cache)
+                store.write(window, step.stage.compute(window, item, engine, cache)())
             maps.append(pixels(step))
             step = advance(step.stage, step.rest, SAM)
     return maps

@@ -37,9 +37,9 @@ def undisturbed(small_events: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @contextmanager
-def stepwise(data: Path, root: Path) -> Iterator[Dialogue]:
+def stepwise(data: Path, root: Path, *flags: str) -> Iterator[Dialogue]:
     """A run that waits after every window."""
-    with started("-mtests.stepwise_run", *arguments(data, root), **FEW_POINTS, **SMALL_WINDOWS) as running:
+    with started("-mtests.stepwise_run", *arguments(data, root), *flags, **FEW_POINTS, **SMALL_WINDOWS) as running:
         yield running
 
 
@@ -107,7 +107,7 @@ def test_windows_of_other_parameters_are_computed_again(small_events: Path, tmp_
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(small_events: Path, tmp_path: Path, undisturbed: Path) -> None:
-    with stepwise(small_events, tmp_path) as running:
+    with stepwise(small_events, tmp_path, "--event", CONTROL) as running:
         advance(running, 2)
         other = run_process("run.py", *arguments(small_events, tmp_path), **FEW_POINTS, **SMALL_WINDOWS)
         assert other.returncode == 0, other.stderr

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from rasters import quantiles as module
 from rasters.quantiles import exact_quantile
 from tests.helpers import property_test
 
@@ -57,7 +58,11 @@ def test_quantile_of_values_with_nan_is_nan() -> None:
     assert_equals_numpy([np.arange(5, dtype=np.float32), np.array([[0, np.nan]], np.float32)], 0.3)
 
 
-def test_parts_of_any_shape_are_read_twice_and_not_modified() -> None:
+@pytest.mark.parametrize(("most_kept", "reads"), [(8, 1), (7, 2)])
+def test_parts_of_any_shape_are_read_twice_if_they_are_large_and_not_modified(
+    monkeypatch: pytest.MonkeyPatch, most_kept: int, reads: int
+) -> None:
+    monkeypatch.setattr(module, "MOST_KEPT", most_kept)
     band = np.array([[3, 1], [2, 0]], np.float32)
     band.flags.writeable = False
     calls = []
@@ -67,4 +72,23 @@ def test_parts_of_any_shape_are_read_twice_and_not_modified() -> None:
         return [band[:, ::-1], band.T]
 
     assert exact_quantile(read_parts, 0.5) == 1.5
-    assert len(calls) == 2
+    assert len(calls) == reads
+
+
+@property_test
+@given(st.lists(parts, min_size=1, max_size=4), quantiles, st.integers(1, 9), st.booleans())
+def test_runs_of_equal_values_and_nan_are_counted(
+    parts: list[np.ndarray], quantile: float, length: int, has_nan: bool
+) -> None:
+    runs = [np.repeat(part, length) for part in parts]
+    gap = [np.full(5, np.nan, np.float32), -np.full(3, np.nan, np.float32)] if has_nan else []
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = exact_quantile(lambda: iter([*gap, *runs]), quantile, ignore_nan=True)
+    assert_equals_numpy(runs, quantile)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert found.tobytes() == (np.quantile(np.concatenate(runs), quantile) + np.float32(0)).tobytes()
+
+
+def test_quantile_of_nan_alone_is_nan() -> None:
+    gap = np.full(5, np.nan, np.float32)
+    assert np.isnan(exact_quantile(lambda: [gap], 0.5, ignore_nan=True))
