@@ -233,7 +233,7 @@ class Label(RasterFile):
 
     def _read_whole_values(self, window: Window) -> np.ndarray:
         """Read a window of the file, (h, w) integer."""
-        values = self.read_bands([1], window)[0]
+        values = self.read_bands([1], window)[..., 0]
         if np.issubdtype(values.dtype, np.integer):
             return values
         broken = values[~np.isfinite(values) | (values != np.rint(values))]

@@ -46,10 +46,8 @@ def change_map(
     most_pixels = max_region_fraction * pixels
     kept = [_largest_first(masks, min_mask_pixels, most_pixels) for masks in (reference_masks, monitor_masks)]
     scores = change_scores(*region_means(reference.mask_counts(kept[0] + kept[1]), [reference, monitor]))
-    changes = np.maximum(
-        _paint(kept[0], scores[: len(kept[0])], reference.window_size),
-        _paint(kept[1], scores[len(kept[0]) :], reference.window_size),
-    )
+    changes = _paint(kept[0], scores[: len(kept[0])], reference.window_size)
+    np.maximum(changes, _paint(kept[1], scores[len(kept[0]) :], reference.window_size), out=changes)
     if valid is not None:
         changes[~valid] = np.nan
     return changes

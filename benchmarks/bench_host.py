@@ -103,14 +103,17 @@ class SimulatedEngine(SamEngine):
             for image in images
         ]
 
-    def generate_masks(self, image: np.ndarray, features: WindowFeatures, parameters: dict[str, Any]) -> PendingMasks:
-        """Return blobs that depend on the image, after the seconds of mask generation."""
+    def generate_masks(
+        self, image: np.ndarray | None, features: WindowFeatures, parameters: dict[str, Any]
+    ) -> PendingMasks:
+        """Return blobs that depend on the features, after the seconds of mask generation."""
         settings = SamAutomaticMaskGenerator(self._model, **parameters)
         self._work(self._seconds.per_masks)
         height, width = features.window_size
+        (kind,) = torch.nonzero(self._embeddings[:, 0, 0, 0, 0] == features.embedding[0, 0, 0, 0])[0].tolist()
         masks = [
             Mask.of(np.unpackbits(bits, axis=1, count=columns).view(bool)[: height - y, : width - x], x, y)
-            for bits, columns, x, y in self._masks[_kind(image)]
+            for bits, columns, x, y in self._masks[kind]
             if x < width and y < height
         ]
         return self._cleaned(masks, features.window_size, settings)

@@ -9,7 +9,7 @@ import numpy as np
 
 import config
 from eval_metrics import binarize_by_quantile
-from img_io import Pixels, event_shape, open_event, read_window, valid_in_all
+from img_io import event_shape, open_event, read_window, valid_in_all
 from pipeline.stage import Stage, StageRequest
 from rasters.maps import MapState, find_map, map_state, map_tags, write_raster
 from rasters.png import read_preview_text, write_preview
@@ -62,9 +62,9 @@ class Stage1Request(StageRequest):
 class ImagePair(NamedTuple):
     """A window of the reference and the monitor image."""
 
-    pixels: list[Pixels]
-    valid: np.ndarray | None  # (H, W) bool, True where both hold data; None: everywhere
     scaled: list["ScaledImage"]  # for the encoder; empty if no pixel can be scored
+    valid: np.ndarray | None  # (H, W) bool, True where both hold data; None: everywhere
+    pixels: list[np.ndarray] | list[None]  # (H, W, 3) uint8 RGB each; None if mask generation needs no crops of them
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,11 @@ class Stage1(Stage):
         """Read both images and scale them for the encoder."""
         pixels = [read_window(image, window) for image in (self.images.reference, self.images.monitor)]
         valid = valid_in_all(pixels)
-        skipped = valid is not None and not valid.any()
-        return ImagePair(pixels, valid, [] if skipped else [engine.scale(of_image.rgb) for of_image in pixels])
+        if valid is not None and not valid.any():
+            return ImagePair([], valid, [])
+        scaled = [engine.scale(of_image.rgb) for of_image in pixels]
+        has_crops = self.settings.sam_params.get("crop_n_layers", 0) > 0
+        return ImagePair(scaled, valid, [of_image.rgb for of_image in pixels] if has_crops else [None, None])
 
     def compute(
         self, window: Window, item: ImagePair, engine: "SamEngine", cache: "FeatureCache | None"
@@ -106,9 +109,10 @@ class Stage1(Stage):
             cache.keep(self.images.reference.path, window, reference)
             cache.keep(self.images.monitor.path, window, monitor)
         reference_masks, monitor_masks = (
-            engine.generate_masks(pixels.rgb, features, self.settings.sam_params)
+            engine.generate_masks(pixels, features, self.settings.sam_params)
             for pixels, features in zip(item.pixels, (reference, monitor), strict=True)
         )
+        valid = item.valid  # the function returned would keep all of `item`
         return lambda: change_map(
             reference,
             monitor,
@@ -116,7 +120,7 @@ class Stage1(Stage):
             monitor_masks.collect(),
             self.settings.min_mask_pixels,
             self.settings.max_region_fraction,
-            item.valid,
+            valid,
         )
 
     def write_maps(self, scores: Raster) -> None:

@@ -176,16 +176,17 @@ class Stage2(Stage):
         if item.pair_is_cached and cache is not None:
             pair = (self.images.reference, self.images.monitor)
             features += [cache.get(image.path, window, engine.device) for image in pair]
+        changes, older_valid = item.changes, item.older_valid  # the function returned would keep all of `item`
         if not features:
-            return lambda: item.changes
+            return lambda: changes
         *historical, monitor = features
         return lambda: anomaly_map(
-            item.changes,
+            changes,
             historical,
             monitor,
             self.settings.min_region_pixels,
             self.settings.max_region_fraction,
-            [*item.older_valid, None],
+            [*older_valid, None],
             self.settings.min_date_coverage,
         )
 

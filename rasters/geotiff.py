@@ -86,10 +86,10 @@ class RasterFile:
         return self._handles.dataset
 
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
-        """Read a window of several bands at once, (bands, h, w), since files interleave them. `numbers`: from 1."""
+        """Read a window of several bands at once, (h, w, bands), since files interleave them. `numbers`: from 1."""
         with gdal_errors_named(self.path):
-            values = self.dataset.ReadAsArray(*window, band_list=list(numbers))
-        return values.reshape(len(numbers), window.height, window.width)
+            values = self.dataset.ReadAsArray(*window, band_list=list(numbers), interleave="pixel")
+        return values.reshape(window.height, window.width, len(numbers))
 
 
 class GeoTiff(RasterFile):

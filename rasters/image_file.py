@@ -60,19 +60,19 @@ class ImageFile(GeoTiff):
         """Read the pixels of a window."""
         numbers = sorted({*self._bands, *self._alpha})
         read = self.read_bands(numbers, window)
-        values = read[[numbers.index(number) for number in self._bands]].transpose(1, 2, 0)
-        valid = np.ones(values.shape[:2], bool)
+        values = read if tuple(numbers) == self._bands else read[..., [numbers.index(band) for band in self._bands]]
+        invalid = []
         if self._nodata is not None:
-            valid &= ~_equal(values, self._nodata).all(axis=2)
+            invalid.append(_equal(values, self._nodata).all(axis=2))
         if values.dtype.kind == "f":
-            valid &= np.isfinite(values).all(axis=2)
-        for alpha in self._alpha:
-            valid &= read[numbers.index(alpha)] != 0
+            invalid.append(~np.isfinite(values).all(axis=2))
+        invalid += [read[..., numbers.index(alpha)] == 0 for alpha in self._alpha]
         if self._has_mask:
-            valid &= self.read_mask(window) != 0
+            invalid.append(self.read_mask(window) == 0)
         if self._palette is not None:
             values = self._palette[values[..., 0]]
-        return Values(np.ascontiguousarray(values), None if valid.all() else valid)
+        gaps = np.logical_or.reduce(invalid) if invalid else np.zeros(0, bool)
+        return Values(np.ascontiguousarray(values), ~gaps if gaps.any() else None)
 
     def sample(self, side: int) -> np.ndarray:
         """Return the valid pixels, (n, 3), of at most `side` evenly spaced rows and columns.

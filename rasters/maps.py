@@ -40,7 +40,7 @@ class ScoreMap(GeoTiff):
 
     def read(self, window: Window) -> np.ndarray:
         """Read the pixels of a window, (h, w) float32."""
-        values = self.read_bands([1], window)[0]
+        values = self.read_bands([1], window)[..., 0]
         if self._has_mask:
             values[self.read_mask(window) == 0] = np.nan
         return values

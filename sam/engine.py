@@ -29,6 +29,7 @@ from sam.features import WindowFeatures
 from sam.mask_measures import WindowScale
 from sam.masks import Mask, clean_mask
 from sam.prompt_decoder import DecodedMasks, PromptDecoder
+from sam.scaling import scale_longest_side
 from utils import UsageError, first_line
 
 
@@ -105,7 +106,7 @@ class SamEngine:
 
     def scale(self, image: np.ndarray) -> ScaledImage:
         """Scale an image of a window, (H, W, 3) uint8 RGB, as SAM does. Runs on the CPU, in any thread."""
-        return ScaledImage(self._resize.apply_image(image), image.shape[:2])
+        return ScaledImage(scale_longest_side(image, self._resize.target_length), image.shape[:2])
 
     @torch.no_grad()
     def encode(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
@@ -123,10 +124,12 @@ class SamEngine:
         ]
 
     @torch.no_grad()
-    def generate_masks(self, image: np.ndarray, features: WindowFeatures, parameters: dict[str, Any]) -> PendingMasks:
+    def generate_masks(
+        self, image: np.ndarray | None, features: WindowFeatures, parameters: dict[str, Any]
+    ) -> PendingMasks:
         """Generate a window's masks: those of SamAutomaticMaskGenerator, in its order.
 
-        `image`: (H, W, 3) uint8 RGB, the image that `features` encode; read only if `crop_n_layers` > 0.
+        `image`: (H, W, 3) uint8 RGB, the image that `features` encode; may be None if `crop_n_layers` is 0.
         `parameters`: keyword arguments of SamAutomaticMaskGenerator; `points_per_batch` and `output_mode` are ignored.
         Masks may overlap. Raises UsageError for invalid parameters, and EventError if the device's memory is too small
         for a single point.
@@ -154,12 +157,17 @@ class SamEngine:
             max(settings.box_nms_thresh, settings.crop_nms_thresh) if smallest > 0 else None,
         )
 
-    def _crops(self, image: np.ndarray, features: WindowFeatures, settings: SamAutomaticMaskGenerator) -> list[_Crop]:
+    def _crops(
+        self, image: np.ndarray | None, features: WindowFeatures, settings: SamAutomaticMaskGenerator
+    ) -> list[_Crop]:
         height, width = features.window_size
         crops = []
         boxes = generate_crop_boxes((height, width), settings.crop_n_layers, settings.crop_overlap_ratio)
         for (x0, y0, x1, y1), layer in zip(*boxes, strict=True):
-            encoded = features if layer == 0 else self.encode([self.scale(image[y0:y1, x0:x1])])[0]
+            encoded = features
+            if layer > 0:
+                assert image is not None
+                encoded = self.encode([self.scale(image[y0:y1, x0:x1])])[0]
             points = settings.point_grids[layer] * np.array([x1 - x0, y1 - y0])
             crops.append(_Crop(encoded, [x0, y0, x1, y1], points))
         return crops

@@ -299,7 +299,7 @@ def test_windows_without_data_are_not_encoded(data_root: Path, tmp_path: Path, m
     monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 128)
     monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 128)
     for path in (data_root / CONTROL).iterdir():
-        values = GeoTiff(path).read_bands([1, 2, 3], Window(0, 0, 256, 256)).transpose(1, 2, 0)
+        values = GeoTiff(path).read_bands([1, 2, 3], Window(0, 0, 256, 256))
         values[:, :128] = 0  # two of four windows
         write_tiff(path, values, nodata=0)
     roots = ["--data-root", data_root, "--stage1-root", tmp_path / "one", "--stage2-root", tmp_path / "two"]
