@@ -92,7 +92,8 @@ def main() -> None:
     args = parser.parse_args()
     event = make_event(SEED, CATEGORY, args.size, 1)
     images, weights = Images(event.historical[-1], event.monitor), Weights(args.model, args.checkpoint)
-    stock_model, engine = load(weights).to(args.device), SamEngine(load(weights), torch.device(args.device))
+    kind = SAM_VARIANTS[weights.model_type].encoder_kind()
+    stock_model, engine = load(weights).to(args.device), SamEngine(load(weights), torch.device(args.device), kind=kind)
 
     def ours() -> None:
         own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)

@@ -128,7 +128,7 @@ def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images)
 def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, Callable[[], np.ndarray]]:
     """Return variants of stage 1 of the window, each with one more technique."""
     own_model = load(weights)
-    engine = SamEngine(own_model, stock_model.device)
+    engine = SamEngine(own_model, stock_model.device, kind=SAM_VARIANTS[weights.model_type].encoder_kind())
     own_decoder = engine.decoder if weights.checkpoint is not None else BlobDecoder(own_model)
 
     def with_stock_encoder(decoder: PromptDecoder) -> np.ndarray:

@@ -88,7 +88,7 @@ def blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
 def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path, execution: Execution) -> Outcome:
     """Run both stages with the project's engine."""
     model = load(weights)
-    engine = SamEngine(model, torch.device(device), execution)
+    engine = SamEngine(model, torch.device(device), execution, SAM_VARIANTS[weights.model_type].encoder_kind())
     if weights.checkpoint is None:
         engine.decoder = BlobDecoder(model)
 

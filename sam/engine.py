@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 from torchvision.ops.boxes import box_area
 
-from sam.attention import fuse_attention
 from sam.devices import Batches, batch_size
+from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.execution import PRECISIONS, Execution
 from sam.features import WindowFeatures
 from sam.mask_measures import WindowScale
@@ -80,17 +80,26 @@ class PendingMasks:
 class SamEngine:
     """One SAM on one device: encodes windows and generates their masks. As a context manager, ends its threads."""
 
-    def __init__(self, model: Sam, device: torch.device, execution: Execution | None = None) -> None:
-        """Move `model` to the device and replace its encoder's attention by an equivalent, faster one."""
+    def __init__(
+        self,
+        model: Sam,
+        device: torch.device,
+        execution: Execution | None = None,
+        kind: EncoderKind = PLAIN_VIT,
+    ) -> None:
+        """Move `model` to the device and replace parts of its encoder by equivalent, faster ones.
+
+        `kind`: of the model's encoder, as its row of the registry says.
+        """
         execution = execution or Execution()
         self.device = device
         self._model = model.to(device)
-        fuse_attention(model.image_encoder)
+        kind.accelerate(model.image_encoder)
         self._encoder = torch.compile(model.image_encoder) if execution.compile else model.image_encoder
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder)
         self._dtype = getattr(torch, PRECISIONS[execution.precision])
-        encode_batch = execution.encode_batch or batch_size(device, encoder_bytes(model))
+        encode_batch = execution.encode_batch or batch_size(device, kind.image_bytes(model.image_encoder))
         self._encode_batches = Batches(encode_batch, "--encode-batch")
         points_per_batch = execution.points_per_batch or batch_size(device, point_bytes(model))
         self._point_batches = Batches(points_per_batch, "--points-per-batch")
@@ -280,14 +289,6 @@ def _drop_duplicates(
     scores = 1 / box_area(torch.tensor([crop.box for crop, _, _ in masks]).view(-1, 4)).to(boxes.device)
     kept = batched_nms(boxes.float(), scores, torch.zeros_like(scores), threshold)
     return [masks[index] for index in kept.tolist()]
-
-
-def encoder_bytes(model: Sam) -> int:
-    """Estimate the device memory for encoding one image, in bytes."""
-    encoder = model.image_encoder
-    grid = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
-    channels = encoder.patch_embed.proj.out_channels
-    return grid**2 * channels * 4 * 16 + (256 << 20)
 
 
 def point_bytes(model: Sam) -> int:

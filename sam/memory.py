@@ -6,7 +6,7 @@ import torch
 
 import config
 from sam.devices import LARGEST_BATCH_BYTES
-from sam.engine import encoder_bytes, point_bytes
+from sam.engine import point_bytes
 from sam.execution import Execution
 from sam.registry import SAM_VARIANTS
 
@@ -25,11 +25,12 @@ class Memory(NamedTuple):
 
 def estimate_memory(model_type: str, device_type: str, execution: Execution, largest_window: int) -> Memory:
     """Estimate the memory for computing both stages. `largest_window`: pixels of the largest window."""
+    variant = SAM_VARIANTS[model_type]
     with torch.device("meta"):  # shapes without data
-        model = SAM_VARIANTS[model_type].build()
+        model = variant.build()
     weights = sum(4 * tensor.numel() for tensor in model.state_dict().values())
     batches = max(
-        _batch_bytes(encoder_bytes(model), execution.encode_batch, device_type),
+        _batch_bytes(variant.encoder_kind().image_bytes(model.image_encoder), execution.encode_batch, device_type),
         _batch_bytes(point_bytes(model), execution.points_per_batch, device_type),
     )
     points = config.STAGE1_SAM_PARAMS["points_per_side"] ** 2

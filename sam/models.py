@@ -32,9 +32,11 @@ def load_model(model_type: str, checkpoint: Path) -> Sam:
         ) from None
     except Exception as error:  # a damaged file can raise any error, such as IndexError and struct.error
         raise UsageError(f"{checkpoint}: damaged or cut off ({first_line(error)}); download the file again") from None
-    model = SAM_VARIANTS[model_type].build()
+    variant = SAM_VARIANTS[model_type]
+    model = variant.build()
     try:
-        model.load_state_dict(state, strict=True)
+        used = {name: weights for name, weights in state.items() if not name.startswith(variant.unused_weights)}
+        model.load_state_dict(used, strict=True)
     except (RuntimeError, TypeError, AttributeError):
         raise UsageError(
             f"{checkpoint}: these are not {model_type} weights; choose the right one of {', '.join(SAM_VARIANTS)} "

@@ -10,7 +10,10 @@ import config
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
+    from sam.encoders import EncoderKind
+
 META_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+MOBILE_SAM_URL = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/"
 
 
 def _build_official(name: str) -> "Sam":
@@ -23,6 +26,24 @@ def _build_demo() -> "Sam":
     from sam.vit_demo import build_vit_demo
 
     return build_vit_demo()
+
+
+def _build_mobile_sam() -> "Sam":
+    from sam.tiny_vit import build_vit_t
+
+    return build_vit_t()
+
+
+def _plain_vit() -> "EncoderKind":
+    from sam.encoders import PLAIN_VIT
+
+    return PLAIN_VIT
+
+
+def _tiny_vit() -> "EncoderKind":
+    from sam.encoders import TINY_VIT
+
+    return TINY_VIT
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,8 @@ class SamVariant:
     build: Callable[[], "Sam"]  # returns the model without weights, in evaluation mode, on the CPU
     weights: str  # default file: a name in config.WEIGHTS_DIR, or an absolute path
     published: PublishedFile | None = None  # downloaded if the default file is missing; None: no download, no check
+    encoder_kind: Callable[[], "EncoderKind"] = _plain_vit
+    unused_weights: tuple[str, ...] = ()  # beginnings of names in the file that the model does not have
     origin: str = "official"  # text for the log; for a published file, only if its checksum is right
 
 
@@ -52,5 +75,14 @@ SAM_VARIANTS = {
     "vit_b": _meta("vit_b", "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
     "vit_l": _meta("vit_l", "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
     "vit_h": _meta("vit_h", "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+    "vit_t": SamVariant(
+        _build_mobile_sam,
+        "mobile_sam.pt",
+        PublishedFile(
+            MOBILE_SAM_URL + "mobile_sam.pt", "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
+        ),
+        _tiny_vit,
+        ("image_encoder.norm_head.", "image_encoder.head."),
+    ),
     "vit_demo": SamVariant(_build_demo, str(config.DEMO_CHECKPOINT), origin="demo weights, for synthetic scenes only"),
 }

@@ -36,7 +36,7 @@ class EngineSettings(NamedTuple):
         """Load the weights and return the engine. Raises UsageError if they cannot be used."""
         model = load_model(self.model_type, self.weights.path)
         torch.backends.cudnn.allow_tf32 = False  # else convolutions in fp32 would round to 10 bits on recent GPUs
-        return SamEngine(model, self.device, self.execution)
+        return SamEngine(model, self.device, self.execution, SAM_VARIANTS[self.model_type].encoder_kind())
 
 
 def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool = True) -> EngineSettings:

@@ -1,13 +1,27 @@
-"""Every variant in the registry builds its model and names its weights."""
+"""Every variant in the registry builds its model, names its weights, and runs in the engine as in segment_anything."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
 
 import config
+from sam.engine import SamEngine
+from sam.execution import Execution
+from sam.memory import estimate_memory
 from sam.registry import SAM_VARIANTS
+from tests.stock_masks import SCENE, check_masks, stock_masks
+
+ALL_MASKS = {  # three of each of four points
+    "points_per_side": 2,
+    "pred_iou_thresh": 0.0,
+    "stability_score_thresh": 0.0,
+    "box_nms_thresh": 1.0,
+    "min_mask_region_area": 0,
+}
 
 
 @pytest.mark.parametrize("name", SAM_VARIANTS)
@@ -32,3 +46,45 @@ def test_weights_are_included_or_published_with_a_sha256(name: str) -> None:
 
 def test_the_default_model_is_registered_with_the_default_file() -> None:
     assert config.SAM_CHECKPOINT.name == SAM_VARIANTS[config.SAM_MODEL_TYPE].weights
+
+
+# --- The engine with every variant -----------------------------------------------------------------------------------
+def build_shallow(monkeypatch: pytest.MonkeyPatch, name: str) -> Sam:
+    """Build a variant with random weights; Meta's with one block. Their other blocks: tests/sam/test_attention.py."""
+
+    def shallow(**settings: Any) -> ImageEncoderViT:
+        return ImageEncoderViT(**settings | {"depth": 1, "global_attn_indexes": ()})
+
+    monkeypatch.setattr(sys.modules["segment_anything.build_sam"], "ImageEncoderViT", shallow)
+    torch.manual_seed(8)
+    model = SAM_VARIANTS[name].build()
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights += torch.randn_like(weights) * 0.05  # relative positions and biases are 0 at first
+        model.mask_decoder.iou_prediction_head.layers[-1].bias += 10  # so that no mask is filtered out
+    return model
+
+
+@pytest.mark.parametrize("name", SAM_VARIANTS)
+def test_features_and_masks_equal_those_of_segment_anything(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
+) -> None:
+    stock, model = build_shallow(monkeypatch, name), build_shallow(monkeypatch, name)
+    engine = SamEngine(model, torch.device("cpu"), kind=SAM_VARIANTS[name].encoder_kind())
+    encoded: list[torch.Tensor] = []
+    stock.image_encoder.register_forward_hook(lambda _, __, output: encoded.append(output))
+    expected = stock_masks(stock, SCENE, ALL_MASKS)
+    (features,) = engine.encode([engine.scale(SCENE)])
+    assert features.embedding.shape == encoded[0].shape
+    assert (features.embedding - encoded[0]).abs().max() < 1e-4
+    masks = engine.generate_masks(SCENE, features, ALL_MASKS).collect()
+    assert len(masks) == 12
+    check_masks(masks, expected)
+
+
+@pytest.mark.parametrize("name", SAM_VARIANTS)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_of_every_variant_is_estimated(name: str, device: str) -> None:
+    memory = estimate_memory(name, device, Execution(), 2048**2)
+    used = memory.device_bytes or memory.host_bytes
+    assert 0.3 < used / 2**30 < 16
