@@ -85,7 +85,7 @@ class LocalRun:
         self._to_begin = deque(listing.events)
         self._in_hand: list[_Event] = []
         # Events with windows to compute, in order; an error that ends the run; None: every event has ended.
-        self._ready: SimpleQueue[_Event | UsageError | None] = SimpleQueue()
+        self._ready: SimpleQueue[_Event | BaseException | None] = SimpleQueue()
         self._missing: deque[tuple[_Event, Window]] = deque()  # windows of the stage whose windows are computed
         self._reader, self._writer, self._steps = (ThreadPoolExecutor(1, name) for name in ("read", "write", "step"))
         self._storing: Future[None] | None = None  # the last window given to the writer
@@ -99,7 +99,7 @@ class LocalRun:
         try:
             if self._to_begin:
                 for _ in range(min(EVENTS_IN_HAND, len(self._to_begin))):
-                    self._steps.submit(self._begin_next)
+                    self._submit(self._steps, self._begin_next)
                 self._compute_windows()
         finally:
             self._to_begin.clear()
@@ -142,7 +142,7 @@ class LocalRun:
                 return None
             if state is None:
                 return None
-            if isinstance(state, UsageError):
+            if isinstance(state, BaseException):
                 raise state
             assert state.step is not None
             self._missing.extend((state, window) for window in state.step.missing)
@@ -160,12 +160,23 @@ class LocalRun:
             return
         if self._storing is not None:
             self._storing.result()
-        self._storing = self._writer.submit(self._store, state, window, finish)
+        self._storing = self._submit(self._writer, self._store, state, window, finish)
 
     def _fail(self, state: _Event, error: Exception) -> None:
         """Compute no more windows of an event; it ends when the writer has stored those before."""
         state.failed = True
-        self._writer.submit(lambda: self._steps.submit(self._end, state, error))
+        self._submit(self._writer, self._submit, self._steps, self._end, state, error)
+
+    def _submit(self, thread: ThreadPoolExecutor, work: Callable[..., object], *arguments: Any) -> Future[None]:
+        """Do some work on another thread. An error that `work` raises ends the run."""
+
+        def call() -> None:
+            try:
+                work(*arguments)
+            except BaseException as error:
+                self._ready.put(error)
+
+        return thread.submit(call)
 
     # On the writer's thread.
     def _store(self, state: _Event, window: Window, finish: Callable[[], np.ndarray]) -> None:
@@ -184,7 +195,7 @@ class LocalRun:
         if not state.left:
             if not state.step.rest:
                 state.features.close()
-            self._steps.submit(self._take_step, state, state.step.rest, state.stage)
+            self._submit(self._steps, self._take_step, state, state.step.rest, state.stage)
 
     # On the thread of the steps.
     def _begin_next(self) -> None:
@@ -221,8 +232,7 @@ class LocalRun:
         if state not in self._in_hand:
             return  # another of its windows failed before
         if isinstance(error, UsageError):
-            self._ready.put(error)
-            return
+            raise error
         self._in_hand.remove(state)
         try:
             _release(state)
@@ -233,7 +243,7 @@ class LocalRun:
         else:
             self._progress.stopped(state.event, error)
         if self._to_begin:
-            self._steps.submit(self._begin_next)
+            self._submit(self._steps, self._begin_next)
         elif not self._in_hand:
             self._ready.put(None)
 
