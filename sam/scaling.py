@@ -27,4 +27,5 @@ def _halve(image: np.ndarray) -> np.ndarray:
     halved = F.interpolate(
         torch.from_numpy(image).permute(2, 0, 1)[None], scale_factor=0.5, mode="bilinear", antialias=True
     )
-    return halved[0].permute(1, 2, 0).numpy()
+    # Contiguous as Pillow's: a convolution of another memory layout rounds differently.
+    return np.ascontiguousarray(halved[0].permute(1, 2, 0).numpy())

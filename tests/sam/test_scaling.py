@@ -15,7 +15,9 @@ SCENE = make_event(seed=3, category=4, size=300, historical_dates=1).monitor
 
 def assert_equals_segment_anything(image: np.ndarray, longest_side: int) -> None:
     expected = ResizeLongestSide(longest_side).apply_image(image)
-    np.testing.assert_array_equal(scale_longest_side(image, longest_side), expected, strict=True)
+    scaled = scale_longest_side(image, longest_side)
+    np.testing.assert_array_equal(scaled, expected, strict=True)
+    assert scaled.flags.c_contiguous
 
 
 @pytest.mark.parametrize("shape", [(2048, 2048), (2048, 1500), (2048, 998), (998, 2048), (1024, 1024)])
