@@ -52,6 +52,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="folder for plots of all scores, needs matplotlib (default: none)",
     )
+    parser.add_argument(
+        "--suggest-threshold",
+        action="store_true",
+        help="also print the stage 2 thresholds that labelled events and normal controls suggest, in steps of 0.004 up "
+        "to 0.2 and of 0.016 up to 1; changes no result (default: not printed)",
+    )
     add_log_argument(parser)
     return parser.parse_args(arguments)
 
@@ -60,9 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate every labelled event; returns the exit code, 1 if an event failed or none was evaluated."""
     args = parse_arguments(arguments)
     # These load GDAL and scikit-image, which takes a second.
+    from evaluation.curves import curve_thresholds
     from evaluation.evaluate import evaluate_events
     from evaluation.event_maps import EvalSettings
     from evaluation.tables import print_results, write_csv, write_json
+    from evaluation.thresholds import print_suggestions
     from report import figures
     from report.plots import draw_all
 
@@ -71,11 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = EvalSettings.of(args)
     listing = list_events(args.data_root).first(args.max_events)
     with keep_log(args.log_file):
-        evaluation = evaluate_events(listing, args.result_root, settings, with_curves=bool(args.plots))
+        evaluation = evaluate_events(
+            listing,
+            args.result_root,
+            settings,
+            with_curves=bool(args.plots) or args.suggest_threshold,
+            with_controls=args.suggest_threshold,
+        )
         if not evaluation.results:
             LOG.error("%s", evaluation.why_empty())
-            return 1
-    print_results(evaluation.results)
+    if evaluation.results:
+        print_results(evaluation.results)
+    if args.suggest_threshold:
+        print_suggestions(curve_thresholds(settings.stage2_threshold), evaluation.curves, evaluation.controls)
+    if not evaluation.results:
+        return 1
     path = args.output_csv or args.result_root / config.EVAL_CSV_NAME
     write_csv(path, evaluation.results)
     LOG.info("table: %s", path)

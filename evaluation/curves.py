@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval_metrics import Scores, average_scores, threshold_curve
+from eval_metrics import Scores, average_scores
 from evaluation.event_maps import EventMaps
 from rasters.raster import strips
 from rasters.resize import value_range
@@ -37,11 +37,7 @@ def curve_thresholds(stage2_threshold: float) -> list[float]:
 def event_curves(maps: EventMaps, thresholds: Sequence[float]) -> EventCurves:
     """Compute the data plotted for an event, which must have a label; reads its rasters in strips."""
     assert maps.label is not None
-    settings = maps.settings
-    curve = threshold_curve(
-        maps.anomalies, maps.label, thresholds, **settings.cleaning, normalize=settings.normalize_anomaly_map
-    )
-    return EventCurves(curve.scores(settings.background_weight), score_histogram(maps))
+    return EventCurves(maps.curve(thresholds).scores(maps.settings.background_weight), score_histogram(maps))
 
 
 def score_histogram(maps: EventMaps) -> ScoreHistogram:

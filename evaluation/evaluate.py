@@ -1,13 +1,14 @@
 """Scores both stages for every labelled event."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.progress import Summary, run_events
 from evaluation.curves import EventCurves, curve_thresholds, event_curves
 from evaluation.event_maps import EvalSettings, open_event_maps
 from evaluation.tables import Result
-from utils import Event, Listing
+from evaluation.thresholds import ControlCurve, control_curve
+from utils import LOG, Event, EventError, Listing
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Evaluation:
     results: list[Result]  # one per labelled event
     curves: list[EventCurves]  # one per result, or empty
     summary: Summary
+    controls: list[ControlCurve] = field(default_factory=list)  # one per usable normal control, or empty
 
     def why_empty(self) -> str:
         """Return one line that says why no event has results: how many failed or were skipped, and the first reason."""
@@ -28,14 +30,26 @@ class Evaluation:
         return f"no event was evaluated, so nothing is written; {'; '.join(outcomes)}"
 
 
-def evaluate_events(listing: Listing, result_root: Path, settings: EvalSettings, with_curves: bool) -> Evaluation:
-    """Evaluate the maps that stage 2 wrote to `result_root`; `with_curves` also computes the data of the plots."""
+def evaluate_events(
+    listing: Listing, result_root: Path, settings: EvalSettings, with_curves: bool, with_controls: bool = False
+) -> Evaluation:
+    """Evaluate the maps that stage 2 wrote to `result_root`.
+
+    `with_curves` also computes the data of the plots. `with_controls` also counts the pixels that are flagged in normal
+    controls; a control without usable maps is left out with a warning, so that the events' outcomes stay the same.
+    """
     thresholds = curve_thresholds(settings.stage2_threshold)
     results: list[Result] = []
     curves: list[EventCurves] = []
+    controls: list[ControlCurve] = []
 
     def process(event: Event, event_done: object) -> str | None:
         if event.category == 0:
+            if with_controls:
+                try:
+                    controls.append(control_curve(open_event_maps(event, result_root, settings), thresholds))
+                except EventError as error:
+                    LOG.warning("%s: not used for the suggested threshold: %s", event.name, error)
             return "a normal control, not evaluated"
         if event.label is None:
             return "no label, not evaluated"
@@ -46,4 +60,5 @@ def evaluate_events(listing: Listing, result_root: Path, settings: EvalSettings,
         results.append(result)
         return None
 
-    return Evaluation(results, curves, run_events("evaluation", listing, lambda event: 1, process, unit="event"))
+    summary = run_events("evaluation", listing, lambda event: 1, process, unit="event")
+    return Evaluation(results, curves, summary, controls)

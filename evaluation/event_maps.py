@@ -1,13 +1,23 @@
 """Opens the maps and the label of an event for the evaluation, and scores both stages."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import config
-from eval_metrics import BinaryMap, ChangedPixels, Scores, binarize_anomaly_map, binarize_by_quantile, score_binary_map
+from eval_metrics import (
+    BinaryMap,
+    ChangedPixels,
+    Scores,
+    ThresholdCurve,
+    binarize_anomaly_map,
+    binarize_by_quantile,
+    score_binary_map,
+    threshold_curve,
+)
 from img_io import ImageOptions, Label, open_label
 from rasters.maps import ScoreMap, find_map, open_map, read_parameters
 from utils import Event, EventError
@@ -60,6 +70,16 @@ class EventMaps:
         return binarize_anomaly_map(
             self.anomalies,
             self.settings.stage2_threshold,
+            **self.settings.cleaning,
+            normalize=self.settings.normalize_anomaly_map,
+        )
+
+    def curve(self, thresholds: Sequence[float]) -> ThresholdCurve:
+        """Return stage 2's binary map at many thresholds (ascending, at least one)."""
+        return threshold_curve(
+            self.anomalies,
+            self.label,
+            thresholds,
             **self.settings.cleaning,
             normalize=self.settings.normalize_anomaly_map,
         )

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import time
 from pathlib import Path
 
 import config
@@ -12,7 +13,6 @@ from tests.helpers import whole
 from tests.scripts import DEMO_SAM, LIBRARIES
 
 KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "10"))
-SECONDS = 3.0  # of a whole run, about: moments are drawn from so many
 WINDOW = 130  # pixels a side: 4 windows a stage
 
 
@@ -55,8 +55,10 @@ def test_killed_runs_end_as_if_undisturbed(small_events: Path, tmp_path: Path) -
         process.start()
         return process
 
+    started = time.monotonic()
     undisturbed = start(tmp_path / "undisturbed")
     undisturbed.join()
+    seconds = time.monotonic() - started  # moments are drawn from so many
     assert undisturbed.exitcode == 0
     expected = visible(tmp_path / "undisturbed")
     assert len(expected) == 2 * 3
@@ -64,7 +66,7 @@ def test_killed_runs_end_as_if_undisturbed(small_events: Path, tmp_path: Path) -
     while kills < KILLS:
         root = tmp_path / f"killed_{finished}"
         process = start(root)
-        process.join(moments.uniform(0, SECONDS))
+        process.join(moments.uniform(0, seconds))
         if process.exitcode is None:
             process.kill()
             process.join()

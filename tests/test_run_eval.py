@@ -1,6 +1,7 @@
 """run_eval.py with every flag."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,48 @@ def test_evaluation_refuses_a_label_of_another_size(
     write_raster(label, np.zeros((50, 60), np.uint8), Georeference(None, None))
     assert evaluate(data_root, finished) == 1
     assert "sizes differ" in caplog.text
+
+
+def test_suggested_thresholds_are_printed_and_no_file_changes(data_root: Path, tmp_path: Path) -> None:
+    """In both maps, pixels scored 0.101 are flagged wrongly. 0.1 % of the control's pixels are 65.5."""
+    label = np.ones((256, 256), np.uint8)
+    label[:32] = 2
+    write_raster(data_root / FIRE / "anomaly_20210720_label.tif", label, Georeference())
+    event, control = np.zeros((2, 256, 256), np.float32)
+    event[:32], event[100:110] = 0.5, 0.101
+    control[50, 50:115], control[150, 50:115] = 0.5, 0.101
+    write_maps(tmp_path / "stage2" / FIRE, event, event)
+    write_maps(tmp_path / "stage2" / CONTROL, control, control)
+    printed, tables, reports = [], [], []
+    for flags in ((), ("--suggest-threshold",)):
+        files = ("--output-csv", tmp_path / "table.csv", "--output-json", tmp_path / "report.json")
+        done = run_process(
+            "run_eval.py", "--data-root", data_root, "--result-root", tmp_path / "stage2", *files, *flags
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.splitlines())
+        tables.append((tmp_path / "table.csv").read_bytes())
+        reports.append(json.loads((tmp_path / "report.json").read_text(encoding="utf-8")))
+    assert printed[1] == [
+        *printed[0],
+        "Threshold suggested by labelled events: 0.104 (best F1 of the averages: 1.0000; labelled events: 1)",
+        "Threshold suggested by normal controls: 0.104 (lowest that flags at most 0.1 % of the pixels; flags 0.0992 %; "
+        "normal controls: 1; pixels: 65536)",
+    ]
+    assert tables[0] == tables[1]
+    assert [report["settings"].pop("suggest_threshold") for report in reports] == [False, True]
+    for report in reports:
+        del report["program"]  # has the time
+    assert reports[0] == reports[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "stage2", "table.csv", "report.json"}
+
+
+def test_controls_alone_suggest_a_threshold(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
+    done = run_process("run_eval.py", *roots, "--max-events", 1, "--suggest-threshold")
+    assert done.returncode == 1
+    labelled, controls = done.stdout.splitlines()
+    assert labelled == "Threshold suggested by labelled events: none, no labelled event was evaluated"
+    assert controls.endswith("normal controls: 1; pixels: 65536)")
+    assert "no event was evaluated" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

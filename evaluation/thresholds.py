@@ -1,0 +1,78 @@
+"""Suggests thresholds for stage 2's binary map, from labelled events and from normal controls."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from eval_metrics import Scores
+from evaluation.curves import EventCurves, average_curve
+from evaluation.event_maps import EventMaps
+
+CONTROL_SHARE = 0.001  # of the pixels of normal controls: at most this share is flagged at the suggested threshold
+
+
+class ControlCurve(NamedTuple):
+    """The pixels of a normal control that stage 2 flags; all of them are false positives."""
+
+    flagged: list[int]  # pixels with data that are set at each threshold
+    valid: int  # pixels with data
+
+
+def control_curve(maps: EventMaps, thresholds: Sequence[float]) -> ControlCurve:
+    """Count the flagged pixels of a normal control at many thresholds; reads its anomaly map in strips."""
+    curve = maps.curve(thresholds)
+    return ControlCurve(curve.flagged, int(curve.counts.valid.sum()))
+
+
+def best_threshold(thresholds: Sequence[float], curves: Sequence[Sequence[Scores]]) -> tuple[float, float]:
+    """Return the threshold with the highest F1 of the events' averages, and this F1. Of equal ones, takes the lowest.
+
+    `thresholds`: ascending. `curves`: the scores of each event at each threshold; at least one event.
+    """
+    f1 = [scores.f1 for scores in average_curve(curves)]
+    best = int(np.argmax(f1))
+    return thresholds[best], f1[best]
+
+
+def quiet_threshold(thresholds: Sequence[float], controls: Sequence[ControlCurve]) -> tuple[float, float] | None:
+    """Return the lowest threshold at which at most CONTROL_SHARE is flagged, and the share flagged there.
+
+    The share is that of the pixels with data of all controls together. Returns None if every threshold flags more.
+    `thresholds`: ascending. `controls`: with at least one pixel.
+    """
+    flagged = np.sum([control.flagged for control in controls], axis=0)
+    shares = flagged / sum(control.valid for control in controls)
+    low = np.flatnonzero(shares <= CONTROL_SHARE)
+    return (thresholds[low[0]], float(shares[low[0]])) if len(low) else None
+
+
+def print_suggestions(
+    thresholds: Sequence[float], curves: Sequence[EventCurves], controls: Sequence[ControlCurve]
+) -> None:
+    """Print the threshold that labelled events suggest, then the one that normal controls suggest, one line each."""
+    print(f"Threshold suggested by labelled events: {_by_labels(thresholds, curves)}")
+    print(f"Threshold suggested by normal controls: {_by_controls(thresholds, controls)}")
+
+
+def _by_labels(thresholds: Sequence[float], curves: Sequence[EventCurves]) -> str:
+    if not curves:
+        return "none, no labelled event was evaluated"
+    threshold, f1 = best_threshold(thresholds, [curve.precision_recall for curve in curves])
+    counted = f"labelled events: {len(curves)}"
+    if f1 == 0:
+        return f"none, no threshold finds an anomalous pixel ({counted})"
+    return f"{threshold:g} (best F1 of the averages: {f1:.4f}; {counted})"
+
+
+def _by_controls(thresholds: Sequence[float], controls: Sequence[ControlCurve]) -> str:
+    used = [control for control in controls if control.valid]
+    if not used:
+        return "none, no normal control has a usable map"
+    limit = f"{100 * CONTROL_SHARE:g} %"
+    counted = f"normal controls: {len(used)}; pixels: {sum(control.valid for control in used)}"
+    found = quiet_threshold(thresholds, used)
+    if found is None:
+        return f"none, every threshold up to {thresholds[-1]:g} flags more than {limit} of the pixels ({counted})"
+    threshold, share = found
+    return f"{threshold:g} (lowest that flags at most {limit} of the pixels; flags {100 * share:.3g} %; {counted})"
