@@ -25,7 +25,7 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
         "--sam-model-type",
         choices=SAM_VARIANTS,
         default=config.SAM_MODEL_TYPE,
-        help="architecture of the weights; vit_demo is a toy for demos and tests (default: %(default)s)",
+        help="architecture of the weights; vit_t is MobileSAM, vit_demo a toy for demos (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",

@@ -6,12 +6,14 @@ stochastic depth, no classifier.
 """
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import Sam
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-INPUT, CELLS, CHANNELS = 1024, 64, 256
+from sam.assemble import assemble_sam
+
+INPUT, CHANNELS = 1024, 256
 DIMENSIONS = (64, 128, 160, 320)  # channels of the four layers
 DEPTHS = (2, 2, 6, 2)
 HEADS = (2, 4, 5, 10)
@@ -21,24 +23,7 @@ EXPANSION = 4  # of the hidden channels
 
 def build_vit_t() -> Sam:
     """Build MobileSAM: 10 M parameters, 1024-pixel input, 64 x 64 cells, 256 channels."""
-    return Sam(
-        image_encoder=TinyViT(),
-        prompt_encoder=PromptEncoder(
-            embed_dim=CHANNELS,
-            image_embedding_size=(CELLS, CELLS),
-            input_image_size=(INPUT, INPUT),
-            mask_in_chans=16,
-        ),
-        mask_decoder=MaskDecoder(
-            num_multimask_outputs=3,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=CHANNELS, mlp_dim=2048, num_heads=8),
-            transformer_dim=CHANNELS,
-            iou_head_depth=3,
-            iou_head_hidden_dim=256,
-        ),
-        pixel_mean=[123.675, 116.28, 103.53],
-        pixel_std=[58.395, 57.12, 57.375],
-    ).eval()
+    return assemble_sam(TinyViT(), INPUT, CHANNELS, mlp_dim=2048, heads=8, iou_dim=256)
 
 
 class TinyViT(nn.Module):
