@@ -199,6 +199,8 @@ class LocalRun:
 
     # On the thread of the steps.
     def _begin_next(self) -> None:
+        if not self._to_begin:
+            return  # an event that ended at once has begun the last one
         state = _Event(self._to_begin.popleft())
         self._in_hand.append(state)
         self._progress.begin(state.event)

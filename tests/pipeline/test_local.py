@@ -163,6 +163,16 @@ def test_an_impossible_request_is_found_while_an_event_is_opened(
     assert_nothing_is_left(events)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_events_that_end_at_once_stop_no_other(events: Path, demo_engine: SamEngine, count: int) -> None:
+    for name in NAMES[:count]:
+        (events / name / "normal_20190620.tif").write_bytes(b"no image")
+    summary = run_events(events, demo_engine)
+    assert [name for name, _ in summary.failed] == list(NAMES[:count])
+    assert summary.done == list(NAMES[count:])
+    assert_nothing_is_left(events)
+
+
 def test_events_fail_if_the_model_cannot_be_loaded(events: Path, demo_engine: SamEngine) -> None:
     def fail() -> SamEngine:
         raise RuntimeError("the device fell off the bus")

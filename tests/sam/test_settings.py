@@ -12,6 +12,7 @@ from segment_anything.modeling import Sam
 
 import config
 from sam import settings as engine_options
+from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.engine import SamEngine
 from sam.execution import Execution
 from sam.flags import add_sam_arguments
@@ -84,6 +85,7 @@ def requested_executions(monkeypatch: pytest.MonkeyPatch) -> list[Execution | No
             _: Sam,
             __: torch.device,
             execution: Execution | None = None,
+            kind: EncoderKind = PLAIN_VIT,
         ) -> None:
             executions.append(execution)
 
@@ -133,7 +135,9 @@ def test_load_engine_disables_tf32(monkeypatch: pytest.MonkeyPatch, requested_ex
 def test_an_unknown_model_type_from_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # argparse does not check defaults.
     monkeypatch.setattr(config, "SAM_MODEL_TYPE", "vit_x")
-    with pytest.raises(UsageError, match="vit_x: no such SAM model type; choose one of vit_b, vit_l, vit_h, vit_demo"):
+    with pytest.raises(
+        UsageError, match="vit_x: no such SAM model type; choose one of vit_b, vit_l, vit_h, vit_t, vit_demo"
+    ):
         load_engine(parse("--device", "cpu"))
 
 
