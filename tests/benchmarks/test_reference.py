@@ -11,14 +11,17 @@ from segment_anything.utils.amg import build_point_grid, calculate_stability_sco
 
 import config
 from benchmarks.blobs import blob_masks, use_blobs
+from benchmarks.programs import BlobDecoder
 from benchmarks.reference import filter_change_map, stage1_window, stage2_window
 from demo.scenes import make_event
 from rasters.filtered_map import filter_change_map as project_filter
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
+from sam.models import load_model
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from tests.helpers import whole
+from tests.stock_masks import engine_masks
 
 # Six points per side and lower thresholds than published, so that the demo SAM finds several masks in each image.
 SAM_PARAMS = config.STAGE1_SAM_PARAMS | {
@@ -120,14 +123,16 @@ def test_share_of_blobs_that_passes_the_filters(points: torch.Tensor, seed: int)
     assert 0.37 <= (ious > 0.6).float().mean() <= 0.43
 
 
-def test_realistic_number_of_blobs_passes_suppression(demo_model: Sam) -> None:
+def test_realistic_number_of_blobs_passes_suppression() -> None:
     window = np.zeros((128, 128, 3), np.uint8)
-    # A window of 2048 pixels at 1/16 of its size. Small batches reuse memory, which is faster.
-    parameters = config.STAGE1_SAM_PARAMS | {"min_mask_region_area": 10000 // 16**2, "points_per_batch": 8}
-    with use_blobs(demo_model, seed=0):
-        annotations = SamAutomaticMaskGenerator(demo_model, **parameters).generate(window)
-    assert 40 <= len(annotations) <= 120
-    areas = np.array([annotation["area"] for annotation in annotations]) * 16**2
+    # A window of 2048 pixels at 1/16 of its size.
+    parameters = config.STAGE1_SAM_PARAMS | {"min_mask_region_area": 10000 // 16**2}
+    model = load_model("vit_demo", config.DEMO_CHECKPOINT)
+    engine = SamEngine(model, torch.device("cpu"))
+    engine.decoder = BlobDecoder(model)
+    masks = engine_masks(engine, window, parameters)
+    assert 40 <= len(masks) <= 120
+    areas = np.array([mask.area for mask in masks]) * 16**2
     assert 3e3 < np.median(areas) < 1e5
     assert areas.max() < 4e5
 
