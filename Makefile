@@ -36,7 +36,8 @@ demo: $(READY)
 	@echo "Report, for any browser: $(CURDIR)/$(DEMO)/report/index.html"
 
 # Two processes, as much of the time goes into waiting for programs to start; each takes whole files in order, the slow
-# ones early.
+# ones early. One thread of torch each, as the processes share the cores.
+test: export OMP_NUM_THREADS := 1
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
