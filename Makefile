@@ -53,6 +53,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_pipeline --size 1024 --model vit_b --random
 	$(BIN)/python -m benchmarks.bench_waterfall --size 2048
 	$(BIN)/python -m benchmarks.bench_raster --megapixels 1 4 16
+	$(BIN)/python -m benchmarks.bench_host
+	$(BIN)/python -m benchmarks.bench_host --device-seconds 2.0 0.5 --events 8
 	$(BIN)/python -m benchmarks.bench_stages
 	$(BIN)/python -m benchmarks.bench_clouds
 	$(BIN)/python -m benchmarks.bench_scaling real

@@ -23,20 +23,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from osgeo import gdal
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import ImageEncoderViT, Sam
 from torch.nn import functional as F
 
 import run
+from benchmarks.bench_raster import write_rasters
 from benchmarks.blobs import SQUARES, blob_masks
 from benchmarks.measure import append_rows, describe_environment, measure
-from demo.scenes import make_event
+from benchmarks.stepwise import compute_windows
+from cli.flags import positive_int
 from img_io import event_shape
 from pipeline.feature_cache import FeatureCache
 from pipeline.local import run_here
 from pipeline.stage import advance
 from pipeline.stage2 import Stage2Settings
+from sam.assemble import assemble_sam
 from sam.engine import PendingMasks, SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from sam.masks import Mask
@@ -45,7 +47,7 @@ from sam.weights import SamIdentity
 from utils import Event, list_events
 
 RESULTS = Path(__file__).parent / "results" / "host.csv"
-SEED, CATEGORY = 14, 4  # of the scene: a fire
+SEED = 14  # of the features
 SCENE = 2048  # pixels, at most; the images repeat it, and the blobs are those of a window of this size
 CHANNELS, CELLS, INPUT = 256, 64, 1024  # of ViT-B's features, and its input
 KINDS = 4  # different features and sets of masks
@@ -62,11 +64,18 @@ def parse_arguments() -> argparse.Namespace:
         default=(0.0, 0.0),
         help="seconds per window in stage 1 and stage 2 (default: 0 0)",
     )
-    parser.add_argument("--events", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--size", type=int, default=4096, help="side of the images, pixels (default: %(default)s)")
-    parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")
+    parser.add_argument("--events", type=positive_int, default=2, help="(default: %(default)s)")
+    parser.add_argument(
+        "--size", type=positive_int, default=4096, help="side of the images, pixels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dates", type=positive_int, default=5, help="images, the monitor included, at least 3 (default: %(default)s)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.dates < 3:
+        parser.error("--dates: at least 3, as stage 2 encodes only the dates that stage 1 does not")
+    return args
 
 
 # --- The device ------------------------------------------------------------------------------------------------------
@@ -126,10 +135,7 @@ def _kind(pixels: np.ndarray) -> int:
 def _small_sam() -> Sam:
     """Return a small SAM with the input and the number of channels of the official ones; it is never run."""
     encoder = ImageEncoderViT(depth=1, embed_dim=16, img_size=INPUT, num_heads=1, out_chans=CHANNELS, use_rel_pos=True)
-    prompts = PromptEncoder(CHANNELS, (CELLS, CELLS), (INPUT, INPUT), 16)
-    transformer = TwoWayTransformer(depth=1, embedding_dim=CHANNELS, mlp_dim=16, num_heads=8)
-    decoder = MaskDecoder(transformer_dim=CHANNELS, transformer=transformer)
-    return Sam(encoder, prompts, decoder).eval()
+    return assemble_sam(encoder, INPUT, CHANNELS, mlp_dim=16, heads=8, iou_dim=16)
 
 
 def _blobs(seed: int, side: int) -> list[tuple[np.ndarray, int, int, int]]:
@@ -154,20 +160,12 @@ def _blobs(seed: int, side: int) -> list[tuple[np.ndarray, int, int, int]]:
 # --- The runs --------------------------------------------------------------------------------------------------------
 def write_events(folder: Path, count: int, size: int, dates: int) -> None:
     """Write events whose images repeat a scene, in the published layout; all events link to the same files."""
-    side = min(size, SCENE)
-    scene = make_event(SEED, CATEGORY, side, dates - 1)
-    names = [f"normal_{2000 + date}0101.tif" for date in range(dates - 1)] + ["anomaly_20210101.tif"]
     first, *others = (folder / f"4_event_{number}" for number in range(count))
-    for event in (first, *others):
-        event.mkdir(parents=True)
-    repeats = -(-size // side)
-    for name, image in zip(names, (*scene.historical, scene.monitor), strict=True):
-        options = ["TILED=YES", "COMPRESS=DEFLATE"]
-        raster = gdal.GetDriverByName("GTiff").Create(str(first / name), size, size, 3, gdal.GDT_Byte, options)
-        raster.WriteArray(np.tile(image, (repeats, repeats, 1))[:size, :size].transpose(2, 0, 1))
-        del raster  # closes the file
-        for event in others:
-            os.link(first / name, event / name)
+    write_rasters(first, size, size, dates, min(size, SCENE), repeated=True)
+    for event in others:
+        event.mkdir()
+        for file in first.iterdir():
+            os.link(file, event / file.name)
 
 
 class SimulatedSettings(EngineSettings):
@@ -197,12 +195,9 @@ def measure_steps(events: Sequence[Event], args: argparse.Namespace, engine: Sim
             progress = advance(None, run.plan(event, args), identity)
             while progress.stage is not None:
                 times.append(time.process_time())
-                stage, store = progress.stage, progress.stage.store()
-                for window in progress.missing:
-                    item = stage.read(window, engine, features)
-                    store.write(window, stage.compute(window, item, engine, features)())
+                compute_windows(progress, engine, features)
                 times.append(time.process_time())
-                progress = advance(stage, progress.rest, identity)
+                progress = advance(progress.stage, progress.rest, identity)
             times.append(time.process_time())
         for number, took in enumerate(np.diff(times)):
             seconds[number % 2] += took

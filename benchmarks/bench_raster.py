@@ -47,16 +47,22 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_rasters(folder: Path, height: int, width: int, dates: int) -> None:
-    """Write the event's images, in the published layout."""
-    scene = make_event(SEED, CATEGORY, SCENE, dates - 1)
+def write_rasters(
+    folder: Path, height: int, width: int, dates: int, side: int = SCENE, *, repeated: bool = False
+) -> None:
+    """Write an event's images, in the published layout.
+
+    `side`: of the scene, pixels. It fills the first window, or with `repeated`, the whole image.
+    """
+    scene = make_event(SEED, CATEGORY, side, dates - 1)
+    repeats = (-(-height // side), -(-width // side), 1) if repeated else (1, 1, 1)
     names = [f"normal_{2000 + date}0101.tif" for date in range(dates - 1)] + ["anomaly_20210101.tif"]
     folder.mkdir(parents=True)
     for name, image in zip(names, (*scene.historical, scene.monitor), strict=True):
         options = ["TILED=YES", "COMPRESS=DEFLATE", "SPARSE_OK=TRUE", "BIGTIFF=IF_SAFER"]
         raster = gdal.GetDriverByName("GTiff").Create(str(folder / name), width, height, 3, gdal.GDT_Byte, options)
-        part = np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1))
-        raster.WriteArray(part)
+        part = np.tile(image, repeats)[:height, :width]
+        raster.WriteArray(np.ascontiguousarray(part.transpose(2, 0, 1)))
         del raster  # closes the file
 
 

@@ -47,6 +47,7 @@ import config
 import run
 from benchmarks.measure import append_rows, describe_environment, measure
 from benchmarks.simulation import EVENTS, Costs, Extent, PaperPool, SimulatedPool, Simulation, draw_extents
+from benchmarks.stepwise import compute_windows
 from cli.flags import positive_int
 from cli.progress import Progress
 from cluster.connection import connected
@@ -177,11 +178,8 @@ def measure_costs(size: int) -> Costs:
 
         step = take_step(None)
         while step.stage is not None:
-            stage, store = step.stage, step.stage.store()
             started = time.perf_counter()
-            for window in step.missing:
-                item = stage.read(window, engine, None)
-                store.write(window, stage.compute(window, item, engine, None)())
+            compute_windows(step, engine, None)
             seconds.append(time.perf_counter() - started)
             windows.append(len(step.missing))
             step = take_step(step)

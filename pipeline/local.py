@@ -57,11 +57,16 @@ class _Event:
     held: ExitStack = field(default_factory=ExitStack)  # its locks and features
     features: FeatureCache | None = None
     reasons: list[str | None] = field(default_factory=list)  # why stages were skipped, None for computed ones
-    step: StageProgress | None = None  # the last one
-    stage: Stage | None = None  # whose windows are computed
-    store: WindowStore | None = None  # of this stage
+    step: StageProgress = field(default_factory=lambda: StageProgress([]))  # the last one
+    store: WindowStore | None = None  # of the stage whose windows are computed
     left: int = 0  # windows of this stage that are not stored
     failed: bool = False
+
+    @property
+    def stage(self) -> Stage:
+        """The stage whose windows are computed."""
+        assert self.step.stage is not None
+        return self.step.stage
 
 
 class _NextWindow(NamedTuple):
@@ -122,11 +127,8 @@ class LocalRun:
             state, window = following
             if state.failed:
                 continue
-            assert state.stage is not None
             try:
                 engine = self._load_engine()
-            except UsageError:
-                raise
             except Exception as error:
                 self._fail(state, error)
             else:
@@ -144,17 +146,13 @@ class LocalRun:
                 return None
             if isinstance(state, BaseException):
                 raise state
-            assert state.step is not None
             self._missing.extend((state, window) for window in state.step.missing)
         return self._missing.popleft()
 
     def _compute(self, state: _Event, window: Window, item: Future[Any]) -> None:
         """Do the device work of a window, then hand it to the writer, once that has stored the previous one."""
-        assert state.stage is not None
         try:
             finish = state.stage.compute(window, item.result(), self._load_engine(), state.features)
-        except UsageError:
-            raise
         except Exception as error:
             self._fail(state, error)
             return
@@ -163,7 +161,12 @@ class LocalRun:
         self._storing = self._submit(self._writer, self._store, state, window, finish)
 
     def _fail(self, state: _Event, error: Exception) -> None:
-        """Compute no more windows of an event; it ends when the writer has stored those before."""
+        """Compute no more windows of an event; it ends when the writer has stored those before.
+
+        Raises the error if it is a UsageError, which ends the run.
+        """
+        if isinstance(error, UsageError):
+            raise error
         state.failed = True
         self._submit(self._writer, self._submit, self._steps, self._end, state, error)
 
@@ -182,7 +185,6 @@ class LocalRun:
     def _store(self, state: _Event, window: Window, finish: Callable[[], np.ndarray]) -> None:
         if state.failed:
             return
-        assert state.step is not None
         assert state.store is not None
         assert state.features is not None
         try:
@@ -221,8 +223,7 @@ class LocalRun:
             self._end(state, error)
             return
         state.reasons += state.step.reasons
-        state.stage = state.step.stage
-        if state.stage is None:
+        if state.step.stage is None:
             self._end(state)
             return
         state.store, state.left = state.stage.store(), len(state.step.missing)

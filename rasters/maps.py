@@ -152,8 +152,8 @@ def _write_plain(
     pixel = raster.read(Window(0, 0, 1, 1))  # for the type and the number of bands
     count = pixel.shape[2] if pixel.ndim == 3 else 1
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
-    # Only this program reads the file. It is compressed because scores are constant over regions: writing less takes
-    # less time than compressing.
+    # Only this program reads the file. Scores are constant over regions, so compressing them takes less time than
+    # writing them as they are.
     options = ["TILED=YES", *_fast_compression(), "BIGTIFF=IF_SAFER"]
     options += ["PHOTOMETRIC=RGB"] if count == 3 else []
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)

@@ -19,6 +19,8 @@ FEW_POINTS = {
     "box_nms_thresh": 0.7,
     "min_mask_region_area": 20,
 }
+# All masks, including empty ones, whose stability is NaN: tests their order.
+EVERYTHING = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "min_mask_region_area": 0}
 SCENE = make_event(seed=3, category=4, size=160, historical_dates=1).monitor
 # Share of a mask's pixels that rounding may move across the threshold.
 MOVED_BY_ROUNDING = 1e-4

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import config
+from benchmarks.stepwise import compute_windows
 from cluster import window_worker
 from cluster.window_worker import WindowWorker
 from img_io import ImageOptions
@@ -70,10 +71,7 @@ def in_one_process(engine: SamEngine, stages: Sequence[StageRequest]) -> list[np
     step = advance(None, stages, SAM)
     with FeatureCache(stages[0].folder, Stage2Settings().tile((256, 256))) as cache:
         while step.stage is not None:
-            store = step.stage.store()
-            for window in step.missing:
-                item = step.stage.read(window, engine, cache)
-                store.write(window, step.stage.compute(window, item, engine, cache)())
+            compute_windows(step, engine, cache)
             maps.append(pixels(step))
             step = advance(step.stage, step.rest, SAM)
     return maps

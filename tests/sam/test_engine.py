@@ -23,7 +23,7 @@ from sam.masks import Mask
 from sam.models import load_model
 from sam.prompt_decoder import DecodedMasks
 from tests.helpers import property_test
-from tests.stock_masks import FEW_POINTS, SCENE, check_masks, engine_masks, stock_masks
+from tests.stock_masks import EVERYTHING, FEW_POINTS, SCENE, check_masks, engine_masks, stock_masks
 from tests.tiny_sam import tiny_sam
 from utils import EventError, UsageError
 
@@ -46,8 +46,6 @@ LARGE_WINDOWS = {  # the encoder's input is 512 pixels
 }
 WINDOWS = SMALL_WINDOWS | LARGE_WINDOWS
 
-# All masks, including empty ones, whose stability is NaN: tests their order.
-EVERYTHING = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "min_mask_region_area": 0}
 GRID = [[0.5, 0.5], [0.2, 0.7], [0.9, 0.1]]
 PARAMETERS: dict[str, dict[str, Any]] = {
     "few points": {},

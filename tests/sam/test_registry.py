@@ -13,15 +13,9 @@ from sam.engine import SamEngine
 from sam.execution import Execution
 from sam.memory import estimate_memory
 from sam.registry import SAM_VARIANTS
-from tests.stock_masks import SCENE, check_masks, stock_masks
+from tests.stock_masks import EVERYTHING, SCENE, check_masks, stock_masks
 
-ALL_MASKS = {  # three of each of four points
-    "points_per_side": 2,
-    "pred_iou_thresh": 0.0,
-    "stability_score_thresh": 0.0,
-    "box_nms_thresh": 1.0,
-    "min_mask_region_area": 0,
-}
+ALL_MASKS = EVERYTHING | {"points_per_side": 2}  # three of each of four points
 
 
 @pytest.mark.parametrize("name", SAM_VARIANTS)
