@@ -24,7 +24,7 @@ $(READY): requirements.txt requirements-report.txt requirements-ray.txt requirem
 # Six synthetic disasters on the CPU, with the toy SAM: numbers to try the program with, not to publish.
 demo: $(READY)
 	$(BIN)/python -m demo.make_events $(DEMO)/events
-	$(BIN)/python run.py --stage all --no-skip-existing-stage1 $(DEMO_SAM) --data-root $(DEMO)/events \
+	$(BIN)/python run.py --stage all --no-skip-existing-stage1 --explain $(DEMO_SAM) --data-root $(DEMO)/events \
 		--stage1-root $(DEMO)/stage1 --stage2-root $(DEMO)/stage2
 	$(BIN)/python run_eval.py --data-root $(DEMO)/events --result-root $(DEMO)/stage2
 	for event in $(DEMO)/events/*/; do event=$$(basename $$event); $(BIN)/python run_report.py \
@@ -57,6 +57,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_host --device-seconds 2.0 0.5 --events 8
 	$(BIN)/python -m benchmarks.bench_stages
 	$(BIN)/python -m benchmarks.bench_clouds
+	$(BIN)/python -m benchmarks.bench_dates
+	$(BIN)/python -m benchmarks.bench_overlap
 	$(BIN)/python -m benchmarks.bench_scaling real
 	$(BIN)/python -m benchmarks.bench_scaling simulated
 	$(BIN)/python -m benchmarks.bench_scaling driver

@@ -93,6 +93,8 @@ FILTERED_MAP_NAME = "change_map_filtered.tif"
 ANOMALY_MAP_NAME = "AnomalyCD_map.tif"
 ANOMALY_PREVIEW_NAME = "AnomalyCD_map.png"
 REGIONS_NAME = "AnomalyCD_regions.gpkg"
+REGIONS_GEOJSON_NAME = "AnomalyCD_regions.geojson"  # with --geojson
+EXPLANATION_NAME = "AnomalyCD_explanation.tif"  # with --explain
 EVAL_CSV_NAME = "evaluation.csv"  # in the result root
 
 # --- Device ----------------------------------------------------------------------------------------------------------

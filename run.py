@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, add_folder, add_number, positive_int
+from cli.flags import (
+    add_data_arguments,
+    add_folder,
+    add_number,
+    add_overlap_argument,
+    add_stage2_arguments,
+    check_overlap,
+    positive_int,
+)
 from cli.script import run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
 from cluster.launch import launch
@@ -33,20 +41,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="skip existing anomaly maps, also those of another program (default: recompute them)",
     )
     add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a stage 1 window in pixels")
+    add_overlap_argument(parser)
+    add_stage2_arguments(parser)
     add_run_arguments(parser)
-    return parse_run_arguments(parser, arguments)
+    args = parse_run_arguments(parser, arguments)
+    check_overlap(parser, args.overlap, args.patch_size, config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE)
+    return args
 
 
 def plan(event: Event, args: argparse.Namespace) -> "list[StageRequest]":
     """Return the stages to run for an event."""
     from img_io import ImageOptions
     from pipeline.stage1 import Stage1Request, Stage1Settings
-    from pipeline.stage2 import Stage2Request
+    from pipeline.stage2 import Stage2Extras, Stage2Request, Stage2Settings
 
-    options, settings1 = ImageOptions.of(args), Stage1Settings(args.patch_size)
+    options = ImageOptions.of(args)
+    settings1 = Stage1Settings(args.patch_size, overlap=args.overlap)
+    settings2 = Stage2Settings(overlap=args.overlap)
     folder1, folder2 = args.stage1_root / event.name, args.stage2_root / event.name
     stage1 = Stage1Request(event, folder1, options, not args.no_skip_existing_stage1, settings1)
-    stage2 = Stage2Request(event, folder2, options, args.skip_existing_stage2, folder1 / config.CHANGE_MAP_NAME)
+    change_map = folder1 / config.CHANGE_MAP_NAME
+    stage2 = Stage2Request(
+        event, folder2, options, args.skip_existing_stage2, change_map, settings2, Stage2Extras.of(args)
+    )
     requests: dict[str, list[StageRequest]] = {"1": [stage1], "2": [stage2], "all": [stage1, stage2]}
     return requests[args.stage]
 

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, add_folder, add_number, positive_int
+from cli.flags import (
+    add_data_arguments,
+    add_folder,
+    add_number,
+    add_overlap_argument,
+    check_overlap,
+    positive_int,
+)
 from cli.script import run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
 from cluster.launch import launch
@@ -28,8 +35,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="skip events with a change map that is whole and made with the same parameters or by another program "
         "(default: skip)",
     )
+    add_overlap_argument(parser)
     add_run_arguments(parser)
-    return parse_run_arguments(parser, arguments)
+    args = parse_run_arguments(parser, arguments)
+    check_overlap(parser, args.overlap, args.patch_size)
+    return args
 
 
 def plan(event: Event, args: argparse.Namespace) -> "list[Stage1Request]":
@@ -37,7 +47,7 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage1Request]":
     from img_io import ImageOptions
     from pipeline.stage1 import Stage1Request, Stage1Settings
 
-    folder, settings = args.output_root / event.name, Stage1Settings(args.patch_size)
+    folder, settings = args.output_root / event.name, Stage1Settings(args.patch_size, overlap=args.overlap)
     return [Stage1Request(event, folder, ImageOptions.of(args), args.skip_existing, settings)]
 
 

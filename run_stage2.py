@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, add_folder
+from cli.flags import add_data_arguments, add_folder, add_overlap_argument, add_stage2_arguments, check_overlap
 from cli.script import run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
 from cluster.launch import launch
@@ -27,17 +27,22 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="skip events with maps that are whole and made with the same parameters or by another program "
         "(default: recompute)",
     )
+    add_overlap_argument(parser)
+    add_stage2_arguments(parser)
     add_run_arguments(parser)
-    return parse_run_arguments(parser, arguments)
+    args = parse_run_arguments(parser, arguments)
+    check_overlap(parser, args.overlap, config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE)
+    return args
 
 
 def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
     """Return stage 2 of an event."""
     from img_io import ImageOptions
-    from pipeline.stage2 import Stage2Request
+    from pipeline.stage2 import Stage2Extras, Stage2Request, Stage2Settings
 
     folder, change_map = args.output_root / event.name, args.stage1_root / event.name / config.CHANGE_MAP_NAME
-    return [Stage2Request(event, folder, ImageOptions.of(args), args.skip_existing, change_map)]
+    settings, extras = Stage2Settings(overlap=args.overlap), Stage2Extras.of(args)
+    return [Stage2Request(event, folder, ImageOptions.of(args), args.skip_existing, change_map, settings, extras)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

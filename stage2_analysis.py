@@ -1,14 +1,142 @@
 """Stage 2: the anomaly map of one window (docs/method.md, section 4; AnomalyCD, ISPRS 2026)."""
 
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sam.features import RunLengths, WindowFeatures, region_means
+from sam.features import WindowFeatures, region_means
+from sam.run_lengths import RunLengths
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChangedRegions:
+    """The N regions of a window of the filtered change map, sorted by their value."""
+
+    values: np.ndarray  # (N,) float32, the change score of each region
+    areas: np.ndarray  # (N,) float64, pixels
+    filtered: np.ndarray  # (H, W) float32, NaN where there is no data
+    runs: RunLengths  # of `filtered`, with 0 instead of NaN
+
+    @classmethod
+    def of(cls, filtered: np.ndarray, min_region_pixels: int, max_region_fraction: float) -> "ChangedRegions":
+        """Find the regions: the sets of pixels with the same non-zero value.
+
+        `filtered`: (H, W) float32; pixels with NaN are excluded from the regions and from the window's size. Regions
+        with fewer pixels, or covering more than this share of the window, are dropped.
+        """
+        invalid = np.isnan(filtered)
+        runs = RunLengths.of(np.where(invalid, np.float32(0), filtered))
+        values, value_of_run = np.unique(runs.value, return_inverse=True)
+        areas = np.bincount(value_of_run, weights=runs.length)
+        largest = max_region_fraction * np.count_nonzero(~invalid)
+        kept = (values != 0) & (areas >= min_region_pixels) & (areas <= largest)
+        return cls(values[kept], areas[kept], filtered, runs)
+
+    @property
+    def has_data(self) -> np.ndarray:
+        """Where the reference and the monitor image hold data, (H, W) bool."""
+        return ~np.isnan(self.filtered)
+
+    def count_pixels(self, features: WindowFeatures, valid: np.ndarray | None = None) -> "Tensor":
+        """Count the pixels of each region in each feature cell, (N, cells) float64; only `valid` ones, (H, W) bool."""
+        runs = self.runs if valid is None else RunLengths.of(np.where(valid & self.has_data, self.filtered, 0))
+        region, in_region = runs.find(self.values)
+        return features.run_counts(runs.at(in_region), region[in_region], len(self.values))
+
+    def paint(self, scores: np.ndarray) -> np.ndarray:
+        """Paint a score over each region, (N,) to (H, W) float32; 0 outside the regions, NaN where there is no data."""
+        region, in_region = self.runs.find(self.values)
+        of_runs = np.zeros(len(region), np.float32)
+        of_runs[in_region] = scores[region[in_region]]
+        painted = self.runs.paint(of_runs)
+        painted[~self.has_data] = np.nan
+        return painted
+
+
+class Similarities(NamedTuple):
+    """The comparison of N regions in D historical images; NaN where there is none."""
+
+    with_monitor: np.ndarray  # (N, D) float64, cosine of each historical image with the monitor image, -1 to 1
+    between_dates: np.ndarray  # (N, D, D) float64, cosine of two historical images; NaN on the diagonal
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The anomaly scores, (N,) float32 in [0, 2]: `1 - max over dates`, not clipped."""
+        return (1 - np.fmax.reduce(self.with_monitor, axis=1)).astype(np.float32)
+
+    @property
+    def usual_scores(self) -> np.ndarray:
+        """The highest score that a historical image would have against the others, (N,) float64; NaN if none has."""
+        return np.fmax.reduce(1 - np.fmax.reduce(self.between_dates, axis=2), axis=1)
+
+
+def compare_dates(
+    regions: ChangedRegions,
+    historical: Sequence[WindowFeatures],
+    monitor: WindowFeatures,
+    historical_valid: Sequence[np.ndarray | None] | None = None,
+    min_date_coverage: float = 0.5,
+    between_dates: bool = False,
+) -> Similarities:
+    """Compare the regions of a window in the monitor image with every historical image.
+
+    Parameters
+    ----------
+    regions
+        At least one. At least one historical image (the reference image) holds data on all of their pixels.
+    historical, monitor
+        Encoder features of the historical images and of the monitor image of the same window.
+    historical_valid
+        For each historical image (H, W) bool, where it holds data, or None: everywhere. Default: everywhere.
+    min_date_coverage
+        A historical image takes part in a region's comparison if it holds data on at least this share of the region's
+        pixels, and on at least one. Both features are then averaged over these pixels. Two historical images are
+        compared on the pixels on which both hold data, by the same rule.
+    between_dates
+        Whether to compare the historical images with each other, too.
+
+    """
+    dates, last = len(historical), len(historical)  # the monitor image follows the historical ones
+    images = [*historical, monitor]
+    partial = _partial_dates(historical_valid or [None] * dates, regions.has_data)
+    # Pairs of images by the dates that limit their pixels: a pair's features are averaged over the same pixels.
+    pairs = [(date, last) for date in range(dates)]
+    pairs += itertools.combinations(range(dates), 2) if between_dates else []
+    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(image for image in pair if image in partial), []).append(pair)
+    found = np.full((len(regions.values), dates + 1, dates + 1), np.nan)
+    for limiting, group in groups.items():
+        valid = np.logical_and.reduce([partial[date] for date in limiting]) if limiting else None
+        counts = regions.count_pixels(monitor, valid)
+        covered = _covered(counts, regions.areas, min_date_coverage)
+        if not len(covered):
+            continue
+        members = sorted({image for pair in group for image in pair})
+        of_images = region_means(counts[covered], [images[image] for image in members])
+        means = dict(zip(members, of_images, strict=True))
+        for one, other in group:
+            found[covered, one, other] = found[covered, other, one] = cosine_similarity(means[one], means[other])
+    return Similarities(found[:, :dates, last], found[:, :dates, :dates])
+
+
+def _partial_dates(historical_valid: Sequence[np.ndarray | None], has_data: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the masks of the dates that lack data on a pixel of `has_data`, by their index."""
+    return {
+        date: valid for date, valid in enumerate(historical_valid) if valid is not None and not valid[has_data].all()
+    }
+
+
+def _covered(counts: "Tensor", areas: np.ndarray, min_date_coverage: float) -> np.ndarray:
+    """Return the indices of the regions with enough counted pixels."""
+    pixels = counts.sum(dim=1).cpu().numpy()
+    return np.flatnonzero((pixels > 0) & (pixels >= min_date_coverage * areas))
 
 
 def anomaly_map(
@@ -22,22 +150,7 @@ def anomaly_map(
 ) -> np.ndarray:
     """Compute how much the changed regions of one window differ from every earlier date.
 
-    Parameters
-    ----------
-    filtered
-        (H, W) float32, the window of the filtered change map. Its regions are the sets of pixels with the same
-        non-zero value. NaN where the reference or the monitor image holds no data; these pixels are excluded from the
-        regions and from the window's size.
-    historical, monitor
-        Encoder features of the historical images and of the monitor image of the same window. At least one historical
-        image (the reference image) holds data on all pixels that are not NaN in `filtered`.
-    min_region_pixels, max_region_fraction
-        Regions with fewer pixels, or covering more than this share of the window, are dropped.
-    historical_valid
-        For each historical image (H, W) bool, where it holds data, or None: everywhere. Default: everywhere.
-    min_date_coverage
-        A historical image takes part in a region's comparison if it holds data on at least this share of the region's
-        pixels, and on at least one. Both features are then averaged over these pixels.
+    The parameters are those of `ChangedRegions.of` and `compare_dates`.
 
     Returns
     -------
@@ -45,48 +158,8 @@ def anomaly_map(
     negative. 0 outside the regions, NaN where `filtered` is NaN.
 
     """
-    invalid = np.isnan(filtered)
-    runs = RunLengths.of(np.where(invalid, np.float32(0), filtered))
-    values, value_of_run = np.unique(runs.value, return_inverse=True)
-    areas = np.bincount(value_of_run, weights=runs.length)
-    kept = (values != 0) & (areas >= min_region_pixels) & (areas <= max_region_fraction * np.count_nonzero(~invalid))
-    scores = np.zeros(len(values), np.float32)
-    if kept.any():
-        whole, partial = _split_by_coverage(historical, historical_valid, ~invalid)
-        counts = _count_pixels(monitor, runs, values[kept])
-        *historical_means, monitor_means = region_means(counts, [*whole, monitor])
-        similarity = np.max([cosine_similarity(means, monitor_means) for means in historical_means], axis=0)
-        for date, valid in partial:
-            counts = _count_pixels(monitor, RunLengths.of(np.where(valid & ~invalid, filtered, 0)), values[kept])
-            pixels = counts.sum(dim=1).cpu().numpy()
-            covered = (pixels > 0) & (pixels >= min_date_coverage * areas[kept])
-            if covered.any():
-                means = region_means(counts[np.flatnonzero(covered)], [date, monitor])
-                similarity[covered] = np.maximum(similarity[covered], cosine_similarity(*means))
-        scores[kept] = 1 - similarity
-    anomalies = np.repeat(scores[value_of_run], runs.length).reshape(filtered.shape)
-    anomalies[invalid] = np.nan
-    return anomalies
-
-
-def _split_by_coverage(
-    historical: Sequence[WindowFeatures], historical_valid: Sequence[np.ndarray | None] | None, valid: np.ndarray
-) -> tuple[list[WindowFeatures], list[tuple[WindowFeatures, np.ndarray]]]:
-    """Separate the dates that hold data on all `valid` pixels from the others, which keep their masks."""
-    whole, partial = [], []
-    for date, date_valid in zip(historical, historical_valid or [None] * len(historical), strict=True):
-        if date_valid is None or date_valid[valid].all():
-            whole.append(date)
-        else:
-            partial.append((date, date_valid))
-    return whole, partial
-
-
-def _count_pixels(features: WindowFeatures, runs: RunLengths, values: np.ndarray) -> "Tensor":
-    """Count the pixels of the regions with these values, sorted, in each feature cell: (regions, cells) float64."""
-    region = np.searchsorted(values, runs.value)
-    in_region = values[np.minimum(region, len(values) - 1)] == runs.value
-    return features.run_counts(runs.at(in_region), region[in_region], len(values))
+    regions = ChangedRegions.of(filtered, min_region_pixels, max_region_fraction)
+    return regions.paint(compare_dates(regions, historical, monitor, historical_valid, min_date_coverage).scores)
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

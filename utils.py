@@ -337,44 +337,49 @@ class Window(NamedTuple):
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
 
-def tile(height: int, width: int, patch_size: int) -> list[Window]:
+def tile(height: int, width: int, patch_size: int, overlap: int = 0) -> list[Window]:
     """Cover an image with square windows, column by column (docs/method.md, section 2).
 
-    The last window in each direction is moved back to end at the image's edge, so it can overlap its neighbour. A
-    window larger than the image is clipped to it.
+    Neighbours overlap by `overlap` pixels, which is below `patch_size`. The last window in each direction is moved back
+    to end at the image's edge, so it can overlap its neighbour by more. Windows larger than an image are clipped to it.
     """
     return [
         Window(x, y, min(patch_size, width), min(patch_size, height))
-        for x in _starts(width, patch_size)
-        for y in _starts(height, patch_size)
+        for x in _starts(width, patch_size, overlap)
+        for y in _starts(height, patch_size, overlap)
     ]
 
 
-def owned_parts(windows: Iterable[Window]) -> dict[Window, Window]:
-    """Return the part of each window that no later window covers; these parts cover the image without overlap.
+def owned_parts(windows: Iterable[Window], deepest: bool = False) -> dict[Window, Window]:
+    """Return the part of each window from which the map takes its pixels; the parts cover the image without overlap.
 
-    `windows`: all windows of an image, as returned by `tile`. Where windows overlap, the later one takes precedence
-    (docs/method.md, section 2).
+    Where windows overlap, the later one takes precedence (docs/method.md, section 2). If `deepest`, a pixel belongs to
+    the window in whose interior it lies deepest: neighbours are divided in the middle of their overlap. `windows`: all
+    windows of an image, as returned by `tile`.
     """
     listed = list(windows)
-    next_x, next_y = (_next_start({window[axis] for window in listed}) for axis in (0, 1))
-    return {
-        window: Window(
-            window.x,
-            window.y,
-            min(next_x.get(window.x, window.x + window.width) - window.x, window.width),
-            min(next_y.get(window.y, window.y + window.height) - window.y, window.height),
-        )
-        for window in listed
-    }
+    columns = _owned_spans({(window.x, window.width) for window in listed}, deepest)
+    rows = _owned_spans({(window.y, window.height) for window in listed}, deepest)
+    parts = {}
+    for window in listed:
+        (left, right), (top, bottom) = columns[window.x], rows[window.y]
+        parts[window] = Window(left, top, right - left, bottom - top)
+    return parts
 
 
-def _next_start(starts: set[int]) -> dict[int, int]:
-    return dict(itertools.pairwise(sorted(starts)))
+def _owned_spans(spans: set[tuple[int, int]], deepest: bool) -> dict[int, tuple[int, int]]:
+    """Divide a direction among windows, given as (start, length): the owned (start, end) by the windows' starts."""
+    ordered = sorted(spans)
+    cuts = [
+        (start + length + following) // 2 if deepest else following
+        for (start, length), (following, _) in itertools.pairwise(ordered)
+    ]
+    edges = [ordered[0][0], *cuts, sum(ordered[-1])]
+    return {start: owned for (start, _), owned in zip(ordered, itertools.pairwise(edges), strict=True)}
 
 
-def _starts(length: int, patch_size: int) -> list[int]:
-    return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size)})
+def _starts(length: int, patch_size: int, overlap: int) -> list[int]:
+    return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size - overlap)})
 
 
 # --- Atomic file writing ---------------------------------------------------------------------------------------------

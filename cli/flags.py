@@ -39,6 +39,47 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_overlap_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--overlap`."""
+    parser.add_argument(
+        "--overlap",
+        type=not_negative_int,
+        default=0,
+        metavar="PX",
+        help="let neighbouring windows overlap by PX pixels, so that fewer regions end at a window's border; takes "
+        "more windows (default: 0, the published layout)",
+    )
+
+
+def check_overlap(parser: argparse.ArgumentParser, overlap: int, *sides: int) -> None:
+    """Exit with code 2 if windows of one of these sides would overlap by more than a half."""
+    most = min(sides) // 2
+    if overlap > most:
+        parser.error(f"argument --overlap: {overlap} is above {most}, half of the smallest window")
+
+
+def add_stage2_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for what stage 2 writes in addition: `--explain`, `--simplify`, `--geojson`."""
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also write how similar each region is to every historical date, and how unusual these dates were: "
+        "AnomalyCD_explanation.tif, and fields of the polygons (default: no)",
+    )
+    parser.add_argument(
+        "--simplify",
+        type=not_negative,
+        default=0.0,
+        metavar="M",
+        help="simplify the polygons' outlines by at most M metres (default: 0, they follow the pixels)",
+    )
+    parser.add_argument(
+        "--geojson",
+        action="store_true",
+        help="also write the polygons as GeoJSON in WGS 84, for web maps (default: no)",
+    )
+
+
 def add_folder(parser: argparse.ArgumentParser, flag: str, default: Path, role: str) -> None:
     """Add a flag for a folder. `role`: what the folder is, for the help text."""
     parser.add_argument(flag, type=Path, default=default, help=f"{role} (default: %(default)s)")
@@ -70,6 +111,14 @@ def finite(text: str) -> float:
 def not_negative(text: str) -> float:
     """An argparse type: a number, 0 or more."""
     value = finite(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def not_negative_int(text: str) -> int:
+    """An argparse type: an integer, 0 or more."""
+    value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value

@@ -65,7 +65,7 @@ class WindowWorker:
     def _cache(self, stage: Stage) -> FeatureCache:
         """Return the event's cache. If it was dropped, its features are computed again."""
         if stage.event.folder not in self._caches:
-            windows = Stage2Settings().tile(stage.images.shape)
+            windows = Stage2Settings(overlap=stage.settings.overlap).tile(stage.images.shape)
             # In a temporary folder of this machine: features never go to the shared file system.
             self._caches[stage.event.folder] = FeatureCache(Path(tempfile.gettempdir()), windows, CACHE_BYTES)
         return _touch(self._caches, stage.event.folder, EVENTS_CACHED)

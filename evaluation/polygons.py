@@ -1,19 +1,22 @@
-"""Writes the connected regions of a binary map as polygons that a GIS opens (docs/data.md)."""
+"""Finds the regions of a binary map as polygons, and writes them in files that a GIS opens (docs/data.md)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from osgeo import gdal, gdal_array, ogr, osr
+from osgeo import gdal, ogr, osr
 
 from eval_metrics import BinaryMap
+from evaluation.explanations import ExplanationRaster, RegionExplanation, explain_regions
+from evaluation.geopackage import STYLES, create_layer, is_whole, verify, write_default_style, write_related_table
+from evaluation.outlines import outline_regions, simplify_outline
+from evaluation.region_style import region_style
 from evaluation.regions import Region, measure_regions
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference
-from rasters.place import ground_area
+from rasters.place import ground_area, outlines_in_wgs84
 from rasters.raster import Raster
-from utils import first_line, warn_once
+from utils import warn_once
 
 LAYER = "regions"
 FIELDS = (
@@ -25,9 +28,14 @@ FIELDS = (
     ("centroid_x", ogr.OFTReal),
     ("centroid_y", ogr.OFTReal),
 )
-
-# The GeoPackage standard's definition of "no CRS". By default, GDAL writes an undefined geographic CRS.
-NO_CRS = 'LOCAL_CS["Undefined Cartesian SRS"]'
+EXPLANATION_FIELDS = (
+    ("most_similar_date", ogr.OFTString),
+    ("similarity", ogr.OFTReal),
+    ("usual_score", ogr.OFTReal),
+    ("novelty", ogr.OFTReal),
+)
+DATES_TABLE = "region_dates"
+DATES_COLUMNS = {"region": "MEDIUMINT NOT NULL", "date": "TEXT NOT NULL", "similarity": "REAL"}
 
 
 class PlacedRegion(NamedTuple):
@@ -35,8 +43,9 @@ class PlacedRegion(NamedTuple):
 
     region: Region
     outline: ogr.Geometry  # multipolygon in the CRS, or in pixels with y upwards if the place is unknown
-    area_m2: float | None  # of the outline, on the ground; None if the place is unknown
-    centroid: tuple[float, float]  # of the outline, in its coordinates
+    area_m2: float | None  # of its pixels, on the ground; None if the place is unknown
+    centroid: tuple[float, float]  # of its pixels, in the outline's coordinates
+    explanation: RegionExplanation | None = None  # None without an explanation map
 
 
 class Regions(NamedTuple):
@@ -44,135 +53,113 @@ class Regions(NamedTuple):
 
     regions: list[PlacedRegion]
     crs: osr.SpatialReference | None  # of the outlines
+    dates: tuple[str, ...] = ()  # the historical dates, oldest first; empty without an explanation map
 
 
-def find_regions(binary: BinaryMap, scores: Raster, georeference: Georeference) -> Regions:
+def find_regions(
+    binary: BinaryMap, scores: Raster, georeference: Georeference, explanation: ExplanationRaster | None = None
+) -> Regions:
     """Return the regions of a binary map. `scores`: float32, the map that it was made from; NaN: no data."""
     measured, numbers = measure_regions(binary, scores)
-    place = _Outliner.of(georeference, binary.shape)
+    explanations: Sequence[RegionExplanation | None] = [None] * len(measured)
+    if explanation is not None:
+        explanations = explain_regions(explanation, binary, numbers, [region.pixels for region in measured])
+    outlines, crs = outline_regions(binary, numbers, len(measured), georeference)
     placed = []
-    for region, polygons in zip(measured, _outlines(binary, numbers, len(measured)), strict=True):
-        outline = place.outline(polygons)
+    for region, outline, explained in zip(measured, outlines, explanations, strict=True):
         centroid = outline.Centroid()
-        area = ground_area(outline, place.crs)
-        placed.append(PlacedRegion(region, outline, area, (centroid.GetX(), centroid.GetY())))
-    return Regions(placed, place.crs)
+        area = ground_area(outline, crs)
+        placed.append(PlacedRegion(region, outline, area, (centroid.GetX(), centroid.GetY()), explained))
+    return Regions(placed, crs, () if explanation is None else tuple(explanation.dates))
 
 
-def _outlines(binary: BinaryMap, numbers: np.ndarray, count: int) -> list[list[list[np.ndarray]]]:
-    """Return the polygons of every region, as lists of rings, the outer one first.
+def simplify_regions(found: Regions, metres: float) -> Regions:
+    """Simplify the outlines by at most so many metres on the ground; all other values stay those of the pixels.
 
-    A ring is (n, 2), x and y in pixels of the whole map. Pixels that touch only at a corner belong to one region but to
-    two polygons, so that all polygons are valid.
+    Without a CRS that PROJ can use, metres are unknown: a warning says so, and the outlines stay as they are.
     """
-    edges_x, edges_y = (
-        np.searchsorted(starts, np.arange(length + 1))
-        for starts, length in zip((binary.columns, binary.rows), reversed(numbers.shape), strict=True)
-    )
-    raster = gdal_array.OpenArray(numbers.astype(np.int32))
-    raster.SetGeoTransform((0, 1, 0, 0, 0, 1))
-    source = ogr.GetDriverByName("Memory").CreateDataSource("")
-    layer = source.CreateLayer("", None, ogr.wkbPolygon)
-    layer.CreateField(ogr.FieldDefn("number", ogr.OFTInteger))
-    band = raster.GetRasterBand(1)
-    gdal.Polygonize(band, band, layer, 0)  # the band is also the mask, so number 0 is left out
-    outlines: list[list[list[np.ndarray]]] = [[] for _ in range(count)]
-    for feature in layer:
-        polygon = feature.GetGeometryRef()
-        rings = [np.array(ring.GetPoints())[:, :2].astype(int) for ring in polygon]
-        outlines[feature.GetField(0) - 1].append(
-            [np.stack([edges_x[ring[:, 0]], edges_y[ring[:, 1]]], axis=1) for ring in rings]
-        )
-    return outlines
+    simplified = []
+    for placed in found.regions:
+        outline = simplify_outline(placed.outline, found.crs, metres)
+        if outline is None:
+            warn_once("outlines of regions are not simplified: without a usable CRS, their size in metres is unknown")
+            return found
+        simplified.append(placed._replace(outline=outline))
+    return found._replace(regions=simplified)
 
 
-class _Outliner(NamedTuple):
-    """Converts rings in pixels to geometries in a CRS."""
-
-    to_coordinates: Callable[[np.ndarray], Sequence[Sequence[float]]]  # (n, 2) pixel x, y to n coordinates x, y
-    crs: osr.SpatialReference | None
-
-    @classmethod
-    def of(cls, georeference: Georeference, shape: tuple[int, int]) -> "_Outliner":
-        """Use the transform, else the control points, else no georeferencing."""
-        if georeference.transform is not None:
-            return cls(_affine(georeference.transform), georeference.spatial_reference)
-        if georeference.gcps:
-            height, width = shape
-            dataset = gdal.GetDriverByName("MEM").Create("", width, height, 0)
-            dataset.SetGCPs(georeference.gcps, georeference.gcp_spatial_reference)
-            try:
-                transformer = gdal.Transformer(dataset, None, ["METHOD=GCP_POLYNOMIAL"])
-                transformer.TransformPoint(0, 0, 0)
-            except RuntimeError as error:  # too few points, or all on one line
-                warn_once(f"control points cannot be used; the regions are in pixel coordinates ({first_line(error)})")
-            else:
-                return cls(
-                    lambda pixels: [point[:2] for point in transformer.TransformPoints(0, pixels.tolist())[0]],
-                    georeference.gcp_spatial_reference,
-                )
-        return cls(_affine((0, 1, 0, 0, 0, -1)), None)  # y points upwards, as a GIS shows such a raster
-
-    def outline(self, polygons: list[list[np.ndarray]]) -> ogr.Geometry:
-        """Return the multipolygon of polygons that are given in pixels."""
-        outline = ogr.Geometry(ogr.wkbMultiPolygon)
-        for rings in polygons:
-            polygon = ogr.Geometry(ogr.wkbPolygon)
-            for pixels in rings:
-                ring = ogr.Geometry(ogr.wkbLinearRing)
-                for x, y in self.to_coordinates(pixels.astype(float)):
-                    ring.AddPoint_2D(x, y)
-                polygon.AddGeometry(ring)
-            outline.AddGeometry(polygon)
-        return outline
-
-
-def _affine(transform: Sequence[float]) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
-    x0, xx, xy, y0, yx, yy = transform
-    return lambda pixels: (pixels @ [[xx, yx], [xy, yy]] + [x0, y0]).tolist()
-
-
+# --- Files -----------------------------------------------------------------------------------------------------------
 def write_regions(
     path: Path, found: Regions, attributes: Mapping[str, str], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write regions as a GeoPackage with one layer; the file appears whole or not at all.
+    """Write regions as a GeoPackage with one layer and its style in QGIS; the file appears whole or not at all.
 
-    `attributes`: texts of every region, by field name. `metadata`: texts of the layer, by name. Raises EventError if
-    the file cannot be written.
+    If the regions are explained, a table has the similarity of each region with each date. `attributes`: texts of every
+    region, by field name. `metadata`: texts of the layer, by name. Raises EventError if the file cannot be written.
     """
+    rows = {LAYER: len(found.regions), STYLES: 1}
+    if found.dates:
+        rows[DATES_TABLE] = len(found.regions) * len(found.dates)
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with close_dataset(dataset):
-            layer = _create_layer(dataset, found.crs)
-            for name, kind in (*FIELDS, *((name, ogr.OFTString) for name in attributes)):
-                layer.CreateField(ogr.FieldDefn(name, kind))
+            layer = create_layer(dataset, LAYER, found.crs)
+            _create_fields(layer, found, attributes)
             layer.SetMetadata(dict(metadata or {}))
             dataset.StartTransaction()
-            for number, placed in enumerate(found.regions, 1):
-                layer.CreateFeature(_feature(layer, number, placed, attributes))
+            _create_features(layer, found, [placed.outline for placed in found.regions], attributes)
+            if found.dates:
+                write_related_table(dataset, DATES_TABLE, DATES_COLUMNS, (LAYER, "region"), _dates_rows(found))
+            write_default_style(dataset, layer, region_style(bool(found.dates)), "mean anomaly score")
             dataset.CommitTransaction()
-        written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
-        intact = written.ExecuteSQL("PRAGMA integrity_check").GetNextFeature().GetField(0)
-        if intact != "ok" or written.GetLayer(LAYER).GetFeatureCount() != len(found.regions):
+        verify(part, rows)
+
+
+def write_geojson(path: Path, found: Regions, attributes: Mapping[str, str]) -> None:
+    """Write regions as GeoJSON (RFC 7946) in WGS 84, with the fields of `write_regions`.
+
+    The file appears whole or not at all. Without a CRS that PROJ can transform, a warning says so, and no file is
+    written. Raises EventError if the file cannot be written.
+    """
+    outlines = outlines_in_wgs84([placed.outline for placed in found.regions], found.crs)
+    if outlines is None:
+        warn_once(f"{path}: not written: the raster has no CRS that can be transformed to WGS 84")
+        return
+    with written_by_gdal(path) as part:
+        dataset = gdal.GetDriverByName("GeoJSON").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
+        with close_dataset(dataset):
+            layer = dataset.CreateLayer(LAYER, None, ogr.wkbMultiPolygon, ["RFC7946=YES"])
+            _create_fields(layer, found, attributes)
+            _create_features(layer, found, outlines, attributes)
+        written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GeoJSON"])
+        if written.GetLayer(0).GetFeatureCount() != len(found.regions):
             raise RuntimeError("verification after writing failed")
 
 
-def _create_layer(dataset: gdal.Dataset, crs: osr.SpatialReference | None) -> ogr.Layer:
-    if crs is None:
-        crs = osr.SpatialReference(NO_CRS)
-    try:
-        return dataset.CreateLayer(LAYER, crs, ogr.wkbMultiPolygon)
-    except RuntimeError:
-        # GDAL also raises this if it created the layer but could write the CRS in only one of two forms.
-        layer = dataset.GetLayerByName(LAYER)
-        if layer is None:
-            raise
-        return layer
+def _create_fields(layer: ogr.Layer, found: Regions, attributes: Mapping[str, str]) -> None:
+    fields = (*FIELDS, *(EXPLANATION_FIELDS if found.dates else ()), *((name, ogr.OFTString) for name in attributes))
+    for name, kind in fields:
+        field = ogr.FieldDefn(name, kind)
+        field.SetUnique(name == "region")  # the table of dates refers to it
+        layer.CreateField(field)
 
 
-def _feature(layer: ogr.Layer, number: int, placed: PlacedRegion, attributes: Mapping[str, str]) -> ogr.Feature:
-    feature = ogr.Feature(layer.GetLayerDefn())
-    feature.SetGeometry(placed.outline)
+def _create_features(
+    layer: ogr.Layer, found: Regions, outlines: Sequence[ogr.Geometry], attributes: Mapping[str, str]
+) -> None:
+    for number, (placed, outline) in enumerate(zip(found.regions, outlines, strict=True), 1):
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetGeometry(outline)
+        for name, value in _values(number, placed, found.dates, attributes).items():
+            if value is None:
+                feature.SetFieldNull(name)
+            else:
+                feature.SetField(name, value)
+        layer.CreateFeature(feature)
+
+
+def _values(number: int, placed: PlacedRegion, dates: Sequence[str], attributes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of a feature, by field name."""
     values: dict[str, Any] = {
         "region": number,
         "mean_score": placed.region.mean_score,
@@ -182,12 +169,22 @@ def _feature(layer: ogr.Layer, number: int, placed: PlacedRegion, attributes: Ma
         "centroid_x": placed.centroid[0],
         "centroid_y": placed.centroid[1],
     }
-    for name, value in (values | dict(attributes)).items():
-        if value is None:
-            feature.SetFieldNull(name)
-        else:
-            feature.SetField(name, value)
-    return feature
+    explained = placed.explanation
+    if explained is not None:
+        index, usual = explained.most_similar, explained.usual_score
+        values["most_similar_date"] = None if index is None else dates[index]
+        values["similarity"] = None if index is None else explained.similarities[index]
+        values["usual_score"] = usual
+        values["novelty"] = None if usual is None else placed.region.mean_score - usual
+    return values | dict(attributes)
+
+
+def _dates_rows(found: Regions) -> Iterator[tuple[int, str, float | None]]:
+    """Yield the rows of the table of dates: region, date, similarity."""
+    for number, placed in enumerate(found.regions, 1):
+        assert placed.explanation is not None
+        for date, similarity in zip(found.dates, placed.explanation.similarities, strict=True):
+            yield number, date, similarity
 
 
 def read_regions_metadata(path: Path) -> dict[str, str] | None:
@@ -195,7 +192,7 @@ def read_regions_metadata(path: Path) -> dict[str, str] | None:
     try:
         dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         layer = dataset.GetLayer(LAYER)
-        whole = all(feature.GetGeometryRef() is not None for feature in layer)
+        whole = is_whole(dataset) and all(feature.GetGeometryRef() is not None for feature in layer)
         return layer.GetMetadata_Dict() if whole else None
     except (RuntimeError, TypeError, AttributeError):
         return None

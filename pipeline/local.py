@@ -15,14 +15,10 @@ from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cli.progress import Progress, follow_run
-from img_io import event_shape
 from pipeline.feature_cache import FeatureCache
 from pipeline.stage import Stage, StageProgress, StageRequest, advance, event_locks, join_reasons
-from pipeline.stage2 import Stage2Settings
-from pipeline.window_store import WindowStore
+from pipeline.window_store import ComputedWindow, WindowStore
 from sam.engine import SamEngine
 from sam.settings import EngineSettings
 from sam.weights import SamIdentity
@@ -182,7 +178,7 @@ class LocalRun:
         return thread.submit(call)
 
     # On the writer's thread.
-    def _store(self, state: _Event, window: Window, finish: Callable[[], np.ndarray]) -> None:
+    def _store(self, state: _Event, window: Window, finish: Callable[[], ComputedWindow]) -> None:
         if state.failed:
             return
         assert state.store is not None
@@ -209,7 +205,7 @@ class LocalRun:
         try:
             requests = self._plan(state.event)
             state.held.enter_context(event_locks(requests))
-            shared = Stage2Settings().tile(event_shape(state.event)) if len(requests) > 1 else []
+            shared = requests[-1].tile_event() if len(requests) > 1 else []
             state.features = state.held.enter_context(FeatureCache(requests[0].folder, shared))
         except Exception as error:
             self._end(state, error)

@@ -7,26 +7,43 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import numpy as np
-
 from img_io import EventImages, ImageOptions
 from pipeline.event_lock import event_lock
-from pipeline.window_store import WindowStore
+from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.maps import MapState, find_map, open_map, read_parameters
 from rasters.provenance import file_identities
 from rasters.raster import Raster
 from sam.weights import SamIdentity
-from utils import LOG, Event, EventError, Window
+from utils import LOG, Event, EventError, Window, owned_parts
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
     from sam.engine import SamEngine
 
 SIDE_FILE_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: the settings they were made with, as JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings(ABC):
+    """Settings that affect a stage's map; recorded in the map under these names."""
+
+    overlap: int = 0  # of neighbouring windows, pixels
+
+    @abstractmethod
+    def tile(self, shape: tuple[int, int]) -> list[Window]:
+        """Return the windows of an image of this height and width."""
+
+    def parts(self, shape: tuple[int, int]) -> dict[Window, Window]:
+        """Return the windows of an image, in order, and the part of the map that each owns."""
+        return owned_parts(self.tile(shape), deepest=self.overlap > 0)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a map records. Without an overlap it is left out, as in maps of versions that had none."""
+        return {name: value for name, value in asdict(self).items() if name != "overlap" or value}
 
 
 @dataclass(frozen=True)
@@ -58,24 +75,29 @@ class Stage(ABC):
     event: Event
     folder: Path  # of the event's outputs
     images: EventImages
-    windows: Sequence[Window]  # of the map, in order
     parameters: dict[str, Any]  # everything that affects the maps, recorded in their tags; JSON
     side_settings: dict[str, Any]  # settings that affect the preview and the polygons, recorded in them; JSON
     checkpoint: str  # file name of the weights
+    settings: StageSettings
 
     MAP_NAME: ClassVar[str]  # file name of the map that is computed window by window
     SKIP_REASON: ClassVar[str]  # why an event with existing maps is skipped
     RECOMPUTE_FLAGS: ClassVar[str]  # how to call the scripts so that existing maps are computed again
 
     @property
+    def windows(self) -> list[Window]:
+        """The windows of the map, in order."""
+        return self.settings.tile(self.images.shape)
+
+    @property
+    def store_parameters(self) -> dict[str, Any]:
+        """Further parameters of the stored windows, which do not affect the map; JSON."""
+        return {}
+
+    @property
     def map_path(self) -> Path:
         """Path of the map that is computed window by window, as the stage writes it."""
         return self.folder / self.MAP_NAME
-
-    @property
-    def side_record(self) -> dict[str, str]:
-        """The record of `side_settings` that is stored in the preview and the polygons."""
-        return {SIDE_FILE_KEY: json.dumps(self.side_settings, sort_keys=True)}
 
     @abstractmethod
     def state(self) -> MapState:
@@ -90,8 +112,11 @@ class Stage(ABC):
         """Write the preview and the polygons. `scores`: the map, float32."""
 
     @abstractmethod
-    def write_maps(self, scores: Raster) -> None:
-        """Write the maps. `scores`: the map with all windows, float32."""
+    def write_outputs(self, store: WindowStore) -> None:
+        """Write all outputs. The map that is computed window by window comes last: if it exists, all others do.
+
+        `store`: with all windows.
+        """
 
     @abstractmethod
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> Any:
@@ -100,10 +125,10 @@ class Stage(ABC):
     @abstractmethod
     def compute(
         self, window: Window, item: Any, engine: "SamEngine", cache: "FeatureCache | None"
-    ) -> Callable[[], np.ndarray]:
+    ) -> Callable[[], ComputedWindow]:
         """Do the device work of a window; called for one window at a time. `item`: the result of `read`.
 
-        Returns a function that does the remaining work, on any thread, and returns the window's scores, (h, w) float32.
+        Returns a function that does the remaining work, on any thread, and returns the window's results.
         """
 
     def prepare(self, scratch: Path) -> "Stage":
@@ -112,7 +137,9 @@ class Stage(ABC):
 
     def store(self) -> WindowStore:
         """Return the store that keeps finished windows until the map is written."""
-        return WindowStore(self.folder / f".{self.MAP_NAME}.windows", self.images.shape, self.windows, self.parameters)
+        path = self.folder / f".{self.MAP_NAME}.windows"
+        parts = self.settings.parts(self.images.shape)
+        return WindowStore(path, self.images.shape, parts, self.parameters | self.store_parameters)
 
     def can_be_skipped(self) -> bool:
         """Return whether the maps exist: they are current, or made by another program, which a message says.
@@ -143,6 +170,11 @@ class Stage(ABC):
             path = self.event.folder / name
             if file_identities([path])[name] != expected:
                 raise EventError(f"{path}: changed after the run began, or differs on this machine")
+
+
+def settings_record(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the record of settings that is stored in a preview or in polygons."""
+    return {SIDE_FILE_KEY: json.dumps(settings, sort_keys=True)}
 
 
 class StageProgress(NamedTuple):
@@ -192,8 +224,7 @@ def _finish(stage: Stage) -> None:
     store = stage.store()
     if not store.folder.exists() and stage.state() is MapState.CURRENT:
         return  # already finished by an interrupted call
-    stage.write_side_files(store)
-    stage.write_maps(store)
+    stage.write_outputs(store)
     store.remove()
 
 

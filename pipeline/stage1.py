@@ -1,7 +1,7 @@
 """Stage 1 of an event: reference and monitor image → change map (docs/method.md, section 3)."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -10,7 +10,8 @@ import numpy as np
 import config
 from eval_metrics import binarize_by_quantile
 from img_io import event_shape, open_event, read_window, valid_in_all
-from pipeline.stage import Stage, StageRequest
+from pipeline.stage import Stage, StageRequest, StageSettings, settings_record
+from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.maps import MapState, find_map, map_state, map_tags, write_raster
 from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stage1Settings:
+class Stage1Settings(StageSettings):
     """Settings that affect a change map; recorded in the map under these names."""
 
     patch_size: int  # side of a window, pixels
     sam_params: dict[str, Any] = field(default_factory=lambda: config.STAGE1_SAM_PARAMS)
     min_mask_pixels: int = field(default_factory=lambda: config.STAGE1_MIN_MASK_PIXELS)
     max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
+
+    def tile(self, shape: tuple[int, int]) -> list[Window]:
+        """Return the windows of an image of this height and width (docs/method.md, section 2)."""
+        return tile(*shape, self.patch_size, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Stage1Request(StageRequest):
 
     def tile_event(self) -> list[Window]:
         """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
-        return tile(*event_shape(self.event), self.settings.patch_size)
+        return self.settings.tile(event_shape(self.event))
 
     def open(self, sam: SamIdentity) -> "Stage1":
         """Open all images. Raises EventError if an image is unusable or the images do not match."""
@@ -51,8 +56,7 @@ class Stage1Request(StageRequest):
             self.event,
             self.folder,
             images,
-            tile(*images.shape, self.settings.patch_size),
-            sam.provenance | images.parameters | identities | asdict(self.settings),
+            sam.provenance | images.parameters | identities | self.settings.recorded(),
             {"quantile": config.STAGE1_CHANGE_QUANTILE},
             sam.checkpoint,
             self.settings,
@@ -98,12 +102,12 @@ class Stage1(Stage):
 
     def compute(
         self, window: Window, item: ImagePair, engine: "SamEngine", cache: "FeatureCache | None"
-    ) -> Callable[[], np.ndarray]:
+    ) -> Callable[[], ComputedWindow]:
         """Encode both images and generate their masks; on return, host threads may still be cleaning these."""
         from stage1_analysis import change_map  # loads torch, which is not needed to write maps
 
         if not item.scaled:
-            return lambda: np.full((window.height, window.width), np.nan, np.float32)
+            return lambda: ComputedWindow(np.full((window.height, window.width), np.nan, np.float32))
         reference, monitor = engine.encode(item.scaled)
         if cache is not None:
             cache.keep(self.images.reference.path, window, reference)
@@ -113,25 +117,30 @@ class Stage1(Stage):
             for pixels, features in zip(item.pixels, (reference, monitor), strict=True)
         )
         valid = item.valid  # the function returned would keep all of `item`
-        return lambda: change_map(
-            reference,
-            monitor,
-            reference_masks.collect(),
-            monitor_masks.collect(),
-            self.settings.min_mask_pixels,
-            self.settings.max_region_fraction,
-            valid,
+        return lambda: ComputedWindow(
+            change_map(
+                reference,
+                monitor,
+                reference_masks.collect(),
+                monitor_masks.collect(),
+                self.settings.min_mask_pixels,
+                self.settings.max_region_fraction,
+                valid,
+            )
         )
 
-    def write_maps(self, scores: Raster) -> None:
-        """Write the change map."""
+    def write_outputs(self, store: WindowStore) -> None:
+        """Write the preview and the change map."""
+        self.write_side_files(store)
         tags = map_tags(self.parameters, self.checkpoint)
-        write_raster(self.map_path, scores, self.images.georeference, tags, "change score, 0 to 1")
+        write_raster(self.map_path, store, self.images.georeference, tags, ["change score, 0 to 1"])
 
     def has_side_files(self) -> bool:
         """Return whether the preview exists and was made with the current quantile."""
-        return read_preview_text(self.preview_path) == self.side_record
+        return read_preview_text(self.preview_path) == settings_record(self.side_settings)
 
     def write_side_files(self, scores: Raster) -> None:
         """Write the preview: the change map, binarized at a quantile."""
-        write_preview(self.preview_path, binarize_by_quantile(scores, **self.side_settings), self.side_record)
+        write_preview(
+            self.preview_path, binarize_by_quantile(scores, **self.side_settings), settings_record(self.side_settings)
+        )

@@ -1,6 +1,8 @@
 """Stage 2 of an event: change map and all historical images → anomaly map (docs/method.md, section 4)."""
 
+import argparse
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -10,26 +12,30 @@ import numpy as np
 import config
 from eval_metrics import binarize_anomaly_map
 from evaluation.event_maps import EvalSettings
-from evaluation.polygons import find_regions, read_regions_metadata, write_regions
+from evaluation.explanations import ExplanationMap, ExplanationRaster
+from evaluation.polygons import find_regions, read_regions_metadata, simplify_regions, write_geojson, write_regions
 from img_io import EventImages, event_shape, open_event, read_window, valid_in_all
-from pipeline.stage import Stage, StageRequest
+from pipeline.explanation import StoredExplanation, empty_table, region_table
+from pipeline.stage import Stage, StageRequest, StageSettings, settings_record
+from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.filtered_map import FilteredMap, filter_change_map
 from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_map, read_parameters, write_raster
 from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster, RawRaster, strips
 from sam.weights import SamIdentity
-from utils import CATEGORIES, LOG, Event, EventError, Window, tile
+from utils import CATEGORIES, LOG, Event, EventError, Window, date_text, differing_keys, tile
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
     from sam.engine import SamEngine, ScaledImage
+    from sam.features import WindowFeatures
 
 CHANGES_NAME = "changes"  # file in the window store's folder
 
 
 @dataclass(frozen=True)
-class Stage2Settings:
+class Stage2Settings(StageSettings):
     """Settings that affect an anomaly map; recorded in the map under these names."""
 
     change_map_quantile: float = field(default_factory=lambda: config.STAGE2_CHANGE_MAP_QUANTILE)
@@ -42,7 +48,26 @@ class Stage2Settings:
     def tile(self, shape: tuple[int, int]) -> list[Window]:
         """Return the windows of an image of this height and width (docs/method.md, section 2)."""
         small, large = self.patch_sizes
-        return tile(*shape, small if min(shape) < large else large)
+        return tile(*shape, small if min(shape) < large else large, self.overlap)
+
+
+@dataclass(frozen=True)
+class Stage2Extras:
+    """What stage 2 writes in addition; it does not affect the maps."""
+
+    explain: bool = False  # the explanation map, and its averages in the polygons
+    simplify: float = 0.0  # metres by which the polygons' outlines are simplified; 0: not
+    geojson: bool = False  # the polygons as GeoJSON, too
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Stage2Extras":
+        """Return what the parsed flags of `add_stage2_arguments` ask for."""
+        return cls(args.explain, args.simplify, args.geojson)
+
+    @property
+    def of_polygons(self) -> dict[str, Any]:
+        """What affects the polygons, apart from the explanation; only what is asked for."""
+        return {name: value for name, value in asdict(self).items() if name != "explain" and value}
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,7 @@ class Stage2Request(StageRequest):
 
     change_map_path: Path
     settings: Stage2Settings = field(default_factory=Stage2Settings)
+    extras: Stage2Extras = Stage2Extras()
 
     def tile_event(self) -> list[Window]:
         """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
@@ -71,12 +97,12 @@ class Stage2Request(StageRequest):
             self.event,
             self.folder,
             images,
-            self.settings.tile(images.shape),
-            made_with | inputs | asdict(self.settings),
+            made_with | inputs | self.settings.recorded(),
             side_settings,
             sam.checkpoint,
             self.settings,
             changes,
+            self.extras,
         )
 
 
@@ -105,7 +131,8 @@ class UnencodedDates(NamedTuple):
 
     changes: np.ndarray  # (h, w) float32, filtered
     scaled: list[list["ScaledImage"]]  # in the groups that are encoded together; empty if no pixel holds data
-    older_valid: list[np.ndarray | None]  # where each date before the reference image holds data; None: everywhere
+    older: list[int]  # the dates before the reference image that are compared, by their index
+    older_valid: list[np.ndarray | None]  # where these dates hold data; None: everywhere
     pair_is_cached: bool  # whether the cache holds the features of the reference and the monitor image
 
 
@@ -115,6 +142,7 @@ class Stage2(Stage):
 
     settings: Stage2Settings
     changes: ScoreMap  # stage 1's change map
+    extras: Stage2Extras
     filtered: FilteredMap | None = None  # set by `prepare`
 
     MAP_NAME: ClassVar[str] = config.ANOMALY_MAP_NAME
@@ -122,17 +150,47 @@ class Stage2(Stage):
     RECOMPUTE_FLAGS: ClassVar[str] = "without --skip-existing (run.py: --skip-existing-stage2)"
 
     def state(self) -> MapState:
-        """Return the state of the anomaly map; if it is current, the filtered map must exist, too.
+        """Return the state of the anomaly map; if it is current, the other maps must be so, too.
 
         Raises EventError if several files may be one of the maps.
         """
         anomalies = self._state_of(self.MAP_NAME)
         if anomalies is MapState.CURRENT and self._state_of(config.FILTERED_MAP_NAME) is MapState.OUTDATED:
             return MapState.OUTDATED
+        if anomalies is MapState.CURRENT and self.extras.explain:
+            explanation = map_state(self.explanation_path, self.images.shape, self.parameters, ExplanationMap)
+            if explanation is not MapState.CURRENT:
+                LOG.info("%s: is computed again, because it has no current explanation (--explain)", self.map_path)
+                return MapState.OUTDATED
         return anomalies
 
     def _state_of(self, name: str) -> MapState:
         return map_state(find_map(self.folder / name), self.images.shape, self.parameters)
+
+    @property
+    def explanation_path(self) -> Path:
+        """Path of the explanation map."""
+        return self.folder / config.EXPLANATION_NAME
+
+    @property
+    def geojson_path(self) -> Path:
+        """Path of the polygons as GeoJSON."""
+        return self.folder / config.REGIONS_GEOJSON_NAME
+
+    def _current_explanation(self) -> ExplanationMap | None:
+        """Return the explanation map of an earlier run, if it was made with the same parameters."""
+        if not self.explanation_path.exists():
+            return None
+        try:
+            found, recorded = ExplanationMap(self.explanation_path), read_parameters(self.explanation_path)
+        except EventError:
+            return None
+        return None if differing_keys(recorded or {}, self.parameters) else found
+
+    @property
+    def store_parameters(self) -> dict[str, Any]:
+        """Stored windows have a table of their regions if these are explained."""
+        return {"explain": True} if self.extras.explain else {}
 
     def prepare(self, scratch: Path) -> "Stage2":
         """Return the stage with its filtered change map.
@@ -152,67 +210,109 @@ class Stage2(Stage):
         assert self.filtered is not None
         changes = self.filtered.read(window)
         if np.isnan(changes).all():
-            return UnencodedDates(changes, [], [], False)
+            return UnencodedDates(changes, [], [], [], False)
         pair = (self.images.reference, self.images.monitor)
         is_cached = cache is not None and all(cache.has(image.path, window) for image in pair)
-        older: list[ScaledImage] = []
+        older: list[int] = []
+        older_scaled: list[ScaledImage] = []
         older_valid: list[np.ndarray | None] = []
-        for image in self.images.historical[:-1]:
+        for date, image in enumerate(self.images.historical[:-1]):
             pixels = read_window(image, window)  # one date at a time: at full size they take several times the memory
             if pixels.valid is None or pixels.valid[changes > 0].any():
-                older.append(engine.scale(pixels.rgb))
+                older.append(date)
+                older_scaled.append(engine.scale(pixels.rgb))
                 older_valid.append(pixels.valid)
         reference_and_monitor = [] if is_cached else [engine.scale(read_window(image, window).rgb) for image in pair]
-        scaled = [group for group in (older, reference_and_monitor) if group]
-        return UnencodedDates(changes, scaled, older_valid, is_cached)
+        scaled = [group for group in (older_scaled, reference_and_monitor) if group]
+        return UnencodedDates(changes, scaled, older, older_valid, is_cached)
 
     def compute(
         self, window: Window, item: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
-    ) -> Callable[[], np.ndarray]:
+    ) -> Callable[[], ComputedWindow]:
         """Encode the dates that are not in the cache."""
-        from stage2_analysis import anomaly_map  # loads torch, which is not needed to write maps
-
         features = [of_image for group in item.scaled for of_image in engine.encode(group)]
         if item.pair_is_cached and cache is not None:
             pair = (self.images.reference, self.images.monitor)
             features += [cache.get(image.path, window, engine.device) for image in pair]
-        changes, older_valid = item.changes, item.older_valid  # the function returned would keep all of `item`
-        if not features:
-            return lambda: changes
-        *historical, monitor = features
-        return lambda: anomaly_map(
-            changes,
-            historical,
-            monitor,
-            self.settings.min_region_pixels,
-            self.settings.max_region_fraction,
-            [*older_valid, None],
-            self.settings.min_date_coverage,
-        )
+        item = item._replace(scaled=[])  # the function returned would keep them
+        return lambda: self._compare(item, features)
 
-    def write_maps(self, scores: Raster) -> None:
-        """Write the filtered change map and the anomaly map."""
+    def _compare(self, item: UnencodedDates, features: "list[WindowFeatures]") -> ComputedWindow:
+        """Compare the regions of a window in all dates. `features`: of the compared dates and of the monitor image."""
+        from stage2_analysis import ChangedRegions, compare_dates  # loads torch, which is not needed to write maps
+
+        number = len(self.images.historical)
+        if not features:
+            return ComputedWindow(item.changes, empty_table(number) if self.extras.explain else None)
+        settings = self.settings
+        regions = ChangedRegions.of(item.changes, settings.min_region_pixels, settings.max_region_fraction)
+        similarities = compare_dates(
+            regions,
+            features[:-1],
+            features[-1],
+            [*item.older_valid, None],
+            settings.min_date_coverage,
+            between_dates=self.extras.explain,
+        )
+        scores = regions.paint(similarities.scores)
+        if not self.extras.explain:
+            return ComputedWindow(scores)
+        dates = [*item.older, number - 1]
+        return ComputedWindow(scores, region_table(regions.values, similarities, dates, number))
+
+    def write_outputs(self, store: WindowStore) -> None:
+        """Write the explanation map, the preview, the polygons, the filtered change map and the anomaly map."""
         assert self.filtered is not None
         tags, georeference = map_tags(self.parameters, self.checkpoint), self.images.georeference
-        filtered_path = self.folder / config.FILTERED_MAP_NAME
-        write_raster(filtered_path, self.filtered, georeference, tags, "change score, 0 to 1, filtered")
-        write_raster(self.map_path, scores, georeference, tags, "anomaly score, 0 to 2")
+        with ThreadPoolExecutor(1, "explanation") as thread:
+            explanation: ExplanationRaster | None = self._current_explanation()
+            written = None
+            if self.extras.explain:
+                dates = [date_text(path) for path in self.event.historical]
+                explanation = StoredExplanation(store, self.filtered, dates)
+                names = [*dates, "usual score, 0 to 2"]
+                # It is the largest output; the others are written meanwhile.
+                written = thread.submit(write_raster, self.explanation_path, explanation, georeference, tags, names)
+            elif explanation is None:
+                self.explanation_path.unlink(missing_ok=True)  # made with other parameters
+            self._write_side_files(store, explanation)
+            filtered_path = self.folder / config.FILTERED_MAP_NAME
+            write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
+            if written is not None:
+                written.result()
+        write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
+
+    def _record(self, explained: bool) -> dict[str, str]:
+        """Return the record of the preview and the polygons: settings, and what the polygons hold in addition."""
+        in_addition = {"explained": True} if explained else {}
+        return settings_record(self.side_settings | self.extras.of_polygons | in_addition)
 
     def has_side_files(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""
+        record = self._record(self._current_explanation() is not None)
         return (
-            read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == self.side_record
-            and read_regions_metadata(self.folder / config.REGIONS_NAME) == self.side_record
+            read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == record
+            and read_regions_metadata(self.folder / config.REGIONS_NAME) == record
+            and (self.geojson_path.exists() or not self.extras.geojson)
         )
 
     def write_side_files(self, scores: Raster) -> None:
-        """Write the binary anomaly map as a preview, and its regions as polygons."""
-        binary = binarize_anomaly_map(scores, **self.side_settings)
-        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, self.side_record)
+        """Write the binary anomaly map as a preview, and its regions as polygons, explained if possible."""
+        self._write_side_files(scores, self._current_explanation())
+
+    def _write_side_files(self, scores: Raster, explanation: ExplanationRaster | None) -> None:
+        binary, record = binarize_anomaly_map(scores, **self.side_settings), self._record(explanation is not None)
+        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, record)
         name, _ = CATEGORIES[self.event.category]
         attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
-        regions = find_regions(binary, scores, self.images.georeference)
-        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, self.side_record)
+        regions = find_regions(binary, scores, self.images.georeference, explanation)
+        if self.extras.simplify:
+            regions = simplify_regions(regions, self.extras.simplify)
+        if self.extras.geojson:
+            write_geojson(self.geojson_path, regions, attributes)
+        else:
+            self.geojson_path.unlink(missing_ok=True)  # it would differ from the polygons of this run
+        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, record)
 
 
 def _changes_with_data(changes: ScoreMap, images: EventImages, path: Path) -> Raster:

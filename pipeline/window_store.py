@@ -2,20 +2,28 @@
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rasters.raster import RawRaster
-from utils import LOG, Window, atomic_write, differing_keys, owned_parts
+from utils import LOG, Window, atomic_write, differing_keys
 
 VERSION = 2  # of the folder's layout
 HEADER_NAME = "made_with.json"
+
+
+class ComputedWindow(NamedTuple):
+    """The results of a window."""
+
+    scores: np.ndarray  # (h, w) float32
+    table: np.ndarray | None = None  # numbers about the window's regions, any shape and type; None: there are none
 
 
 class WindowStore:
@@ -23,19 +31,19 @@ class WindowStore:
 
     It is a folder with one file per window; each file appears whole or not at all. Windows do not share a file, because
     machines that write to one file of a network file system can overwrite each other's bytes. Where windows overlap,
-    each keeps only the part that no later window covers, so their order does not matter. The folder's name contains a
+    each keeps only the part that it owns, so their order does not matter. The folder's name contains a
     checksum of the map's parameters, so that it never holds windows made with other parameters.
     """
 
     def __init__(
-        self, path: Path, shape: tuple[int, int], windows: Sequence[Window], made_with: dict[str, Any]
+        self, path: Path, shape: tuple[int, int], parts: Mapping[Window, Window], made_with: dict[str, Any]
     ) -> None:
-        """`path`: the folder's path without the checksum. `windows`: all windows of the map, in order.
+        """`path`: the folder's path without the checksum. `parts`: what each window of the map owns (`owned_parts`).
 
         `made_with`: parameters of the map, JSON.
         """
         self.shape = shape
-        self._parts = owned_parts(windows)
+        self._parts = parts
         self._header = {"version": VERSION, "shape": list(shape), **json.loads(json.dumps(made_with))}
         checksum = hashlib.sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
         self._path = path
@@ -78,37 +86,65 @@ class WindowStore:
         """Remove the store."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def write(self, window: Window, values: np.ndarray) -> None:
-        """Write the pixels of a window, (h, w) float32. Raises OSError if the disk is full or the folder is gone."""
+    def write(self, window: Window, computed: ComputedWindow) -> None:
+        """Write the results of a window. Raises OSError if the disk is full or the folder is gone."""
+        if computed.table is not None:  # first, because a window is finished when its scores are there
+            with _renamed_to(self._table_path(window)) as path, open(path, "wb") as file:
+                np.save(file, computed.table)
+                os.fsync(file.fileno())
         part = self._parts[window]
         y, x = part.y - window.y, part.x - window.x
-        file = self._file(window)
-        # A unique name, because after a lost connection another machine may compute the same window.
-        new = RawRaster(file.path.with_name(f".{uuid.uuid4().hex}.part"), file.shape)
-        try:
+        scores = self._file(window)
+        with _renamed_to(scores.path) as path:
+            new = RawRaster(path, scores.shape)
             new.create()
-            new.write(Window(0, 0, part.width, part.height), values[y : y + part.height, x : x + part.width])
-            new.path.rename(file.path)
-        except OSError:
-            with suppress(OSError):
-                new.path.unlink(missing_ok=True)
-            raise
+            owned = computed.scores[y : y + part.height, x : x + part.width]
+            new.write(Window(0, 0, part.width, part.height), owned)
 
     def read(self, window: Window) -> np.ndarray:
         """Read the pixels of any window of the raster, (h, w) float32. Raises OSError if a part is not finished."""
         values = np.empty((window.height, window.width), np.float32)
+        for whole, shared in self.owners(window):
+            part = self._parts[whole]
+            there = Window(shared.x - window.x, shared.y - window.y, shared.width, shared.height)
+            values[there.slices] = self._file(whole).read(shared._replace(x=shared.x - part.x, y=shared.y - part.y))
+        return values
+
+    def owners(self, window: Window) -> Iterator[tuple[Window, Window]]:
+        """Yield the windows of the map that own pixels of any window of the raster, each with its owned pixels."""
         for whole, part in self._parts.items():
             left, top = max(part.x, window.x), max(part.y, window.y)
             width = min(part.x + part.width, window.x + window.width) - left
             height = min(part.y + part.height, window.y + window.height) - top
             if width > 0 and height > 0:
-                there = Window(left - window.x, top - window.y, width, height)
-                values[there.slices] = self._file(whole).read(Window(left - part.x, top - part.y, width, height))
-        return values
+                yield whole, Window(left, top, width, height)
+
+    def read_table(self, window: Window) -> np.ndarray:
+        """Read the table of a finished window. Raises OSError if it has none."""
+        return np.load(self._table_path(window), allow_pickle=False)
+
+    def _table_path(self, window: Window) -> Path:
+        return self.folder / f"{self._file(window).path.name}.npy"
 
     def _file(self, window: Window) -> RawRaster:
         part = self._parts[window]
         return RawRaster(self.folder / "_".join(map(str, window)), (part.height, part.width))
+
+
+@contextmanager
+def _renamed_to(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`, which is renamed to it. Raises OSError.
+
+    Its name is unique, because after a lost connection another machine may compute the same window.
+    """
+    new = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield new
+        new.rename(path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
 
 
 def _has_size(file: RawRaster) -> bool:

@@ -1,7 +1,7 @@
 """Writes maps as GeoTIFFs that appear whole or not at all, reads them, and checks whether they are current."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from osgeo import gdal, gdal_array
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference, GeoTiff, gdal_errors_named
 from rasters.provenance import program_tags
-from rasters.raster import READERS, STRIP_ROWS, MemoryRaster, Raster, read_ahead, read_strips, strips
+from rasters.raster import READERS, STRIP_ROWS, MemoryRaster, Raster, blocks, read_ahead, read_strips
 from utils import LOG, EventError, Window, differing_keys, warn_once
 
 PARAMETERS_TAG = "ANOMALYCD_PARAMETERS"
@@ -80,12 +80,14 @@ def find_map(path: Path) -> Path:
     return found[0] if found else path
 
 
-def map_state(path: Path, shape: tuple[int, int], parameters: dict[str, Any]) -> MapState:
+def map_state(
+    path: Path, shape: tuple[int, int], parameters: dict[str, Any], open_file: Callable[[Path], Raster] = open_map
+) -> MapState:
     """Return whether a map is current: complete, of this size and with these parameters; log why it is outdated."""
     if not path.exists():
         return MapState.OUTDATED
     try:
-        found, recorded = open_map(path), read_parameters(path)
+        found, recorded = open_file(path), read_parameters(path)
         for _ in read_strips(found):
             pass  # reading detects a file that was cut off
     except EventError as error:
@@ -107,7 +109,7 @@ def write_raster(
     source: Raster | np.ndarray,
     georeference: Georeference,
     tags: Mapping[str, str] | None = None,
-    description: str = "",
+    descriptions: Sequence[str] = (),
 ) -> None:
     """Write a Cloud Optimized GeoTIFF that appears whole or not at all.
 
@@ -116,14 +118,14 @@ def write_raster(
     path
         The file; its folder is created.
     source
-        A raster, or an array, (H, W) or (H, W, 3), of a type that GDAL supports; read in strips, up to three times. NaN
-        means no data: these pixels become 0, and 0 in a mask band.
+        A raster, or an array, (H, W) or (H, W, bands), of a type that GDAL supports; read in parts, up to three times.
+        NaN (in all bands) means no data: these pixels become 0, and 0 in a mask band.
     georeference
         Georeferencing of the raster.
     tags
         Metadata items; see `map_tags`.
-    description
-        Description of the first band.
+    descriptions
+        Descriptions of the first bands.
 
     Raises EventError if the file cannot be written, for example on a full disk.
 
@@ -131,7 +133,7 @@ def write_raster(
     raster = MemoryRaster(source) if isinstance(source, np.ndarray) else source
     with written_by_gdal(path) as part:
         plain = part.with_name(f"{part.name}.plain")
-        _write_plain(plain, raster, georeference, tags or {}, description)
+        _write_plain(plain, raster, georeference, tags or {}, descriptions)
         _write_cog(part, plain)
         _check_written(part, raster, georeference)
 
@@ -145,35 +147,37 @@ def map_tags(parameters: dict[str, Any], checkpoint: str) -> dict[str, str]:
 
 
 def _write_plain(
-    path: Path, raster: Raster, georeference: Georeference, tags: Mapping[str, str], description: str
+    path: Path, raster: Raster, georeference: Georeference, tags: Mapping[str, str], descriptions: Sequence[str]
 ) -> None:
     """Write the raster as a plain GeoTIFF, from which GDAL makes the Cloud Optimized one."""
     height, width = raster.shape
     pixel = raster.read(Window(0, 0, 1, 1))  # for the type and the number of bands
     count = pixel.shape[2] if pixel.ndim == 3 else 1
+    parts = list(blocks(raster.shape, count))
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
     # Only this program reads the file. Scores are constant over regions, so compressing them takes less time than
     # writing them as they are.
     options = ["TILED=YES", *_fast_compression(), "BIGTIFF=IF_SAFER"]
-    options += ["PHOTOMETRIC=RGB"] if count == 3 else []
+    options += ["PHOTOMETRIC=RGB"] if count == 3 and kind == gdal.GDT_Byte else []
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
     with close_dataset(dataset):
         _set_georeference(dataset, georeference)
         for name, value in tags.items():
             dataset.SetMetadataItem(name, value)
+        for number, description in enumerate(descriptions, 1):
+            dataset.GetRasterBand(number).SetDescription(description)
         band = dataset.GetRasterBand(1)
-        band.SetDescription(description)
         gaps = False
 
         def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
             return _without_gaps(raster.read(window))
 
-        for window, (values, valid) in read_ahead(read, strips(raster.shape), READERS):
+        for window, (values, valid) in read_ahead(read, parts, READERS):
             dataset.WriteArray(_bands_first(values), window.x, window.y)
             gaps |= valid is not None
         if gaps:
             dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
-            for window, (_, valid) in read_ahead(read, strips(raster.shape), READERS):
+            for window, (_, valid) in read_ahead(read, parts, READERS):
                 mask = np.full((window.height, window.width), 255, np.uint8) if valid is None else valid * np.uint8(255)
                 band.GetMaskBand().WriteArray(mask, window.x, window.y)
         elif kind == gdal.GDT_Float32:
@@ -237,7 +241,7 @@ def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     if pixels.dtype.kind != "f" or not np.isnan(pixels.max()):  # the maximum is NaN if any value is
         return pixels, None
     gaps = np.isnan(pixels)
-    return np.where(gaps, pixels.dtype.type(0), pixels), ~gaps
+    return np.where(gaps, pixels.dtype.type(0), pixels), ~(gaps if pixels.ndim == 2 else gaps[..., 0])
 
 
 def _bands_first(pixels: np.ndarray) -> np.ndarray:
@@ -259,9 +263,10 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
         mask = band.GetMaskBand().ReadAsArray(*window) != 0
         return bool(mask.all()) if valid is None else np.array_equal(mask, valid)
 
-    if not all(held for _, held in read_ahead(holds, strips(raster.shape), READERS)):
-        raise RuntimeError("verification after writing failed")
     dataset = gdal.Open(str(path))
+    parts = blocks(raster.shape, dataset.RasterCount)
+    if not all(held for _, held in read_ahead(holds, parts, READERS)):
+        raise RuntimeError("verification after writing failed")
     for wanted, found in (
         (georeference.spatial_reference, dataset.GetSpatialRef()),
         (georeference.gcp_spatial_reference, dataset.GetGCPSpatialRef()),

@@ -1,6 +1,7 @@
 """Locates rasters on the ground: transform, CRS, longitude and latitude, pixel sizes and areas."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,24 +104,32 @@ def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | 
 
 def _longitudes_latitudes(crs: osr.SpatialReference, points: list) -> list[tuple[float, float]] | None:
     """Return WGS 84 longitude and latitude of points (x, y), in degrees; None where PROJ cannot transform them."""
-    wgs84 = osr.SpatialReference()
-    wgs84.ImportFromEPSG(4326)
     try:
-        there = osr.CoordinateTransformation(_x_first(crs.Clone()), _x_first(wgs84)).TransformPoints(points)
+        there = _to_wgs84(crs).TransformPoints(points)
     except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
         return None
     return [(x, y) for x, y, *_ in there]
 
 
 def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
-    """Return the area of an outline on the ground, in square metres; None without a CRS that PROJ can use.
+    """Return the area of an outline on the ground, in square metres; None without a CRS that PROJ can use."""
+    measured = measured_on_ground(outline, crs)
+    if measured is None:
+        return None
+    on_ground, unit = measured
+    return float(on_ground.GetArea()) * unit**2
 
-    Uses an equal-area projection, because coordinates in a geographic CRS or Web Mercator do not give areas.
+
+def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> tuple[ogr.Geometry, float] | None:
+    """Return an outline whose coordinates are lengths on the ground, and their unit in metres.
+
+    Uses an equal-area projection around the outline, because coordinates in a geographic CRS or Web Mercator give
+    neither lengths nor areas. In a local CRS, coordinates are lengths. Returns None without a CRS that PROJ can use.
     """
     if crs is None:
         return None
     if crs.IsLocal():
-        return outline.GetArea() * crs.GetLinearUnits() ** 2
+        return outline, crs.GetLinearUnits()
     try:
         source, degrees = _x_first(crs.Clone()), _x_first(crs.CloneGeogCS())
         centroid = outline.Centroid()
@@ -133,9 +142,33 @@ def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> floa
         equal_area.SetLAEA(latitude, longitude, 0, 0)
         projected = outline.Clone()
         projected.Transform(osr.CoordinateTransformation(source, _x_first(equal_area)))
-        return float(projected.GetArea())
+        return projected, 1.0
     except RuntimeError:  # a CRS that PROJ cannot relate to degrees
         return None
+
+
+def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReference | None) -> list[ogr.Geometry] | None:
+    """Return multipolygons in WGS 84 longitude and latitude, cut where they cross the antimeridian.
+
+    Returns None without a CRS that PROJ can use, and if an outline is outside of the area where the CRS is valid.
+    """
+    if crs is None:
+        return None
+    try:
+        transformer = ogr.GeomTransformer(_to_wgs84(crs), ["WRAPDATELINE=YES"])
+        there = [ogr.ForceToMultiPolygon(transformer.Transform(outline)) for outline in outlines]
+    except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
+        return None
+    on_earth = all(
+        not outline.IsEmpty() and (np.abs(outline.GetEnvelope()) <= (180, 180, 90, 90)).all() for outline in there
+    )
+    return there if on_earth else None
+
+
+def _to_wgs84(crs: osr.SpatialReference) -> osr.CoordinateTransformation:
+    wgs84 = osr.SpatialReference()
+    wgs84.ImportFromEPSG(4326)
+    return osr.CoordinateTransformation(_x_first(crs.Clone()), _x_first(wgs84))
 
 
 def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:

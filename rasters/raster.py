@@ -59,6 +59,16 @@ def strips(shape: tuple[int, int]) -> Iterator[Window]:
         yield Window(0, y, width, min(rows, height - y))
 
 
+def blocks(shape: tuple[int, int], bands: int) -> Iterator[Window]:
+    """Yield windows that cover a raster of several bands, in `strips` that are divided to take at most 8 MiB each."""
+    columns = max(STRIP_BYTES // (4 * STRIP_ROWS * bands) // STRIP_ROWS, 1) * STRIP_ROWS
+    if bands == 1 or columns >= shape[1]:
+        columns = shape[1]
+    for strip in strips((shape[0], shape[1] * bands)):
+        for x in range(0, shape[1], columns):
+            yield Window(x, strip.y, min(columns, shape[1] - x), strip.height)
+
+
 def read_strips(raster: Raster) -> Iterator[np.ndarray]:
     """Yield the pixels of a raster's `strips` in order; the next ones are read ahead."""
     return (pixels for _, pixels in read_ahead(raster.read, strips(raster.shape), READERS))

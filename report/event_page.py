@@ -99,7 +99,7 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
     return render(
         "event.html",
         "../",
-        ["events.js", "tables.js", "viridis.js", "raster.js", "viewer.js", "event.js"],
+        ["events.js", "tables.js", "viridis.js", "raster.js", "viewer.js", "charts.js", "event.js"],
         name=report.event.name,
         category=report.event.category,
         facts=_facts(report),
@@ -111,6 +111,7 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
         thresholds=report.curve.thresholds if report.curve else [],
         default=report.default if report.curve else 0,
         regions=report.regions,
+        explained=bool(report.explanations),
         pixel_area=report.place.pixel_area,
         data=script_data(_data(report, photos, max_width)),
     )
@@ -172,5 +173,25 @@ def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[
             "valid": report.valid,
             "scores": curve.scores(SETTINGS.background_weight) if report.label else None,
         },
+        "explanation": _explanation(report) if report.explanations else None,
         "category": CATEGORIES[report.event.category][0],
     }
+
+
+def _explanation(report: EventReport) -> dict[str, object]:
+    """Return the historical dates, and the comparison of each region with them."""
+    return {
+        "dates": [date_text(image) for image in report.event.historical],
+        "regions": [
+            {
+                "similarities": [*map(_rounded, one.similarities)],
+                "best": one.most_similar,
+                "usual": _rounded(one.usual_score),
+            }
+            for one in report.explanations
+        ],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -19,6 +19,7 @@ from eval_metrics import (
     threshold_curve,
 )
 from evaluation.event_maps import EvalSettings, open_event_label, recorded_options
+from evaluation.explanations import ExplanationMap, RegionExplanation, explain_regions
 from evaluation.regions import Region, measure_regions
 from img_io import EventImages, Label, open_event
 from rasters.maps import ScoreMap, find_map, open_map, read_parameters
@@ -26,7 +27,7 @@ from rasters.place import Place, find_place
 from rasters.raster import Raster
 from rasters.resize import nearest_pixels, resize_nearest
 from report.pictures import fitted_shape, pack, pack_masks
-from utils import Event, EventError
+from utils import Event, EventError, date_text
 
 SETTINGS = EvalSettings()  # the report shows the published evaluation
 THRESHOLD_STEPS = 100  # between 0 and 1
@@ -45,6 +46,7 @@ class EventReport:
     stage1: Scores | None = None
     curve: ThresholdCurve | None = None
     regions: list[Region] = field(default_factory=list)
+    explanations: list[RegionExplanation] = field(default_factory=list)  # of `regions`; empty without explanation map
     region_numbers: np.ndarray | None = None  # region of each pixel of the small map, from 1; 0 for none
 
     @property
@@ -107,6 +109,7 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     if label is None and event.category != 0:
         report.missing.append("no label")
     _measure(report)
+    _explain(report, result_root / event.name / config.EXPLANATION_NAME)
     return report
 
 
@@ -125,6 +128,20 @@ def _measure(report: EventReport) -> None:
         report.curve = report_curve(report.maps["anomaly"], report.label)
         binary = report.curve.maps[report.default]
         report.regions, report.region_numbers = measure_regions(binary, report.maps["anomaly"])
+
+
+def _explain(report: EventReport, path: Path) -> None:
+    """Fill in the explanations of the regions, if there is an explanation map; an outdated one is only named."""
+    if not path.exists() or report.binary is None or report.region_numbers is None:
+        return
+    explanation, anomalies = ExplanationMap(path), report.maps["anomaly"]
+    dates = tuple(date_text(image) for image in report.event.historical)
+    is_current = explanation.shape == anomalies.shape and explanation.dates == dates
+    if not is_current or read_parameters(path) != read_parameters(anomalies.path):
+        report.missing.append("the explanation is outdated")
+        return
+    pixels = [region.pixels for region in report.regions]
+    report.explanations = explain_regions(explanation, report.binary, report.region_numbers, pixels)
 
 
 def report_curve(anomalies: Raster, label: Raster | None) -> ThresholdCurve:

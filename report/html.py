@@ -16,7 +16,7 @@ from utils import CATEGORIES, atomic_file
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "event.js")  # copied into every report
+SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "charts.js", "event.js")  # copied into every report
 MISSING = "–"  # instead of a missing number
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sam.masks import Mask
+from sam.run_lengths import RunLengths
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class WindowFeatures:
             count[:] = rows[:, y] @ its_pixels.view(mask.pixels.shape).to(torch.float32) @ columns[:, x].T
         return counts.flatten(1)
 
-    def run_counts(self, runs: "RunLengths", regions: np.ndarray, region_count: int) -> Tensor:
+    def run_counts(self, runs: RunLengths, regions: np.ndarray, region_count: int) -> Tensor:
         """Count the pixels of each region, given as runs, in each cell: (region_count, cells) float64, on the device.
 
         `regions`: (R,) integer, the region of each run, from 0 to `region_count` - 1.
@@ -83,29 +84,6 @@ class WindowFeatures:
         cells = (regions[run] * grid_rows + self.rows[runs.row[run]]) * grid_columns + column
         counts = np.bincount(cells, weights=end - begin, minlength=region_count * grid_rows * grid_columns)
         return torch.from_numpy(counts.reshape(region_count, grid_rows * grid_columns)).to(self.embedding.device)
-
-
-@dataclass(frozen=True)
-class RunLengths:
-    """Run-length encoding of a window: R runs of equal values along its rows, in order; together they cover it."""
-
-    row: np.ndarray  # (R,) intp
-    column: np.ndarray  # (R,) intp: first pixel
-    length: np.ndarray  # (R,) intp: pixels
-    value: np.ndarray  # (R,), of the window's dtype
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> "RunLengths":
-        """Encode (H, W) values."""
-        begins = np.ones(values.shape, bool)
-        np.not_equal(values[:, 1:], values[:, :-1], out=begins[:, 1:])
-        start = np.flatnonzero(begins)
-        row, column = np.divmod(start, values.shape[1])
-        return cls(row, column, np.diff(start, append=values.size), values.ravel()[start])
-
-    def at(self, index: np.ndarray) -> "RunLengths":
-        """Select runs by a NumPy index."""
-        return RunLengths(self.row[index], self.column[index], self.length[index], self.value[index])
 
 
 def region_means(counts: Tensor, windows: Sequence[WindowFeatures]) -> list[np.ndarray]:

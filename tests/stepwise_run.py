@@ -2,19 +2,17 @@
 
 import sys
 
-import numpy as np
-
 import run
 from cli.script import run_script
-from pipeline.window_store import WindowStore
+from pipeline.window_store import ComputedWindow, WindowStore
 from utils import Window
 
 write = WindowStore.write
 
 
-def write_and_wait(store: WindowStore, window: Window, values: np.ndarray) -> None:
+def write_and_wait(store: WindowStore, window: Window, computed: ComputedWindow) -> None:
     """Write a window, report it, and wait."""
-    write(store, window, values)
+    write(store, window, computed)
     print(store.folder.name, flush=True)
     sys.stdin.readline()
 

@@ -45,6 +45,8 @@ SAM_FLAGS = {
 DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
 IMAGE_FLAGS = {"--stretch": "auto", "--bands": "the first three", "--align-shift": "0, no estimate"}
 LOG_FLAG = {"--log-file": "none"}
+WINDOW_FLAGS = {"--overlap": "0, the published layout"}
+STAGE2_FLAGS = {"--explain": "no", "--simplify": "0, they follow the pixels", "--geojson": "no"}
 RAY_FLAGS = {
     "--ray[": "in this process; see docs/cluster.md",
     "--ray-workers": "one on every GPU; without GPUs as many as the CPUs allow",
@@ -67,6 +69,8 @@ RAY_FLAGS = {
                 "--patch-size": "2048",
                 "--skip-existing-stage2": "recompute",
             }
+            | WINDOW_FLAGS
+            | STAGE2_FLAGS
             | DATA_FLAGS
             | IMAGE_FLAGS
             | SAM_FLAGS
@@ -76,6 +80,7 @@ RAY_FLAGS = {
         (
             "run_stage1.py",
             {"--output-root": "stage1_change_detection", "--patch-size": "2048", "--skip-existing": "skip"}
+            | WINDOW_FLAGS
             | DATA_FLAGS
             | IMAGE_FLAGS
             | SAM_FLAGS
@@ -89,6 +94,8 @@ RAY_FLAGS = {
                 "--output-root": "stage2_anomaly_change",
                 "--skip-existing": "recompute",
             }
+            | WINDOW_FLAGS
+            | STAGE2_FLAGS
             | DATA_FLAGS
             | IMAGE_FLAGS
             | SAM_FLAGS

@@ -10,7 +10,7 @@ import config
 from rasters.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.features import WindowFeatures
-from stage2_analysis import anomaly_map, cosine_similarity
+from stage2_analysis import ChangedRegions, Similarities, anomaly_map, compare_dates, cosine_similarity
 from tests.helpers import SIZE, encoded_window, feature_values, first_rows, property_test, quadrants, whole
 
 EAST, NORTH, WEST, ZERO = (1, 0), (0, 1), (-1, 0), (0, 0)
@@ -308,3 +308,91 @@ def test_a_partial_date_equals_the_comparison_pixel_by_pixel(
                 similarities.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
         expected[region] = 1 - max(similarities)
     np.testing.assert_allclose(found, expected, atol=1e-6, equal_nan=True)
+
+
+# --- Explanations ----------------------------------------------------------------------------------------------------
+def similarities_of_half(
+    historical: Sequence[Sequence[float]],
+    monitor: Sequence[float],
+    valid: Sequence[np.ndarray | None] | None = None,
+) -> Similarities:
+    """The comparison of one region, the upper half, with these features of the dates."""
+    regions = ChangedRegions.of(HALF.astype(np.float32), 1500, 0.9)
+    dates = [quadrants(date) for date in historical]
+    return compare_dates(regions, dates, quadrants(monitor), valid, between_dates=True)
+
+
+@pytest.mark.parametrize(
+    ("historical", "usual"),
+    [
+        ([EAST, EAST], 0),
+        ([EAST, NORTH], 1),
+        ([EAST, (3, 4)], 0.4),  # cosine 0.6, for both
+        ([EAST, (3, 4), EAST], 0.4),  # the second date is the most unusual one
+        ([EAST, (3, 4), NORTH], 0.4),  # best cosines: 0.6, 0.8, 0.8
+        ([WEST, NORTH, EAST], 1),
+        ([EAST, WEST], 2),
+        ([ZERO, EAST, EAST], 1),
+    ],
+)
+def test_the_usual_score_leaves_one_date_out(historical: Sequence[Sequence[float]], usual: float) -> None:
+    found = similarities_of_half(historical, WEST)
+    np.testing.assert_allclose(found.usual_scores, [usual], atol=1e-12)
+
+
+def test_similarities_are_those_with_each_date() -> None:
+    found = similarities_of_half([EAST, NORTH, ZERO, WEST], (3, 4))
+    np.testing.assert_allclose(found.with_monitor, [[0.6, 0.8, 0, -0.6]], atol=1e-12)
+    np.testing.assert_allclose(found.scores, [0.2], atol=1e-7)
+    np.testing.assert_array_equal(found.between_dates[0], found.between_dates[0].T)
+
+
+def test_one_date_has_no_usual_score() -> None:
+    assert np.isnan(similarities_of_half([EAST], EAST).usual_scores).all()
+
+
+def test_two_dates_are_compared_where_both_hold_data() -> None:
+    # Each date covers 3000 of the region's 5000 pixels; both cover 1000, which is below half of them.
+    first, second = first_rows(3000), first_rows(5000) & ~first_rows(2000)
+    found = similarities_of_half([EAST, NORTH, (3, 4)], EAST, [first, second, None])
+    np.testing.assert_allclose(found.with_monitor, [[1, 0, 0.6]], atol=1e-12)
+    nan = np.nan
+    np.testing.assert_allclose(found.between_dates[0], [[nan, nan, 0.6], [nan, nan, 0.8], [0.6, 0.8, nan]], atol=1e-12)
+    np.testing.assert_allclose(found.usual_scores, [0.4], atol=1e-12)  # 0.4, 0.2, 0.2
+
+
+def test_features_of_two_dates_are_averaged_over_their_common_pixels() -> None:
+    # Both dates differ between the quadrants of the left half, of which one date covers the upper 3000 pixels.
+    region = first_rows(5000).T
+    valid = np.zeros(SIZE, bool)
+    valid[:60] = True
+    regions = ChangedRegions.of(region.astype(np.float32), 1500, 0.9)
+    dates = [quadrants(EAST, ZERO, NORTH, ZERO), quadrants((3, 4), ZERO, (4, 3), ZERO)]
+    found = compare_dates(regions, dates, quadrants(EAST), [valid, None], between_dates=True)
+    expected = (5 * 19 + 23) / (26 * (19**2 + 23**2)) ** 0.5
+    np.testing.assert_allclose(found.between_dates[0, 0, 1], expected, atol=1e-12)
+
+
+@property_test
+@given(
+    arrays(np.float32, (5, 2, 3, 3), elements=feature_values),
+    arrays(np.float32, (6, 9), elements=st.sampled_from([0, 0.25, 0.5, 1, np.nan])),
+    arrays(bool, (2, 6, 9)),
+)
+def test_explaining_does_not_change_the_scores(features: np.ndarray, filtered: np.ndarray, valid: np.ndarray) -> None:
+    *historical, monitor = (encoded_window(of_date, (6, 9)) for of_date in features)
+    masks = [*valid, None, None]
+    regions = ChangedRegions.of(filtered, 2, 0.9)
+    explained = compare_dates(regions, historical, monitor, masks, between_dates=True)
+    plain = anomaly_map(filtered, historical, monitor, 2, 0.9, masks)
+    np.testing.assert_allclose(regions.paint(explained.scores), plain, atol=1e-7)
+    if len(regions.values):
+        # The usual score is the highest anomaly score of a historical date against the others.
+        of_dates = [
+            compare_dates(
+                regions, historical[:date] + historical[date + 1 :], historical[date], masks[:date] + masks[date + 1 :]
+            ).scores
+            for date in range(4)
+        ]
+        whole_dates = np.max(of_dates[2:], axis=0)
+        assert (explained.usual_scores >= whole_dates - 1e-6).all()

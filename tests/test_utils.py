@@ -489,6 +489,38 @@ def test_owned_parts_cover_an_image_once_by_its_later_windows(height: int, width
     np.testing.assert_array_equal(owner, last)
 
 
+def depths(window: Window, height: int, width: int) -> np.ndarray:
+    """How far each pixel lies from the window's borders inside the image, (height, width); -1 outside the window."""
+    along = []
+    for start, side, length in ((window.y, window.height, height), (window.x, window.width, width)):
+        at = np.arange(length) + 0.5
+        to_start = np.where(start > 0, at - start, np.inf)
+        to_end = np.where(start + side < length, start + side - at, np.inf)
+        along.append(np.where((at > start) & (at < start + side), np.minimum(to_start, to_end), -1))
+    return np.minimum(along[0][:, None], along[1])
+
+
+@property_test
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(2, 30), st.data())
+def test_with_overlap_a_pixel_belongs_to_the_window_in_which_it_lies_deepest(
+    height: int, width: int, patch_size: int, data: st.DataObject
+) -> None:
+    windows = tile(height, width, patch_size, data.draw(st.integers(1, patch_size - 1)))
+    times, depth = np.zeros((height, width), int), np.zeros((height, width))
+    for window, part in owned_parts(windows, deepest=True).items():
+        times[part.slices] += 1
+        depth[part.slices] = depths(window, height, width)[part.slices]
+    assert (times == 1).all()
+    np.testing.assert_array_equal(depth, np.max([depths(window, height, width) for window in windows], axis=0))
+
+
+def test_windows_with_overlap_by_hand() -> None:
+    windows = tile(8, 20, 8, overlap=3)
+    assert [window.x for window in windows] == [0, 5, 10, 12]
+    parts = owned_parts(windows, deepest=True)
+    assert [(part.x, part.width) for part in parts.values()] == [(0, 6), (6, 5), (11, 4), (15, 5)]
+
+
 @pytest.mark.parametrize(
     ("name", "date"),
     [

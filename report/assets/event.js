@@ -26,41 +26,10 @@ function describeArea(pixels) {
   return [`${(100 * share).toFixed(2)} %`, area].filter(Boolean).join(", ");
 }
 
-const PLOT = { left: 26, right: 352, top: 8, bottom: 128 };
-const plotX = (value) => PLOT.left + value * (PLOT.right - PLOT.left);
-const plotY = (value) => PLOT.bottom - value * (PLOT.bottom - PLOT.top);
-
-function draw(parent, tag, attributes, content = "") {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.textContent = content;
-  parent.append(made);
-  return made;
-}
-
-// Draws the scores (without a label, the flagged share) over the threshold; returns the line at the current threshold.
-function drawCurve(svg) {
-  const { thresholds, scores, flagged, valid } = DATA.curve;
-  for (const value of [0, 0.5, 1]) {
-    draw(svg, "path", { class: "rule", d: `M${PLOT.left} ${plotY(value)}H${PLOT.right}` });
-    draw(svg, "text", { x: PLOT.left - 4, y: plotY(value) + 4, class: "end" }, value);
-    draw(svg, "text", { x: plotX(value), y: PLOT.bottom + 14, class: value === 1 ? "end" : "" }, value);
-  }
-  draw(svg, "text", { x: plotX(0.75), y: PLOT.bottom + 14 }, "threshold");
-  const series = scores
-    ? ["recall", "precision", "f1"].map((name, i) => [name, scores.map((one) => one[i])])
-    : [["share", flagged.map((pixels) => pixels / (valid || 1))]];
-  for (const [name, values] of series) {
-    const points = values.map((value, i) => `${plotX(Math.min(1, thresholds[i])).toFixed(1)} ${plotY(value).toFixed(1)}`);
-    draw(svg, "path", { class: `line ${name}`, d: `M${points.join("L")}` });
-  }
-  return draw(svg, "path", { class: "current" });
-}
-
 function makeThreshold(changed) {
   const slider = element("threshold");
   if (!slider) return () => 0;
-  const current = drawCurve(element("curve"));
+  const current = drawCurve(element("curve"), DATA.curve);
   let waiting = false;
   const update = () => {
     waiting = false;
@@ -86,8 +55,38 @@ function makeThreshold(changed) {
   return () => Number(slider.value);
 }
 
+// Returns the comparison of a region with the historical dates, in words.
+function explainInWords({ similarities, best, usual }, dates) {
+  if (best === null) return "No earlier date could be compared: too little data here.";
+  const score = usual === null
+    ? "There is no score of earlier dates: no two of them could be compared here."
+    : `The highest score this spot had in any earlier date was ${usual.toFixed(2)}.`;
+  return `Looks least unlike ${dates[best]} (${similarities[best].toFixed(2)}). ${score}`;
+}
+
+// Returns a function that explains a region below the table, or none (0), and compares its most similar date with the
+// monitor image.
+function makeExplanation(viewer) {
+  if (!DATA.explanation) return () => {};
+  const { dates, regions } = DATA.explanation;
+  const limit = Number((1 - DATA.curve.thresholds[DATA.curve.default]).toFixed(4));
+  return (region) => {
+    element("explanation-chart").hidden = !region;
+    element("explanation-text").hidden = !region;
+    if (!region) return;
+    const { similarities, best } = regions[region - 1];
+    element("explanation-title").textContent = `Region ${region}`;
+    element("explanation-words").textContent = explainInWords(regions[region - 1], dates);
+    drawSimilarities(element("similarities"), region, dates, similarities, best, limit);
+    element("no-data-key").hidden = !similarities.includes(null);
+    if (best === null) return;
+    viewer.showPhoto("left", best);
+    viewer.showPhoto("right", DATA.photos.length - 1);
+  };
+}
+
 // Connects the table and the numbers in the image; returns a function that selects a region, or none (0).
-function makeRegions(rasters) {
+function makeRegions(rasters, explain) {
   const canvas = document.createElement("canvas");
   canvas.id = "layer-marked";
   element("overlays").append(canvas);
@@ -109,6 +108,7 @@ function makeRegions(rasters) {
     }
     canvas.hidden = !selected;
     if (selected) paintClasses(canvas, rasters, "marked", classify(rasters, "marked", 0, selected));
+    explain(selected);
   }
 
   DATA.pins.forEach(([across, down], index) => {
@@ -123,6 +123,7 @@ function makeRegions(rasters) {
   element("show-pins")?.addEventListener("change", (event) => (element("pins").hidden = !event.target.checked));
   element("regions")?.tBodies[0].addEventListener("click", (event) => {
     select(Number(event.target.closest("tr").dataset.region));
+    if (selected) element("explanation")?.scrollIntoView({ block: "nearest" });
   });
   return select;
 }
@@ -183,7 +184,7 @@ async function start() {
   let repaint = () => {};
   const step = makeThreshold(() => repaint("binary", "verdict"));
   repaint = makeLayers(rasters, step);
-  const select = makeRegions(rasters);
+  const select = makeRegions(rasters, makeExplanation(viewer));
   makePointer(rasters, select);
   listenToKeys(viewer, select);
   document.body.dataset.ready = "yes";

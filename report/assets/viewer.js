@@ -60,7 +60,7 @@ function makeViewer(data) {
     event.preventDefault();
     zoomTo(zoom + (event.deltaY < 0 ? 1 : -1));
   }, { passive: false });
-  return { zoomBy: (steps) => zoomTo(steps ? zoom + steps : 0), isZoomed: () => zoom > 0 };
+  return { showPhoto, zoomBy: (steps) => zoomTo(steps ? zoom + steps : 0), isZoomed: () => zoom > 0 };
 }
 
 function dragHandle(stage, swipeTo) {

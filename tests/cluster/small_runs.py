@@ -3,6 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from osgeo import gdal
+
+import config
+from evaluation.explanations import ExplanationMap
 from rasters.maps import open_map, read_parameters
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS
@@ -14,16 +18,22 @@ SETTINGS = {**FEW_POINTS, **SMALL_WINDOWS}
 def arguments(data: Path, root: Path) -> list[str]:
     """The command line of a run from `data` to `root`."""
     roots = ("--data-root", data, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
-    return [*map(str, roots), "--patch-size", "130", *DEMO_SAM]
+    return [*map(str, roots), "--patch-size", "130", "--explain", *DEMO_SAM]
 
 
 def outputs(root: Path) -> dict[str, Any]:
-    """Pixels and parameters of all maps, and all previews, by name."""
+    """Pixels and parameters of all maps, all previews, and the features of all polygons, by name."""
     found: dict[str, Any] = {}
     for path in sorted(root.glob("stage*/*/*")):
         name = str(path.relative_to(root))
         if path.suffix == ".tif":
-            found[name] = (whole(open_map(path)).tobytes(), read_parameters(path))
+            opened = ExplanationMap(path) if path.name == config.EXPLANATION_NAME else open_map(path)
+            found[name] = (whole(opened).tobytes(), read_parameters(path))
+        elif path.suffix == ".gpkg":
+            dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
+            found[name] = [
+                feature.ExportToJson() for layer in ("regions", "region_dates") for feature in dataset.GetLayer(layer)
+            ]
         elif path.suffix == ".png":
             found[name] = path.read_bytes()
     return found

@@ -5,14 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import config
+import run
 import run_stage1
 import run_stage2
-from pipeline.window_store import WindowStore
+from pipeline.window_store import ComputedWindow, WindowStore
+from rasters.maps import read_parameters
 from sam.engine import SamEngine
 from tests.cluster.in_process import run_in_process
 from tests.cluster.small_runs import arguments, assert_same, outputs
@@ -36,9 +37,19 @@ def test_single_stages_make_the_same_maps(small_events: Path, tmp_path: Path, al
     flags = ["--data-root", str(small_events), *DEMO_SAM]
     changes, anomalies = (str(tmp_path / name) for name in ("stage1", "stage2"))
     first = run_in_process([*flags, "--output-root", changes, "--patch-size", "130"], run_stage1)
-    second = run_in_process([*flags, "--stage1-root", changes, "--output-root", anomalies], run_stage2)
+    second = run_in_process([*flags, "--explain", "--stage1-root", changes, "--output-root", anomalies], run_stage2)
     assert sorted(first.done) == sorted(second.done) == [CONTROL, FIRE]
     assert_same(tmp_path, alone)
+
+
+def test_overlapping_windows_make_the_maps_of_a_single_process(data_root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(data_root / CONTROL)
+    assert run.main([*arguments(data_root, tmp_path / "local"), "--overlap", "4"]) == 0
+    assert run_in_process([*arguments(data_root, tmp_path / "workers"), "--overlap", "4"]).done == [FIRE]
+    assert_same(tmp_path / "workers", tmp_path / "local")
+    recorded = read_parameters(tmp_path / "local" / "stage2" / FIRE / config.ANOMALY_MAP_NAME)
+    assert recorded is not None
+    assert recorded["overlap"] == recorded["stage1"]["overlap"] == 4
 
 
 def test_existing_maps_are_skipped(small_events: Path, tmp_path: Path, alone: Path) -> None:
@@ -71,10 +82,10 @@ def test_an_event_on_which_workers_always_fail_fails_alone(
 ) -> None:
     write = WindowStore.write
 
-    def fail_on_control(store: WindowStore, window: Window, scores: np.ndarray) -> None:
+    def fail_on_control(store: WindowStore, window: Window, computed: ComputedWindow) -> None:
         if CONTROL in str(store.folder):
             raise error
-        write(store, window, scores)
+        write(store, window, computed)
 
     monkeypatch.setattr(WindowStore, "write", fail_on_control)
     summary = run_in_process(arguments(small_events, tmp_path))

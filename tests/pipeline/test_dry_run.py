@@ -39,6 +39,16 @@ def test_dry_run_lists_events_windows_and_memory(
     assert not list(tmp_path.iterdir())
 
 
+def test_dry_run_counts_overlapping_windows(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 64)
+    code, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130", "--event", FIRE, "--overlap", "20")
+    assert code == 0
+    # Starts along a side: 0, 110, 126; and 0, 44, 88, 132, 176, 192.
+    assert lines[0] == f"{FIRE} 256 x 256 9 windows; 36 windows"
+
+
 def test_memory_is_estimated_for_the_largest_window_of_a_stage(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

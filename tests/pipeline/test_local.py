@@ -103,7 +103,7 @@ def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, d
     assert held[-1] == 0
 
 
-@pytest.mark.parametrize("method", ["read", "compute", "write_maps"])
+@pytest.mark.parametrize("method", ["read", "compute", "write_outputs"])
 def test_an_event_that_fails_stops_no_other(
     monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, method: str
 ) -> None:
@@ -115,7 +115,7 @@ def test_an_event_that_fails_stops_no_other(
     summary = run_events(events, demo_engine)
     assert summary.failed == [(NAMES[1], "a reason")]
     assert summary.done == [NAMES[0], *NAMES[2:]]
-    if method != "write_maps":  # then the finished windows are kept for the next run
+    if method != "write_outputs":  # then the finished windows are kept for the next run
         assert_nothing_is_left(events)
 
 

@@ -141,7 +141,7 @@ def test_maps_are_cloud_optimized(tmp_path: Path, shape: tuple[int, int], gap: b
     path, values = tmp_path / "map.tif", RNG.random(shape, dtype=np.float32)
     if gap:
         values[10:30, 5:50] = np.nan
-    write_raster(path, values, Georeference(crs(32632), TRANSFORM), TAGS, "anomaly score, 0 to 2")
+    write_raster(path, values, Georeference(crs(32632), TRANSFORM), TAGS, ["anomaly score, 0 to 2"])
     warnings, errors, _ = validate(str(path), full_check=True)
     assert (warnings, errors) == ([], [])
     np.testing.assert_array_equal(whole(open_map(path)), values)
@@ -155,6 +155,24 @@ def test_maps_are_cloud_optimized(tmp_path: Path, shape: tuple[int, int], gap: b
     assert band.GetMaskFlags() == (gdal.GMF_PER_DATASET if gap else gdal.GMF_NODATA)
     np.testing.assert_array_equal(band.GetMaskBand().ReadAsArray() == 0, np.isnan(values))
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bands", [2, 3, 4, 9])
+@pytest.mark.parametrize("gap", [False, True])
+def test_maps_of_several_bands_are_cloud_optimized(tmp_path: Path, bands: int, gap: bool) -> None:
+    path, values = tmp_path / "map.tif", RNG.random((300, 2000, bands), dtype=np.float32)
+    if gap:
+        values[10:30, 5:50] = np.nan
+    names = [f"band {number}" for number in range(bands)]
+    write_raster(path, values, Georeference(crs(32632), TRANSFORM), TAGS, names)
+    warnings, errors, _ = validate(str(path), full_check=True)
+    assert (warnings, errors) == ([], [])
+    dataset = gdal.Open(str(path))
+    assert [dataset.GetRasterBand(number + 1).GetDescription() for number in range(bands)] == names
+    np.testing.assert_array_equal(dataset.ReadAsArray().transpose(1, 2, 0), np.nan_to_num(values))
+    mask = dataset.GetRasterBand(bands).GetMaskBand().ReadAsArray()
+    np.testing.assert_array_equal(mask == 0, np.isnan(values[..., 0]))
+    assert dataset.GetRasterBand(1).GetColorInterpretation() != gdal.GCI_RedBand
 
 
 def test_overviews_are_averages_of_the_pixels_with_data(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasters.raster import MemoryRaster, RawRaster, read_ahead, read_strips, strips
+from rasters.raster import MemoryRaster, RawRaster, blocks, read_ahead, read_strips, strips
 from tests.helpers import property_test
 from tests.scripts import run_process
 from utils import Window, tile
@@ -36,6 +36,22 @@ def test_strips_cover_a_raster_from_the_top(height: int, width: int) -> None:
 def test_strips_are_as_high_as_allowed() -> None:
     assert [window.height for window in strips((1500, 4096))] == [512, 512, 476]
     assert [window.height for window in strips((300, 100_000))] == [256, 44]
+
+
+@property_test
+@given(st.integers(1, 3000), st.integers(1, 20_000), st.integers(1, 30))
+def test_blocks_cover_a_raster_of_several_bands_in_tiles(height: int, width: int, bands: int) -> None:
+    windows = list(blocks((height, width), bands))
+    if bands == 1:
+        assert windows == list(strips((height, width)))
+        return
+    times = np.zeros((-(-height // 256), -(-width // 256)), int)
+    for x, y, columns, rows in windows:
+        assert 4 * columns * rows * bands <= 8 << 20
+        assert x % 256 == y % 256 == 0
+        assert columns % 256 == 0 or x + columns == width
+        times[y // 256 : -(-(y + rows) // 256), x // 256 : -(-(x + columns) // 256)] += 1
+    assert (times == 1).all()
 
 
 def test_strips_of_an_array_are_its_rows() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import config
+from evaluation.explanations import NOT_COMPARED
 from report.event_report import slug
-from tests.report.test_report import page_data, write_report
+from tests.report.test_report import DATES, page_data, write_explanation, write_report
 from tests.scripts import CONTROL, FIRE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -42,7 +43,10 @@ LOAD_LIMIT = 15_000_000  # bytes of a page with its images and scripts
 
 @pytest.fixture(scope="module")
 def report(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of a labelled event, a normal control, a name with HTML, a partial result and a broken event."""
+    """A report of a labelled event, a normal control, a name with HTML, a partial result and a broken event.
+
+    Only the first one has an explanation.
+    """
     root = tmp_path_factory.mktemp("browser")
     shutil.copytree(small_events, root / "data")
     for stage in ("stage1", "stage2"):
@@ -51,6 +55,7 @@ def report(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPath
     for name in (HOSTILE, PARTIAL):
         shutil.copytree(small_events / FIRE, root / "data" / name)
     shutil.copytree(finished / "stage1" / FIRE, root / "stage1" / PARTIAL)
+    write_explanation(root / "stage2" / FIRE, DATES, [0.5, 0.7149, NOT_COMPARED, 0.3, 0.05])
     (root / "data" / BROKEN).mkdir()
     assert write_report(root / "data", root, root / "report") == 0
     return root / "report"
@@ -269,6 +274,131 @@ def test_a_click_on_a_table_row_marks_the_region(browser: Any, report: Path) -> 
         "return Array.from(document.querySelectorAll('#regions tbody tr')).map(row => +row.cells[3].dataset.sort)"
     )
     assert areas == sorted(areas, reverse=True)
+
+
+def explanation(browser: Any) -> dict[str, Any]:
+    """What the panel of a selected region shows."""
+    return browser.execute_script(
+        "const all = (selector) => Array.from(document.querySelectorAll(`#similarities ${selector}`));"
+        "return {title: document.getElementById('explanation-title').textContent,"
+        "words: document.getElementById('explanation-words').textContent,"
+        "marks: all('circle').map(one => one.getAttribute('class')),"
+        "dates: all('text.date').map(one => one.textContent),"
+        "limit: all('text.limit').map(one => one.textContent),"
+        "label: document.getElementById('similarities').getAttribute('aria-label')}"
+    )
+
+
+def pixels_down(browser: Any, selector: str) -> float:
+    """Return the distance of an element's middle from the upper edge of the window."""
+    return browser.execute_script(
+        "const box = document.querySelector(arguments[0]).getBoundingClientRect(); return (box.top + box.bottom) / 2",
+        selector,
+    )
+
+
+@pytest.mark.parametrize("key", [None, webdriver.Keys.ENTER, webdriver.Keys.SPACE])
+def test_a_selected_region_is_explained(browser: Any, report: Path, key: str | None) -> None:
+    data = open_event_page(browser, report)
+    assert not find(browser, "#explanation-chart").is_displayed()
+    button = find(browser, "#regions tbody button")
+    button.send_keys(key) if key else button.click()
+    shown = explanation(browser)
+    assert find(browser, "#explanation-words").is_displayed()
+    assert find(browser, "[aria-live=polite] #explanation-words")
+    assert shown["title"] == "Region 1"
+    scores = "The highest score this spot had in any earlier date was 0.05."
+    assert shown["words"] == f"Looks least unlike 2018-10-02 (0.71). {scores}"
+    assert shown["marks"] == ["mark other", "mark best", "mark gap", "mark other"]
+    assert shown["dates"] == DATES
+    assert shown["limit"] == ["1 − threshold = 0.92"]
+    assert "2018-10-02: 0.71, 2019-03-11: no data" in shown["label"]
+    assert find(browser, "#similarities").get_attribute("role") == "img"
+    assert find(browser, "#no-data-key").is_displayed()
+    for side, index in (("left", 1), ("right", 4)):
+        assert find(browser, f"#{side}-photo").get_attribute("src").endswith(data["photos"][index]["file"])
+    # On one axis, with the line above all marks.
+    best, middle, lowest = (pixels_down(browser, f"#similarities circle:nth-of-type({n})") for n in (2, 1, 4))
+    assert pixels_down(browser, "#similarities path.limit") < best < middle < lowest
+    assert (lowest - middle) / (middle - best) == pytest.approx(0.2 / 0.2149, rel=0.02)
+
+
+def test_the_explanation_disappears_with_the_selection(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    button = find(browser, "#regions tbody button")
+    for clear in (lambda: find(browser, "body").send_keys(webdriver.Keys.ESCAPE), button.click):
+        button.click()
+        assert find(browser, "#explanation-chart").is_displayed()
+        clear()
+        assert not find(browser, "#explanation-chart").is_displayed()
+        assert not find(browser, "#explanation-text").is_displayed()
+        assert [find(browser, f"#{side}").get_attribute("value") for side in ("left", "right")] == ["1", "4"]
+
+
+def test_a_number_in_the_image_explains_its_region(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    find(browser, "#pins button").click()
+    assert explanation(browser)["title"] == "Region 1"
+    assert find(browser, "#similarities").is_displayed()
+
+
+def test_missing_comparisons_are_said(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    say = "return explainInWords({similarities: arguments[0], best: arguments[1], usual: null}, ['2018', '2019'])"
+    assert browser.execute_script(say, [None, 0.5], 1) == (
+        "Looks least unlike 2019 (0.50). There is no score of earlier dates: no two of them could be compared here."
+    )
+    nothing = "No earlier date could be compared: too little data here."
+    assert browser.execute_script(say, [None, None], None) == nothing
+    photos = [find(browser, f"#{side}-photo").get_attribute("src") for side in ("left", "right")]
+    browser.execute_script(
+        "Object.assign(DATA.explanation.regions[0], {similarities: [null, null, null, null], best: null, usual: null})"
+    )
+    find(browser, "#regions tbody button").click()
+    shown = explanation(browser)
+    assert shown["words"] == nothing
+    assert shown["marks"] == ["mark gap"] * 4
+    assert [find(browser, f"#{side}-photo").get_attribute("src") for side in ("left", "right")] == photos
+
+
+@pytest.mark.parametrize("count", [1, 2, 20, 50])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_chart_fits_its_card(browser: Any, report: Path, count: int, width: int) -> None:
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    open_event_page(browser, report)
+    browser.execute_script(
+        "const dates = Array.from({length: arguments[0]}, (_, i) => `${1970 + i}-06-14 a long text`);"
+        "DATA.explanation.dates.splice(0, 4, ...dates);"
+        "const similarities = dates.map((_, i) => i % 3 ? i / 100 - 0.1 : 0.9);"
+        "Object.assign(DATA.explanation.regions[0], {similarities, best: 0});",
+        count,
+    )
+    find(browser, "#regions tbody button").click()
+    shown = explanation(browser)
+    assert len(shown["marks"]) == count
+    assert len(shown["dates"]) == (count if count <= 20 else count // 3 + 1)
+    assert all(text.startswith(f"{1970 + i * (3 if count > 20 else 1)}") for i, text in enumerate(shown["dates"]))
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(f"return {overflow}") == 0
+    outside = browser.execute_script(
+        "const card = document.getElementById('explanation').parentElement.getBoundingClientRect();"
+        "const parts = Array.from(document.querySelectorAll('#similarities :is(text, circle, path)'));"
+        "return parts.filter(part => {"
+        "const box = part.getBoundingClientRect();"
+        "return box.left < card.left || box.right > card.right || box.bottom > card.bottom;"
+        "}).map(part => part.textContent)"
+    )
+    assert outside == []
+
+
+def test_a_page_without_explanation_has_no_panel(browser: Any, report: Path) -> None:
+    open_event_page(browser, report, HOSTILE)
+    photos = [find(browser, f"#{side}-photo").get_attribute("src") for side in ("left", "right")]
+    find(browser, "#regions tbody tr").click()
+    assert find(browser, "#layer-marked").is_displayed()
+    assert not browser.find_elements("css selector", "#explanation")
+    assert [find(browser, f"#{side}-photo").get_attribute("src") for side in ("left", "right")] == photos
 
 
 def test_the_image_can_be_zoomed(browser: Any, report: Path) -> None:

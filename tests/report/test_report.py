@@ -3,20 +3,22 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
-from osgeo import osr
+from osgeo import gdal, osr
 
 import config
 import run_eval
 import run_report
 from eval_metrics import SampledMap, score_binary_map
+from evaluation.explanations import NOT_COMPARED
 from evaluation.regions import measure_regions
 from rasters.geotiff import Georeference
-from rasters.maps import open_map, write_raster
+from rasters.maps import PARAMETERS_TAG, open_map, write_raster
 from rasters.place import find_place
 from rasters.raster import MemoryRaster
 from report.event_report import report_curve, slug
@@ -24,6 +26,8 @@ from report.html import ASSETS, script_data, spread_marks
 from report.pictures import encode_photo, fitted_shape, pack_masks
 from tests.scripts import CONTROL, FIRE, run_process
 from utils import Window, list_events
+
+DATES = ["2018-06-14", "2018-10-02", "2019-03-11", "2019-06-20"]  # the historical dates of the labelled event
 
 
 def write_report(data: Path, results: Path, output: Path, *flags: object) -> int:
@@ -35,6 +39,26 @@ def page_data(page: Path) -> dict:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.S)
     assert found
     return json.loads(found[1])
+
+
+def write_explanation(folder: Path, dates: Sequence[str], values: Sequence[float], **tags: str) -> None:
+    """Write an explanation map that holds the same values in all regions, with the tags of the anomaly map.
+
+    `values`: the similarity with each date, and the usual score. `tags`: metadata items that differ.
+    """
+    anomalies = open_map(folder / config.ANOMALY_MAP_NAME)
+    height, width = anomalies.shape
+    path, count = folder / config.EXPLANATION_NAME, len(values)
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, gdal.GDT_Float32)
+    for number, (name, value) in enumerate(zip((*dates, "usual score"), values, strict=True), 1):
+        dataset.GetRasterBand(number).Fill(value)
+        dataset.GetRasterBand(number).SetDescription(name)
+    dataset.SetMetadata(anomalies.dataset.GetMetadata() | tags)
+
+
+def copied_results(finished: Path, root: Path) -> Path:
+    """Copy the outputs of a run; returns stage 2's folder of the labelled event."""
+    return Path(shutil.copytree(finished, root / "results")) / "stage2" / FIRE
 
 
 def test_a_report_shows_every_event(finished: Path, small_events: Path, tmp_path: Path) -> None:
@@ -246,6 +270,66 @@ def test_spread_marks_keep_a_minimum_distance() -> None:
     assert (marks[0] == 5).all()
     distances = np.linalg.norm(marks[:, None] - marks, axis=-1)[~np.eye(80, dtype=bool)]
     assert distances.min() >= 10
+
+
+def test_regions_are_explained(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    folder = copied_results(finished, tmp_path)
+    write_explanation(folder, DATES, [0.712345, -0.25, NOT_COMPARED, 0.5, 0.05])
+    assert write_report(small_events, folder.parents[1], tmp_path / "report") == 0
+    page = tmp_path / "report" / "events" / f"{slug(FIRE)}.html"
+    data, html = page_data(page), page.read_text("utf-8")
+    assert data["explanation"]["dates"] == DATES
+    region = {"similarities": [0.7123, -0.25, None, 0.5], "best": 0, "usual": 0.05}
+    assert data["explanation"]["regions"] == [region] * len(data["pins"])
+    assert data["pins"]
+    assert 'id="explanation"' in html
+    assert "Incomplete" not in html
+
+
+def test_regions_without_comparison_have_empty_explanations(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    folder = copied_results(finished, tmp_path)
+    write_explanation(folder, DATES, [NOT_COMPARED] * 5)
+    assert write_report(small_events, folder.parents[1], tmp_path / "report") == 0
+    regions = page_data(tmp_path / "report" / "events" / f"{slug(FIRE)}.html")["explanation"]["regions"]
+    assert regions[0] == {"similarities": [None] * 4, "best": None, "usual": None}
+
+
+def test_a_report_without_explanation_has_no_panel(finished: Path, small_events: Path, tmp_path: Path) -> None:
+    assert write_report(small_events, finished, tmp_path, "--event", FIRE) == 0
+    page = tmp_path / "events" / f"{slug(FIRE)}.html"
+    assert page_data(page)["explanation"] is None
+    assert "explanation" not in page.read_text("utf-8").split('<script type="application/json"')[0]
+
+
+@pytest.mark.parametrize(
+    ("dates", "tags"),
+    [
+        (DATES, {PARAMETERS_TAG: '{"version": "0.0.1"}'}),
+        (DATES[1:], {}),  # an image has been added since
+    ],
+)
+def test_an_outdated_explanation_is_ignored(
+    finished: Path, small_events: Path, tmp_path: Path, dates: list[str], tags: dict[str, str]
+) -> None:
+    folder = copied_results(finished, tmp_path)
+    write_explanation(folder, dates, [0.7] * len(dates) + [0.05], **tags)
+    assert write_report(small_events, folder.parents[1], tmp_path / "report") == 0
+    page = tmp_path / "report" / "events" / f"{slug(FIRE)}.html"
+    assert page_data(page)["explanation"] is None
+    assert "Incomplete: the explanation is outdated." in page.read_text("utf-8")
+    assert 'id="explanation"' not in page.read_text("utf-8")
+    assert "the explanation is outdated" in (tmp_path / "report" / "index.html").read_text("utf-8")
+
+
+def test_an_explanation_without_anomaly_map_is_not_mentioned(
+    finished: Path, small_events: Path, tmp_path: Path
+) -> None:
+    folder = copied_results(finished, tmp_path)
+    write_explanation(folder, DATES, [0.7] * 4 + [0.05])
+    (folder / config.ANOMALY_MAP_NAME).unlink()
+    assert write_report(small_events, folder.parents[1], tmp_path / "report") == 0
+    page = (tmp_path / "report" / "events" / f"{slug(FIRE)}.html").read_text("utf-8")
+    assert f"Incomplete: no {config.ANOMALY_MAP_NAME}." in page
 
 
 def test_packed_masks_store_differences() -> None:

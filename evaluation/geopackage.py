@@ -1,0 +1,126 @@
+"""Parts of a GeoPackage: layer, related table, style in QGIS, and checks that the file is whole."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from osgeo import gdal, ogr, osr
+
+# The GeoPackage standard's definition of "no CRS". By default, GDAL writes an undefined geographic CRS.
+NO_CRS = 'LOCAL_CS["Undefined Cartesian SRS"]'
+
+STYLES = "layer_styles"  # the table in which QGIS looks for the styles of a file's layers
+# Its columns as QGIS creates them. Name, type, width.
+STYLE_FIELDS = (
+    ("f_table_catalog", ogr.OFTString, 256),
+    ("f_table_schema", ogr.OFTString, 256),
+    ("f_table_name", ogr.OFTString, 256),
+    ("f_geometry_column", ogr.OFTString, 256),
+    ("styleName", ogr.OFTString, 30),
+    ("styleQML", ogr.OFTString, 0),
+    ("styleSLD", ogr.OFTString, 0),
+    ("useAsDefault", ogr.OFTInteger, 0),
+    ("description", ogr.OFTString, 0),
+    ("owner", ogr.OFTString, 30),
+    ("ui", ogr.OFTString, 30),
+    ("update_time", ogr.OFTDateTime, 0),
+)
+
+
+def create_layer(dataset: gdal.Dataset, name: str, crs: osr.SpatialReference | None) -> ogr.Layer:
+    """Create a layer of multipolygons."""
+    if crs is None:
+        crs = osr.SpatialReference(NO_CRS)
+    try:
+        return dataset.CreateLayer(name, crs, ogr.wkbMultiPolygon)
+    except RuntimeError:
+        # GDAL also raises this if it created the layer but could write the CRS in only one of two forms.
+        layer = dataset.GetLayerByName(name)
+        if layer is None:
+            raise
+        return layer
+
+
+def write_related_table(
+    dataset: gdal.Dataset,
+    name: str,
+    columns: Mapping[str, str],
+    parent: tuple[str, str],
+    rows: Iterable[Sequence[str | float | None]],
+) -> None:
+    """Write a table without geometries whose first column refers to a column of a layer.
+
+    GDAL and QGIS discover the relation by the foreign key. `columns`: SQL types by name. `parent`: the layer and its
+    column, which must be unique.
+    """
+    layer, key = parent
+    definitions = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    dataset.ExecuteSQL(
+        f'CREATE TABLE "{name}" (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, {definitions}, '
+        f'FOREIGN KEY ("{next(iter(columns))}") REFERENCES "{layer}"("{key}"))'
+    )
+    dataset.ExecuteSQL(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
+        f"VALUES ({_literal(name)}, 'attributes', {_literal(name)})"
+    )
+    names = ", ".join(f'"{column}"' for column in columns)
+    for row in rows:
+        dataset.ExecuteSQL(f'INSERT INTO "{name}" ({names}) VALUES ({", ".join(map(_literal, row))})')
+
+
+def _literal(value: str | float | None) -> str:
+    """Return a value in SQL."""
+    if value is None:
+        return "NULL"
+    return "'{}'".format(value.replace("'", "''")) if isinstance(value, str) else repr(value)
+
+
+def write_default_style(dataset: gdal.Dataset, layer: ogr.Layer, qml: str, description: str) -> None:
+    """Write the style that QGIS uses when it opens a layer, as QGIS itself stores it."""
+    styles = dataset.CreateLayer(STYLES, None, ogr.wkbNone, ["FID=id"])
+    for name, kind, width in STYLE_FIELDS:
+        field = ogr.FieldDefn(name, kind)
+        field.SetWidth(width)
+        if name == "useAsDefault":
+            field.SetSubType(ogr.OFSTBoolean)
+        if name == "update_time":
+            field.SetDefault("CURRENT_TIMESTAMP")
+        styles.CreateField(field)
+    values = {
+        "f_table_catalog": "",
+        "f_table_schema": "",
+        "f_table_name": layer.GetName(),
+        "f_geometry_column": layer.GetGeometryColumn(),
+        "styleName": layer.GetName(),
+        "styleQML": qml,
+        "styleSLD": "",
+        "useAsDefault": 1,
+        "description": description,
+        "owner": "",
+    }
+    row = ogr.Feature(styles.GetLayerDefn())
+    for name, value in values.items():
+        row.SetField(name, value)
+    styles.CreateFeature(row)
+
+
+def verify(path: Path, rows: Mapping[str, int]) -> None:
+    """Raise RuntimeError unless a GeoPackage is whole and has these numbers of rows, by table."""
+    dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+    counts = {name: _query(dataset, f'SELECT count(*) FROM "{name}"') for name in rows}
+    if not is_whole(dataset) or counts != dict(rows):
+        raise RuntimeError("verification after writing failed")
+
+
+def is_whole(dataset: gdal.Dataset) -> bool:
+    """Return whether a GeoPackage has all of its pages, and SQLite finds no damage in it."""
+    size = int(_query(dataset, "PRAGMA page_count")) * int(_query(dataset, "PRAGMA page_size"))
+    complete = Path(dataset.GetDescription()).stat().st_size >= size  # SQLite reads missing bytes of a page as zeros
+    return complete and _query(dataset, "PRAGMA integrity_check") == "ok"
+
+
+def _query(dataset: gdal.Dataset, sql: str) -> str | int:
+    """Return the first value of a query's result."""
+    result = dataset.ExecuteSQL(sql)
+    value = result.GetNextFeature().GetField(0)
+    dataset.ReleaseResultSet(result)
+    return value
