@@ -11,9 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 
 from benchmarks.blobs import drawing_seconds
+from rasters.raster import Raster
+from utils import Window
 
 Result = TypeVar("Result")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -66,6 +69,12 @@ def describe_environment(device: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "torchvision", "numpy")},
     }
+
+
+def read_whole(raster: Raster) -> np.ndarray:
+    """Read all pixels of a raster."""
+    height, width = raster.shape
+    return raster.read(Window(0, 0, width, height))
 
 
 def append_rows(path: Path, rows: list[dict[str, str]]) -> None:

@@ -1,6 +1,7 @@
 """Writes the six demo events as GeoTIFFs: `python -m demo.make_events FOLDER`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,14 +39,16 @@ DEMO_EVENTS = (
 )
 
 
-def write_event(data_root: Path, event: DemoEvent, size: int = 1024) -> Path:
+def write_event(
+    data_root: Path, event: DemoEvent, size: int = 1024, historical_dates: Sequence[str] = HISTORICAL_DATES
+) -> Path:
     """Draw one event and write it in the published layout; returns its folder."""
-    images = make_event(event.seed, int(event.name[0]), size, len(HISTORICAL_DATES))
+    images = make_event(event.seed, int(event.name[0]), size, len(historical_dates))
     crs = osr.SpatialReference()
     crs.ImportFromEPSG(EPSG)
     georeference = Georeference(crs, (ORIGIN[0], PIXEL_METRES, 0.0, ORIGIN[1], 0.0, -PIXEL_METRES))
     rasters: dict[str, np.ndarray] = {
-        f"normal_{date}.tif": image for date, image in zip(HISTORICAL_DATES, images.historical, strict=True)
+        f"normal_{date}.tif": image for date, image in zip(historical_dates, images.historical, strict=True)
     }
     if images.label is None:
         rasters[f"normal_{MONITOR_DATE}.tif"] = images.monitor
