@@ -282,17 +282,17 @@ class Stage2(Stage):
                 written.result()
         write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
 
-    def _record(self, explained: bool) -> dict[str, str]:
-        """Return the record of the preview and the polygons: settings, and what the polygons hold in addition."""
-        in_addition = {"explained": True} if explained else {}
-        return settings_record(self.side_settings | self.extras.of_polygons | in_addition)
+    def _records(self, explained: bool) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the records of the preview and of the polygons; the latter also says what these hold in addition."""
+        in_addition = self.extras.of_polygons | ({"explained": True} if explained else {})
+        return settings_record(self.side_settings), settings_record(self.side_settings | in_addition)
 
     def has_side_files(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""
-        record = self._record(self._current_explanation() is not None)
+        of_preview, of_polygons = self._records(self._current_explanation() is not None)
         return (
-            read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == record
-            and read_regions_metadata(self.folder / config.REGIONS_NAME) == record
+            read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == of_preview
+            and read_regions_metadata(self.folder / config.REGIONS_NAME) == of_polygons
             and (self.geojson_path.exists() or not self.extras.geojson)
         )
 
@@ -301,8 +301,9 @@ class Stage2(Stage):
         self._write_side_files(scores, self._current_explanation())
 
     def _write_side_files(self, scores: Raster, explanation: ExplanationRaster | None) -> None:
-        binary, record = binarize_anomaly_map(scores, **self.side_settings), self._record(explanation is not None)
-        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, record)
+        of_preview, of_polygons = self._records(explanation is not None)
+        binary = binarize_anomaly_map(scores, **self.side_settings)
+        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, of_preview)
         name, _ = CATEGORIES[self.event.category]
         attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
         regions = find_regions(binary, scores, self.images.georeference, explanation)
@@ -312,7 +313,7 @@ class Stage2(Stage):
             write_geojson(self.geojson_path, regions, attributes)
         else:
             self.geojson_path.unlink(missing_ok=True)  # it would differ from the polygons of this run
-        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, record)
+        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons)
 
 
 def _changes_with_data(changes: ScoreMap, images: EventImages, path: Path) -> Raster:
