@@ -46,8 +46,8 @@ def add_overlap_argument(parser: argparse.ArgumentParser) -> None:
         type=not_negative_int,
         default=0,
         metavar="PX",
-        help="let neighbouring windows overlap by PX pixels, so that fewer regions end at a window's border; takes "
-        "more windows (default: 0, the published layout)",
+        help="let neighbouring windows overlap by PX pixels; a pixel takes the score of the window in which it lies "
+        "deepest; takes more windows (default: 0, the published layout)",
     )
 
 
