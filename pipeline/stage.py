@@ -113,10 +113,7 @@ class Stage(ABC):
 
     @abstractmethod
     def write_outputs(self, store: WindowStore) -> None:
-        """Write all outputs. The map that is computed window by window comes last: if it exists, all others do.
-
-        `store`: with all windows.
-        """
+        """Write all outputs. `store`: with all windows."""
 
     @abstractmethod
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> Any:

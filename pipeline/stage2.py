@@ -278,9 +278,9 @@ class Stage2(Stage):
             self._write_side_files(store, explanation)
             filtered_path = self.folder / config.FILTERED_MAP_NAME
             write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
+            write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
             if written is not None:
                 written.result()
-        write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
 
     def _records(self, explained: bool) -> tuple[dict[str, str], dict[str, str]]:
         """Return the records of the preview and of the polygons; the latter also says what these hold in addition."""
