@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 import config
 import run
+from benchmarks.events import unseen_events
 from benchmarks.measure import append_rows, describe_environment, read_whole
 from demo.make_events import DemoEvent, write_event
 from eval_metrics import BinaryMap, binarize_anomaly_map, score_binary_map
@@ -33,8 +34,7 @@ from utils import Event, read_event
 RESULTS = Path(__file__).parent / "results" / "dates.csv"
 REGION_RESULTS = Path(__file__).parent / "results" / "dates_regions.csv"
 HISTORICAL_DATES = ("20180614", "20181002", "20190311", "20190620", "20191008", "20200317", "20200622", "20201005")
-FIRST_SEED = 2_000_001  # the demo SAM was trained with seeds below a million
-CATEGORIES = 5
+FIRST_SEED = 2_000_001
 LOW_THRESHOLD = 0.02  # on the anomaly map: more regions, most of them false
 COLOR = "#004488"
 
@@ -192,10 +192,9 @@ def main() -> None:
     described = describe_environment(args.device)
     f1_rows: list[dict[str, str]] = []
     regions: list[dict[str, str]] = []
-    for seed in range(FIRST_SEED, FIRST_SEED + args.events):
-        category = 1 + (seed - FIRST_SEED) % CATEGORIES
+    for drawn in unseen_events(FIRST_SEED, args.events):
         with tempfile.TemporaryDirectory() as folder:
-            event = run_event(Path(folder), DemoEvent(f"{category}_seed_{seed}", seed), args.size, args.device)
+            event = run_event(Path(folder), drawn, args.size, args.device)
             of_event = measure_event(*event)
         for path, rows, all_rows in zip((args.results, args.regions), of_event, (f1_rows, regions), strict=True):
             all_rows += rows

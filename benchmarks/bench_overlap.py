@@ -20,8 +20,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from benchmarks.events import unseen_events
 from benchmarks.measure import append_rows, describe_environment, read_whole
-from demo.make_events import DemoEvent, write_event
+from demo.make_events import write_event
 from evaluation.event_maps import EvalSettings, open_event_maps
 from report.event_panels import EventPanels, read_panels
 from report.figures import new_figure, require_matplotlib
@@ -30,8 +31,7 @@ from utils import Event, Window, owned_parts, read_event, tile
 
 RESULTS = Path(__file__).parent / "results" / "overlap.csv"
 PROJECT = Path(__file__).parent.parent
-FIRST_SEED = 3_000_001  # the demo SAM was trained with seeds below a million
-CATEGORIES = 5
+FIRST_SEED = 3_000_001
 PHOTO_SIDE = 256  # pixels, of the picture's photo: keeps the file small
 
 
@@ -185,11 +185,10 @@ def main() -> None:
     described = describe_environment(args.device)
     rows: list[dict[str, str]] = []
     clearest = -1.0
-    for seed in range(FIRST_SEED, FIRST_SEED + args.events):
-        category = 1 + (seed - FIRST_SEED) % CATEGORIES
+    for drawn in unseen_events(FIRST_SEED, args.events):
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "data"
-            event = read_event(write_event(data, DemoEvent(f"{category}_seed_{seed}", seed), args.size))
+            event = read_event(write_event(data, drawn, args.size))
             outcomes = [
                 run_event(event, Path(folder) / f"{layout.side}_{layout.overlap}", layout, args.device)
                 for layout in layouts(args.size)

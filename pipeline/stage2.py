@@ -265,7 +265,7 @@ class Stage2(Stage):
         assert self.filtered is not None
         tags, georeference = map_tags(self.parameters, self.checkpoint), self.images.georeference
         with ThreadPoolExecutor(1, "explanation") as thread:
-            explanation: ExplanationRaster | None = self._current_explanation()
+            explanation: ExplanationRaster | None
             written = None
             if self.extras.explain:
                 dates = [date_text(path) for path in self.event.historical]
@@ -273,8 +273,10 @@ class Stage2(Stage):
                 names = [*dates, "usual score, 0 to 2"]
                 # It is the largest output; the others are written meanwhile.
                 written = thread.submit(write_raster, self.explanation_path, explanation, georeference, tags, names)
-            elif explanation is None:
-                self.explanation_path.unlink(missing_ok=True)  # made with other parameters
+            else:
+                explanation = self._current_explanation()
+                if explanation is None:
+                    self.explanation_path.unlink(missing_ok=True)  # made with other parameters
             self._write_side_files(store, explanation)
             filtered_path = self.folder / config.FILTERED_MAP_NAME
             write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
