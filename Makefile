@@ -17,7 +17,8 @@ export OMP_WAIT_POLICY := PASSIVE
 
 setup: $(READY)
 
-$(READY): requirements.txt requirements-report.txt requirements-ray.txt requirements-dev.txt setup.sh
+$(READY): requirements.txt requirements-report.txt requirements-ray.txt requirements-stac.txt \
+		requirements-dev.txt setup.sh
 	./setup.sh $(PYTHON) $(VENV)
 	touch $@
 

@@ -84,7 +84,10 @@ DEFAULT_DATA_ROOT = _path("DEFAULT_DATA_ROOT", PROJECT_ROOT / "data" / "GDL")
 DEFAULT_OUTPUT_ROOT = _path("DEFAULT_OUTPUT_ROOT", PROJECT_ROOT / "outputs")
 STAGE1_OUTPUT_DIR = _path("STAGE1_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage1_change_detection")
 STAGE2_OUTPUT_DIR = _path("STAGE2_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage2_anomaly_change")
+CATALOG_DATA_ROOT = _path("CATALOG_DATA_ROOT", PROJECT_ROOT / "data" / "my_events")
 REPORT_OUTPUT_DIR = _path("REPORT_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "report")
+
+EVENT_RECORD_NAME = "event.json"  # in the folder of an event from a catalog
 
 # Files of an event's output folder.
 CHANGE_MAP_NAME = "change_map_continuous.tif"
@@ -156,6 +159,19 @@ EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of the closing'
 EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float, _is_not_negative)
 EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float, _is_not_negative)  # of a false positive
 EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)
+
+# --- Events from catalogs (docs/get_event.md) ------------------------------------------------------------------------
+CATALOG_BEFORE = _setting("CATALOG_BEFORE", "2y", str)  # how long before the event historical images are searched
+CATALOG_AFTER = _setting("CATALOG_AFTER", "30d", str)  # how long from the event on the monitor image is searched
+CATALOG_DATES = _setting("CATALOG_DATES", 6, int)  # historical images
+CATALOG_MAX_CLOUD = _setting("CATALOG_MAX_CLOUD", 20, int, lambda percent: 0 <= percent <= 100)  # percent of the box
+CATALOG_MAX_SIZE = _setting("CATALOG_MAX_SIZE", 4096, int)  # longest side of an event's images, pixels
+# Least share of the box that the monitor and the reference image cover.
+CATALOG_MIN_COVERAGE = _setting("CATALOG_MIN_COVERAGE", 0.95, float)
+CATALOG_MAX_ITEMS = _setting("CATALOG_MAX_ITEMS", 5000, int)  # of a search
+CATALOG_ATTEMPTS = _setting("CATALOG_ATTEMPTS", 5, int)  # at every request
+CATALOG_PAUSE = _setting("CATALOG_PAUSE", 1.0, float, _is_not_negative)  # seconds after the first attempt; doubles
+CATALOG_TIMEOUT = _setting("CATALOG_TIMEOUT", 60, int)  # seconds
 
 # --- Report (docs/report.md) -----------------------------------------------------------------------------------------
 REPORT_MAX_WIDTH = _setting("REPORT_MAX_WIDTH", 1600, int)  # longer side of the images on a page, pixels

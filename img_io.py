@@ -10,11 +10,13 @@ import numpy as np
 from osgeo import gdal_array
 
 import config
+from rasters.affine import Affine
 from rasters.alignment import estimate_shift
 from rasters.geotiff import Georeference, GeoTiff, RasterFile
-from rasters.grids import Affine, largest_offset, map_to_other_grid, resample
+from rasters.grids import largest_offset, map_to_other_grid
 from rasters.image_file import ImageFile
 from rasters.stretch import Stretch, find_stretch
+from rasters.warp import resample
 from utils import Event, EventError, Window, warn_once
 
 LEAST_SHIFT = 0.1  # pixels; smaller shifts are ignored
@@ -174,7 +176,7 @@ def read_window(image: Image, window: Window) -> Pixels:
     if image.to_file is None:
         values, valid = image.file.read(window)
     else:
-        values = resample(lambda part: _with_gaps(image.file, part), image.file.shape, image.to_file, window)
+        values = resample(image.file.read_with_gaps, image.file.shape, image.to_file, window)
         has_data = ~np.isnan(values[..., 0])
         valid = None if has_data.all() else has_data
     rgb = _to_bytes(values) if image.stretch is None else image.stretch.to_bytes(values)
@@ -187,15 +189,6 @@ def valid_in_all(windows: Iterable[Pixels]) -> np.ndarray | None:
     """Return where all images of a window hold data, (H, W) bool; None: everywhere."""
     partly = [pixels.valid for pixels in windows if pixels.valid is not None]
     return np.logical_and.reduce(partly) if partly else None
-
-
-def _with_gaps(file: ImageFile, window: Window) -> np.ndarray:
-    """Read values of a file, (h, w, 3) float32, NaN where there is no data."""
-    values, valid = file.read(window)
-    values = values.astype(np.float32)
-    if valid is not None:
-        values[~valid] = np.nan
-    return values
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ $pip install --quiet --upgrade pip
 # first, and build isolation off, or they come without array support.
 $pip install --quiet "numpy>=2.0" setuptools wheel
 $pip install --quiet --no-build-isolation "GDAL==$(gdal-config --version)"
-$pip install --quiet -r requirements.txt -r requirements-report.txt -r requirements-ray.txt -r requirements-dev.txt
+$pip install --quiet -r requirements.txt -r requirements-report.txt -r requirements-ray.txt -r requirements-stac.txt \
+    -r requirements-dev.txt
 "$venv/bin/python" -c 'import cv2, torch, torchvision; from osgeo import gdal_array'
 echo "ready: $venv"

@@ -66,6 +66,14 @@ def describe_error(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {text} (use --log-file to record the traceback)"
 
 
+def hide_secrets(text: str) -> str:
+    """Remove user names, passwords and queries, which can hold access tokens, from the addresses in a text."""
+    end = r"(?=['\")\]]*[:,;.]?(?:\s|$))"  # punctuation of the text, not of the address
+    text = re.sub(r"\b(\w[\w+.-]*://)[^/?#\s]*@", r"\1", text)
+    text = re.sub(rf"(://[^?\s]*)\?\S*?{end}", r"\1", text)
+    return re.sub(rf"\?[^\s?=]*=\S*?{end}", "", text)  # of an address without its server
+
+
 # --- Warnings --------------------------------------------------------------------------------------------------------
 _WARNED: set[str] = set()
 
@@ -149,10 +157,10 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
     """
     entries = _visible_entries(data_root)
     directories = [entry for entry in entries if _is_folder(entry)]
-    folders = {_normal_form(entry.name): entry for entry in directories if _is_event_name(entry.name)}
+    folders = {_normal_form(entry.name): entry for entry in directories if is_event_name(entry.name)}
     if only is None:
         listing = Listing(
-            other_folders=[entry.name for entry in directories if not _is_event_name(entry.name)],
+            other_folders=[entry.name for entry in directories if not is_event_name(entry.name)],
             loose_files=[entry.name for entry in entries if not _is_folder(entry)],
         )
     else:
@@ -200,7 +208,8 @@ def _normal_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # macOS may store an accented letter as two characters
 
 
-def _is_event_name(name: str) -> bool:
+def is_event_name(name: str) -> bool:
+    """Return whether a folder of this name is an event: whether it begins with a category, `0_` to `6_`."""
     return len(name) > 2 and name[0] in "0123456" and name[1] == "_"
 
 

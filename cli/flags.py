@@ -1,11 +1,15 @@
 """Command-line flags shared by several scripts, and the types of their values. Imports no large library."""
 
 import argparse
+import re
 from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from math import isfinite
 from pathlib import Path
 
 import config
+
+MOST_DAYS = 36_500
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +118,42 @@ def not_negative(text: str) -> float:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
+
+
+def positive(text: str) -> float:
+    """An argparse type: a number above 0."""
+    value = finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def percentage(text: str) -> float:
+    """An argparse type: a number from 0 to 100."""
+    value = float(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    return value
+
+
+def calendar_date(text: str) -> date:
+    """An argparse type: a date, as in `2024-06-30`."""
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").date()
+        if not 1900 <= day.year <= 2100:
+            raise ValueError(text)
+        return day
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: needs a date, as 2024-06-30") from None
+
+
+def period(text: str) -> timedelta:
+    """An argparse type: a number of days, months of 30 days or years, as in `30d`, `18m` or `2y`."""
+    found = re.fullmatch(r"(\d{1,5})([dmy])", text)
+    days = int(found[1]) * {"d": 1, "m": 30, "y": 365}[found[2]] if found else 0
+    if found is None or days > MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text}: needs days, months or years, at most 100y, as 30d, 18m or 2y")
+    return timedelta(days=days)
 
 
 def not_negative_int(text: str) -> int:

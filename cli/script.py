@@ -13,7 +13,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 import config
-from utils import LOG, UsageError, describe_error
+from utils import LOG, UsageError, describe_error, hide_secrets
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,6 +35,13 @@ class _TerminalHandler(logging.Handler):
         tqdm.write(level + record.getMessage(), file=sys.stderr)
 
 
+class _FileFormatter(logging.Formatter):
+    """Formats a line of the log file, also a traceback, without the secrets of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
+
+
 @contextmanager
 def keep_log(path: Path | None) -> Iterator[None]:
     """Append the full log to a file, if one is given. Raises UsageError if it cannot be opened."""
@@ -46,7 +53,7 @@ def keep_log(path: Path | None) -> Iterator[None]:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}); name another --log-file") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
+    handler.setFormatter(_FileFormatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
     LOG.addHandler(handler)
     LOG.debug("%s", " ".join(sys.argv))
     try:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from img_io import EventImages, ImageOptions
-from pipeline.event_lock import event_lock
 from pipeline.window_store import ComputedWindow, WindowStore
+from rasters.event_lock import event_lock
 from rasters.maps import MapState, find_map, open_map, read_parameters
 from rasters.provenance import file_identities
 from rasters.raster import Raster

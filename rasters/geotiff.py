@@ -82,8 +82,12 @@ class RasterFile:
     def dataset(self) -> gdal.Dataset:
         """The handle of this thread: GDAL's handles are not thread-safe."""
         if not hasattr(self._handles, "dataset"):
-            self._handles.dataset = _open(self.path, self._driver)
+            self._handles.dataset = self._open()
         return self._handles.dataset
+
+    def _open(self) -> gdal.Dataset:
+        """Open the file at `path`. A subclass may read it from elsewhere."""
+        return _open(self.path, self._driver)
 
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
         """Read a window of several bands at once, (h, w, bands), since files interleave them. `numbers`: from 1."""
@@ -125,18 +129,19 @@ def _open(path: Path, driver: str) -> gdal.Dataset:
     try:
         if mask.exists() and not _is_tiff(mask):  # else GDAL chooses the driver by the file's content
             raise EventError(f"{mask}: not a TIFF, but GDAL would read it as the mask of {path.name}; remove it")
-        dataset = gdal.OpenEx(
-            str(path.absolute()),
-            gdal.OF_RASTER | gdal.OF_READONLY,
-            allowed_drivers=[driver],
-            open_options=OPEN_OPTIONS[driver],
-        )
-        if dataset is None:  # rarely, GDAL raises no exception
-            raise RuntimeError("unknown format")
+        dataset = open_dataset(str(path.absolute()), driver, OPEN_OPTIONS[driver])
     except (RuntimeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise EventError(f"{path}: cannot be opened as a {FORMAT_NAMES[driver]} ({reason})") from None
-    _check_size(path, dataset)
+    check_size(path, dataset)
+    return dataset
+
+
+def open_dataset(name: str, driver: str, options: Sequence[str]) -> gdal.Dataset:
+    """Open a raster with one driver of GDAL. Raises RuntimeError if that driver cannot read it."""
+    dataset = gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=[driver], open_options=list(options))
+    if dataset is None:  # rarely, GDAL raises no exception
+        raise RuntimeError("unknown format")
     return dataset
 
 
@@ -145,7 +150,7 @@ def _is_tiff(path: Path) -> bool:
         return file.read(4) in TIFF_MAGIC
 
 
-def _check_size(path: Path, dataset: gdal.Dataset) -> None:
+def check_size(path: Path, dataset: gdal.Dataset) -> None:
     """Raise EventError for a header with an impossible size, before memory of that size is allocated."""
     width, height, count = dataset.RasterXSize, dataset.RasterYSize, dataset.RasterCount
     longest, most_bytes = config.MAX_IMAGE_SIDE, config.MAX_BLOCK_BYTES

@@ -74,6 +74,14 @@ class ImageFile(GeoTiff):
         gaps = np.logical_or.reduce(invalid) if invalid else np.zeros(0, bool)
         return Values(np.ascontiguousarray(values), ~gaps if gaps.any() else None)
 
+    def read_with_gaps(self, window: Window) -> np.ndarray:
+        """Read the pixels of a window, (h, w, 3) float32, NaN where there is no data."""
+        values, valid = self.read(window)
+        values = values.astype(np.float32)
+        if valid is not None:
+            values[~valid] = np.nan
+        return values
+
     def sample(self, side: int) -> np.ndarray:
         """Return the valid pixels, (n, 3), of at most `side` evenly spaced rows and columns.
 

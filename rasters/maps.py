@@ -119,7 +119,7 @@ def write_raster(
         The file; its folder is created.
     source
         A raster, or an array, (H, W) or (H, W, bands), of a type that GDAL supports; read in parts, up to three times.
-        NaN (in all bands) means no data: these pixels become 0, and 0 in a mask band.
+        NaN (in all bands), or the mask of a masked array, means no data: these pixels become 0, and 0 in a mask band.
     georeference
         Georeferencing of the raster.
     tags
@@ -234,10 +234,14 @@ def _write_cog(path: Path, source: Path) -> None:
 
 
 def _without_gaps(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return pixels, (h, w) or (h, w, bands), with 0 instead of NaN, and which of them hold data; None: all.
+    """Return pixels, (h, w) or (h, w, bands), with 0 where they are NaN or masked, and which hold data; None: all.
 
     The latter is (h, w) bool.
     """
+    if isinstance(pixels, np.ma.MaskedArray):
+        gaps = np.ma.getmaskarray(pixels)
+        valid = ~(gaps if pixels.ndim == 2 else gaps[..., 0])
+        return pixels.filled(0), None if valid.all() else valid
     if pixels.dtype.kind != "f" or not np.isnan(pixels.max()):  # the maximum is NaN if any value is
         return pixels, None
     gaps = np.isnan(pixels)

@@ -166,9 +166,14 @@ def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReferenc
 
 
 def _to_wgs84(crs: osr.SpatialReference) -> osr.CoordinateTransformation:
-    wgs84 = osr.SpatialReference()
-    wgs84.ImportFromEPSG(4326)
-    return osr.CoordinateTransformation(_x_first(crs.Clone()), _x_first(wgs84))
+    return osr.CoordinateTransformation(_x_first(crs.Clone()), wgs84())
+
+
+def wgs84() -> osr.SpatialReference:
+    """Return WGS 84 with the longitude first."""
+    crs = osr.SpatialReference()
+    crs.ImportFromEPSG(4326)
+    return _x_first(crs)
 
 
 def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:

@@ -135,7 +135,7 @@ def _facts(report: EventReport) -> list[tuple[str, str]]:
     if report.label:
         first, second = (score(scores and scores.f1) for scores in (report.stage1, report.stage2))
         facts.append(("F1, stage 1 → stage 2", f"{first} → {second}"))
-    return facts
+    return facts + report.origin
 
 
 def _layers(report: EventReport) -> list[Overlay]:

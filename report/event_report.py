@@ -1,6 +1,7 @@
 """Gathers the report's data of one event: scores, regions, missing files, and rasters for its page."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ class EventReport:
     curve: ThresholdCurve | None = None
     regions: list[Region] = field(default_factory=list)
     explanations: list[RegionExplanation] = field(default_factory=list)  # of `regions`; empty without explanation map
+    origin: list[tuple[str, str]] = field(default_factory=list)  # catalog and licence, of an event from a catalog
     region_numbers: np.ndarray | None = None  # region of each pixel of the small map, from 1; 0 for none
 
     @property
@@ -108,6 +110,7 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     report.missing += [f"no {path.name}" for kind, path in paths.items() if kind not in maps]
     if label is None and event.category != 0:
         report.missing.append("no label")
+    _find_origin(report)
     _measure(report)
     _explain(report, result_root / event.name / config.EXPLANATION_NAME)
     return report
@@ -116,6 +119,18 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
 def _parameters(paths: Iterable[Path]) -> dict[str, Any]:
     """Return the parameters recorded in the first map; empty if there is no map or no record."""
     return next((read_parameters(path) or {} for path in paths), {})
+
+
+def _find_origin(report: EventReport) -> None:
+    """Fill in where the images come from, if `get_event.py` fetched them."""
+    path = report.event.folder / config.EVENT_RECORD_NAME
+    if not path.exists():
+        return
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        report.origin = [("Source", str(record["catalog"])), ("Licence", str(record["licence"] or "not given"))]
+    except (OSError, ValueError, KeyError, TypeError):
+        report.missing.append(f"{path.name} cannot be read")
 
 
 def _measure(report: EventReport) -> None:

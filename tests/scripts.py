@@ -26,6 +26,7 @@ CONTROL = "0_control"
 LIBRARIES = [
     *("torch", "torchvision.ops", "segment_anything", "numpy", "cv2", "tqdm", "skimage.morphology", "skimage.measure"),
     *("osgeo.gdal", "osgeo.gdal_array", "osgeo.ogr", "osgeo.osr", "sklearn", "matplotlib.figure"),
+    *("pystac_client", "requests"),
 ]
 FAULT = "ANOMALYCD_TEST_FAULT"  # with it, PYTHONPATH holds the `sitecustomize` of tests/cluster/faults
 FORKABLE = ("OMP_NUM_THREADS", "RAY_AUTH_MODE")  # variables that need no new interpreter, beside ANOMALYCD_*

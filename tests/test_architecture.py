@@ -9,7 +9,7 @@ import pytest
 
 from tests.scripts import PROJECT
 
-SCRIPTS = ("run", "run_stage1", "run_stage2", "run_eval", "run_report", "quick_test")
+SCRIPTS = ("run", "run_stage1", "run_stage2", "run_eval", "run_report", "quick_test", "get_event")
 METHOD = ("img_io", "stage1_analysis", "stage2_analysis", "eval_metrics")
 # A layer may import itself and the layers after it in a list that contains both.
 CHAINS = (
@@ -17,8 +17,9 @@ CHAINS = (
     ("scripts", "cluster", "pipeline", "evaluation", "method", "rasters", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "sam", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "rasters", "cli", "utils", "config"),
+    ("scripts", "catalogs", "rasters", "cli", "utils", "config"),
 )
-PACKAGES = ("cluster", "pipeline", "report", "evaluation", "sam", "rasters", "cli")
+PACKAGES = ("cluster", "pipeline", "report", "evaluation", "catalogs", "sam", "rasters", "cli")
 ROOT = {
     ".ci",
     ".github",
@@ -39,6 +40,7 @@ ROOT = {
     "requirements-dev.txt",
     "requirements-ray.txt",
     "requirements-report.txt",
+    "requirements-stac.txt",
     "requirements.txt",
     "setup.sh",
     "tests",
@@ -134,13 +136,19 @@ def test_may_import() -> None:
     assert not may_import("evaluation", "pipeline")
     assert may_import("report", "evaluation")
     assert may_import("cluster", "sam")
+    assert not may_import("catalogs", "pipeline")
+    assert not may_import("report", "catalogs")
 
 
-def test_only_the_cluster_imports_ray() -> None:
+@pytest.mark.parametrize(("package", "libraries"), [("cluster", {"ray"}), ("catalogs", {"pystac", "pystac_client"})])
+def test_optional_libraries_are_imported_by_one_package(package: str, libraries: set[str]) -> None:
     using = {
-        own_layer(path) for path in program_modules() for _, module in imports(path) if module.split(".")[0] == "ray"
+        own_layer(path)
+        for path in program_modules()
+        for _, module in imports(path)
+        if module.split(".")[0] in libraries
     }
-    assert using == {"cluster"}
+    assert using == {package}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import get_event
 from tests.scripts import CONTROL, FEW_POINTS, FIRE, PROJECT, run_forked
 from tests.tiffs import TRANSFORM, crs, write_tiff
 
@@ -26,6 +27,7 @@ ELSEWHERE = {
     "python -m pytest -m gpu": "test_gpu.py, where there is a GPU",
     ".venv/bin/python -m demo.framework": "test_demo.py",
     ".venv/bin/python -m demo.categories": "test_demo.py",
+    ".venv/bin/python get_event.py": "test_get_event.py, against servers on this machine",
 }
 
 
@@ -81,6 +83,8 @@ PLACEHOLDERS = {
     "polygons.gpkg": "polygons.geojson",
     "in.jp2": "in.tif",
     "3_hillside_above_the_road": CONTROL,
+    "3_landslide_x": CONTROL,
+    "data/my_events": "data/GDL",
     "vit_b": "vit_demo",
     "FILE": "in.tif",
 }
@@ -110,6 +114,11 @@ def test_a_command_does_what_the_page_says(folder: Path, page: str, command: str
             line, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [command for _, command in commands() if "get_event.py" in command])
+def test_a_command_for_a_service_on_the_network_is_valid(command: str) -> None:
+    get_event.parse_arguments(shlex.split(command)[2:])
 
 
 def test_commands_that_run_elsewhere_are_still_in_the_pages() -> None:

@@ -9,7 +9,10 @@ import pytest
 from tests.scripts import PROJECT
 from tests.test_architecture import SCRIPTS
 
-HEAVY = {"torch", "torchvision", "numpy", "cv2", "osgeo", "skimage", "sklearn", "ray", "matplotlib", "segment_anything"}
+HEAVY = {
+    *("torch", "torchvision", "numpy", "cv2", "osgeo", "skimage", "sklearn", "ray", "matplotlib", "segment_anything"),
+    *("pystac", "pystac_client", "requests"),
+}
 PROGRAM = """
 import json, runpy, sys
 sys.argv = [sys.argv[1], "--help"]

@@ -18,8 +18,8 @@ from cli.script import Interrupted
 from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, WorkerLost, WorkerReady
 from cluster.remote_calls import Failure, Line, Outcome
 from img_io import ImageOptions
-from pipeline.event_lock import event_lock
 from pipeline.stage import Stage, StageProgress, StageRequest
+from rasters.event_lock import event_lock
 from sam.weights import SamIdentity
 from tests.helpers import property_test
 from utils import Event, Listing, UsageError, Window, tile

@@ -11,8 +11,8 @@ import pytest
 
 import config
 import run
-from pipeline.event_lock import LOCK_NAME, event_lock
 from pipeline.window_store import HEADER_NAME
+from rasters.event_lock import LOCK_NAME, event_lock
 from rasters.maps import open_map
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
@@ -163,7 +163,7 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from pipeline.event_lock import event_lock
+from rasters.event_lock import event_lock
 
 with event_lock(Path(sys.argv[1])):
     os._exit(9)

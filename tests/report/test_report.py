@@ -358,3 +358,15 @@ def test_missing_jinja2_is_reported_in_one_line(small_events: Path, tmp_path: Pa
     done = run_process("run_report.py", "--data-root", small_events, PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "error: the report needs jinja2: pip install -r requirements-report.txt\n"
+
+
+def test_source_and_licence_of_a_fetched_event_are_shown(finished: Path, data_root: Path, tmp_path: Path) -> None:
+    record = data_root / FIRE / config.EVENT_RECORD_NAME
+    page = tmp_path / "report" / "events" / f"{slug(FIRE)}.html"
+    record.write_text('{"catalog": "https://x.org/<stac>", "licence": "CC-BY-4.0"}', encoding="utf-8")
+    write_report(data_root, finished, tmp_path / "report", "--event", FIRE)
+    assert "<dt>Source</dt><dd>https://x.org/&lt;stac&gt;</dd>" in page.read_text("utf-8")
+    assert "<dt>Licence</dt><dd>CC-BY-4.0</dd>" in page.read_text("utf-8")
+    record.write_text("{}", encoding="utf-8")
+    write_report(data_root, finished, tmp_path / "report", "--event", FIRE)
+    assert "event.json cannot be read" in page.read_text("utf-8")

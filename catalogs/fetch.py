@@ -1,0 +1,253 @@
+"""Fetches the images of a plan, and writes them as an event folder that appears whole or not at all."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+from osgeo import gdal, gdal_array
+from tqdm import tqdm
+
+import config
+from catalogs.mosaic import Mosaic
+from catalogs.plan import MONITOR, Considered, Plan
+from catalogs.query import Query
+from catalogs.scenes import Scene
+from rasters.event_lock import event_lock
+from rasters.gdal_output import close_dataset, written_by_gdal
+from rasters.geotiff import Georeference, GeoTiff
+from rasters.image_file import ImageFile
+from rasters.maps import write_raster
+from rasters.provenance import program_tags
+from rasters.stretch import Stretch, find_stretch
+from rasters.warp import Grid
+from utils import LOG, EventError, Window, atomic_write, hide_secrets, tile
+
+WINDOW = 1024  # pixels; a window is read, and repeated if the connection breaks
+FETCHERS = 4  # images that are fetched at once
+FETCHED_TAG = "ANOMALYCD_FETCHED"  # of a fetched image: what it was made from
+
+
+def work_folder(data_root: Path, name: str) -> Path:
+    """Return the hidden folder beside an event in which its images are collected."""
+    return data_root / f".{name}.get_event"
+
+
+def fetch_event(plan: Plan, query: Query, stretch: str, data_root: Path, name: str) -> Path:
+    """Fetch what is missing of the images of a plan, and write the event; returns its folder.
+
+    Raises EventError or NetworkError if an image cannot be fetched; those that were fetched are kept for the next run.
+    """
+    work = work_folder(data_root, name)
+    with event_lock(work):
+        _fetch_all(plan, query, work)
+        folder = work / "event"
+        shutil.rmtree(folder, ignore_errors=True)
+        files = [ImageFile(_fetched_path(one, work)) for one in plan.chosen]
+        scaling = _scaling(files, stretch)
+        _write_images(plan, query, files, scaling, folder, name)
+        record = event_record(plan, query, name) | {"stretch": scaling and [stretch, *scaling]}
+        content = json.dumps(record, indent=2, ensure_ascii=False)
+        atomic_write(folder / config.EVENT_RECORD_NAME, f"{content}\n".encode())
+        folder.rename(data_root / name)
+        for left in work.glob("*.tif"):
+            left.unlink()
+    return data_root / name
+
+
+# --- Fetching --------------------------------------------------------------------------------------------------------
+def _fetch_all(plan: Plan, query: Query, work: Path) -> None:
+    height, width = plan.grid.shape
+    windows = tile(height, width, WINDOW)
+    missing = [one for one in plan.chosen if not _is_fetched(one, plan, query, work)]
+    if len(missing) < len(plan.chosen):
+        LOG.info("%d of %d images were fetched before", len(plan.chosen) - len(missing), len(plan.chosen))
+    interval = 0.1 if sys.stderr.isatty() else 30
+    fetchers, stopped = ThreadPoolExecutor(FETCHERS, "fetch"), Event()
+    with tqdm(desc="fetching", unit="window", total=len(windows) * len(missing), mininterval=interval) as bar:
+
+        def next_windows() -> Iterator[Window]:
+            for window in windows:
+                if stopped.is_set():
+                    raise EventError("stopped")
+                yield window
+                bar.update()
+
+        def fetch(one: Considered, grid: Grid) -> None:
+            _fetch(one, query, grid, next_windows(), _fetched_path(one, work))
+
+        try:
+            for _ in fetchers.map(fetch, missing, [_own_grid(plan.grid) for _ in missing]):
+                pass
+        finally:
+            stopped.set()  # after an error or Ctrl-C: the other images end with their present window
+            fetchers.shutdown(cancel_futures=True)
+
+
+def _own_grid(grid: Grid) -> Grid:
+    """Return a grid with a CRS of its own: GDAL's CRSs are not thread-safe."""
+    assert grid.crs is not None
+    return grid._replace(crs=grid.crs.Clone())
+
+
+def _fetched_path(one: Considered, work: Path) -> Path:
+    return work / f"{one.acquisition.date:%Y%m%d}.tif"
+
+
+def _origin(one: Considered, query: Query, grid: Grid) -> str:
+    """Return what an image is made from, as JSON: with the same origin it need not be fetched again."""
+    assert grid.crs is not None
+    return json.dumps(
+        {
+            "items": [[scene.item, hide_secrets(scene.asset), _clouds(scene)] for scene in one.acquisition.scenes],
+            "bands": query.bands,
+            "crs": grid.crs.ExportToWkt(),
+            "transform": list(grid.transform),
+            "shape": grid.shape,
+        }
+    )
+
+
+def _clouds(scene: Scene) -> str | None:
+    return scene.clouds and hide_secrets(scene.clouds.address)
+
+
+def _is_fetched(one: Considered, plan: Plan, query: Query, work: Path) -> bool:
+    path = _fetched_path(one, work)
+    if not path.exists():
+        return False
+    try:
+        return GeoTiff(path).dataset.GetMetadataItem(FETCHED_TAG) == _origin(one, query, plan.grid)
+    except EventError:
+        return False
+
+
+def _fetch(one: Considered, query: Query, grid: Grid, windows: Iterable[Window], path: Path) -> None:
+    """Fetch one image to a local GeoTIFF of its own pixel type, whose mask marks gaps and clouds."""
+    mosaic = Mosaic(one.acquisition, query, grid)
+    height, width = grid.shape
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(mosaic.dtype)
+    with written_by_gdal(path) as part:
+        options = ["TILED=YES", "COMPRESS=DEFLATE", "ZLEVEL=1", "BIGTIFF=IF_SAFER", "INTERLEAVE=PIXEL"]
+        dataset = gdal.GetDriverByName("GTiff").Create(str(part), width, height, 3, kind, options)
+        with close_dataset(dataset):
+            dataset.SetMetadataItem(FETCHED_TAG, _origin(one, query, grid))
+            dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
+            mask = dataset.GetRasterBand(1).GetMaskBand()
+            for window in windows:
+                values, cloudy = mosaic.read(window)
+                valid = ~np.isnan(values[..., 0]) & ~cloudy
+                values[~valid] = 0
+                stored = np.rint(values).astype(mosaic.dtype) if mosaic.dtype.kind in "iu" else values
+                dataset.WriteArray(stored.transpose(2, 0, 1), window.x, window.y)
+                mask.WriteArray(valid * np.uint8(255), window.x, window.y)
+
+
+# --- Writing ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _EightBit:
+    """A fetched image as 8-bit RGB, masked where it has no data."""
+
+    file: ImageFile
+    stretch: Stretch | None  # None: it has 8 bits
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.file.shape
+
+    def read(self, window: Window) -> np.ma.MaskedArray:
+        """Read the pixels of a window, (h, w, 3) uint8, masked."""
+        values, valid = self.file.read(window)
+        pixels = values if self.stretch is None else self.stretch.to_bytes(values)
+        gaps = np.zeros(pixels.shape, bool) if valid is None else np.repeat(~valid[..., None], 3, axis=2)
+        return np.ma.MaskedArray(pixels, gaps)
+
+
+def image_name(one: Considered, event: str) -> str:
+    """Return the name of an image's file. A normal control has no image of an anomaly."""
+    role = "anomaly" if one.role == MONITOR and not event.startswith("0_") else "normal"
+    return f"{role}_{one.acquisition.date:%Y%m%d}.tif"
+
+
+def _write_images(
+    plan: Plan, query: Query, files: Sequence[ImageFile], scaling: Stretch | None, folder: Path, event: str
+) -> None:
+    """Write all images with one stretch."""
+    georeference = Georeference(plan.grid.crs, tuple(plan.grid.transform))
+    for one, file in zip(plan.chosen, tqdm(files, "writing", unit="image"), strict=True):
+        tags = program_tags() | {
+            "ANOMALYCD_ITEMS": ", ".join(scene.item for scene in one.acquisition.scenes),
+            "ANOMALYCD_CATALOG": hide_secrets(query.stac),
+            "ANOMALYCD_LICENCE": licence(one) or "not given",
+            "ANOMALYCD_ASSETS": " ".join(hide_secrets(scene.asset) for scene in one.acquisition.scenes),
+        }
+        write_raster(folder / image_name(one, event), _EightBit(file, scaling), georeference, tags)
+
+
+def _scaling(files: Sequence[ImageFile], mode: str) -> Stretch | None:
+    if files[0].dtype == np.uint8:
+        return None
+    return find_stretch([file.sample(config.STRETCH_SAMPLE_SIDE) for file in files], mode)
+
+
+def licence(one: Considered) -> str | None:
+    """Return the licences of an image's items."""
+    return "; ".join(sorted({scene.licence for scene in one.acquisition.scenes if scene.licence})) or None
+
+
+def event_record(plan: Plan, query: Query, event: str) -> dict[str, Any]:
+    """Return the content of `event.json`: the query, the grid, the images, and what was not chosen and why."""
+    assert plan.grid.crs is not None
+    return {
+        "program": program_tags(),
+        "catalog": hide_secrets(query.stac),
+        "licence": "; ".join(sorted({text for one in plan.chosen if (text := licence(one))})) or None,
+        "query": {
+            "collection": query.collection,
+            "asset": query.asset,
+            "bbox": list(query.box),
+            "date": str(query.event_date),
+            "first": str(query.first),
+            "last": str(query.last),
+            "dates": query.dates,
+            "max_cloud": query.max_cloud,
+            "images": list(query.images),
+            "bands": query.bands,
+        },
+        "grid": {
+            "crs": plan.grid.crs.ExportToWkt(),
+            "transform": list(plan.grid.transform),
+            "shape": list(plan.grid.shape),
+        },
+        "images": [_record_of(one) | {"file": image_name(one, event)} for one in plan.chosen],
+        "not_chosen": [_record_of(one) | {"reason": one.reason} for one in plan.considered if one.role is None],
+    }
+
+
+def _record_of(one: Considered) -> dict[str, Any]:
+    return {
+        "date": str(one.acquisition.date),
+        "sensor": one.acquisition.sensor,
+        "role": one.role,
+        "coverage": one.coverage,
+        "clouds": one.clouds,
+        "clouds_measured": one.clouds_measured,
+        "items": [
+            {
+                "id": scene.item,
+                "time": scene.time.isoformat(),
+                "collection": scene.collection,
+                "licence": scene.licence,
+                "item": hide_secrets(scene.source),
+                "asset": hide_secrets(scene.asset),
+            }
+            for scene in one.acquisition.scenes
+        ],
+    }

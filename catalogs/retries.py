@@ -1,0 +1,30 @@
+"""Repeats what a network can make fail, with growing pauses."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import config
+from utils import LOG, AnomalyCDError, describe_error
+
+Result = TypeVar("Result")
+BUSY = (429, 500, 502, 503, 504)  # HTTP codes after which the same request can succeed
+
+
+class NetworkError(AnomalyCDError):
+    """A server could not be reached, or answered that it is busy, at every attempt."""
+
+
+def patiently(attempt: Callable[[], Result]) -> Result:
+    """Return the result of `attempt`, which is repeated after a NetworkError; the pause doubles each time.
+
+    Raises the last NetworkError after config.CATALOG_ATTEMPTS attempts.
+    """
+    for number in range(config.CATALOG_ATTEMPTS - 1):
+        try:
+            return attempt()
+        except NetworkError as error:
+            pause = config.CATALOG_PAUSE * 2**number
+            LOG.debug("%s; trying again in %g s", describe_error(error), pause)
+            time.sleep(pause)
+    return attempt()

@@ -1,0 +1,360 @@
+"""Finds items: searches STAC APIs, and walks static catalogs as far as their declared extents allow."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag
+
+import pystac
+from pystac.utils import str_to_datetime
+from pystac_client import Client
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from tqdm import tqdm
+from urllib3 import Retry
+
+import config
+from catalogs.addresses import is_web, resolve
+from catalogs.query import Query
+from catalogs.retries import BUSY, NetworkError, patiently
+from utils import EventError, UsageError, first_line, hide_secrets, list_names
+
+READERS = 8  # documents of a static catalog that are read at once
+MAX_DOCUMENTS = 100_000  # of a static catalog: a server could invent ever more of them
+PAGE = 100  # items per page of an API's answer
+ROOTS = ("catalog.json", "collection.json")  # of a folder
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as the catalog has it, with what the catalog says about its collection."""
+
+    content: dict[str, Any]
+    address: str  # of the item, or of the document that contains it; hrefs are relative to it
+    collection: str | None
+    licence: str | None
+
+
+@dataclass
+class Found:
+    """The items of a search, and what could not be used."""
+
+    items: list[Item] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)  # one line for each document that could not be read
+
+
+class CatalogIO(StacApiIO):
+    """Reads documents of a catalog; repeats requests that a network or a busy server made fail."""
+
+    def __init__(self, catalog: str) -> None:
+        """Prepare a session, without connecting. `catalog`: address or path of the first document."""
+        self._on_network = is_web(catalog)
+        retry = Retry(
+            total=config.CATALOG_ATTEMPTS - 1,
+            connect=0,
+            read=0,
+            other=0,  # `request` repeats these, also where the connection breaks within the answer
+            status_forcelist=BUSY,
+            allowed_methods=None,  # a search is a POST
+            backoff_factor=config.CATALOG_PAUSE,
+            raise_on_status=False,
+        )
+        super().__init__(timeout=config.CATALOG_TIMEOUT, max_retries=retry)
+
+    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+        """Return the text at an address. Raises EventError if a catalog on the network names a local file."""
+        href = source.href if isinstance(source, pystac.Link) else str(source)
+        if self._on_network and not is_web(href):
+            raise EventError(
+                f"{hide_secrets(href)}: only http and https addresses are read from a catalog on the network"
+            )
+        return super().read_text(source, *args, **kwargs)
+
+    def request(self, href: str, *args: Any, **kwargs: Any) -> str:
+        """Return the text at an address.
+
+        Raises EventError if the server refuses it, NetworkError if the server cannot be reached.
+        """
+
+        def attempt() -> str:
+            try:
+                return super(CatalogIO, self).request(href, *args, **kwargs)
+            except APIError as error:
+                reason = f"{hide_secrets(href)}: {hide_secrets(first_line(error))[:200]}"
+                code = getattr(error, "status_code", None)
+                if code is None:
+                    raise NetworkError(f"{reason}; check the address and the network") from None
+                if code in BUSY:
+                    raise NetworkError(f"{reason} (HTTP {code}); try again later") from None
+                raise EventError(f"{reason} (HTTP {code})") from None
+
+        return patiently(attempt)
+
+    def document(self, address: str) -> dict[str, Any]:
+        """Return the JSON object at an address. Raises EventError if there is none."""
+        try:
+            content = json.loads(self.read_text(address))
+        except OSError as error:
+            raise EventError(f"{address}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError):
+            raise EventError(f"{hide_secrets(address)}: is not JSON") from None
+        if not isinstance(content, dict):
+            raise EventError(f"{hide_secrets(address)}: is not a STAC document")
+        return content
+
+
+def catalog_address(stac: str) -> str:
+    """Return the address or absolute path of a catalog's first document. Raises UsageError for other schemes."""
+    if is_web(stac):
+        return stac
+    if "://" in stac:
+        raise UsageError(f"--stac {hide_secrets(stac)}: only http and https addresses, files and folders are read")
+    path = Path(stac).expanduser().absolute()
+    if path.is_dir():
+        found = [path / name for name in ROOTS if (path / name).exists()]
+        if not found:
+            raise UsageError(f"--stac {path}: the folder has no {' or '.join(ROOTS)}")
+        path = found[0]
+    if not path.exists():
+        raise UsageError(f"--stac {path}: does not exist")
+    return str(path)
+
+
+def search(query: Query) -> Found:
+    """Find the items of a place between the query's first and last date.
+
+    Raises UsageError if the catalog is an API and the query names no collection of it, EventError if the catalog
+    cannot be read, NetworkError if its server cannot be reached.
+    """
+    address = catalog_address(query.stac)
+    io = CatalogIO(address)
+    content = io.document(address)
+    kind = content.get("type")
+    if kind == "FeatureCollection":
+        return _of_feature_collection(content, address)
+    if kind == "Catalog" and _is_api(content):
+        return _search_api(io, address, content, query)
+    if kind in ("Catalog", "Collection"):
+        return walk(io, address, content, query)
+    raise EventError(f"{hide_secrets(address)}: is no STAC catalog, its type is {kind!r}")
+
+
+def _is_api(content: dict[str, Any]) -> bool:
+    return any(link.get("rel") == "search" for link in _links(content)) and "conformsTo" in content
+
+
+def mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a field of a STAC document that must be an object; empty if it is none."""
+    value = content.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _links(content: dict[str, Any]) -> list[dict[str, Any]]:
+    links = content.get("links")
+    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+
+
+# --- APIs ------------------------------------------------------------------------------------------------------------
+def _search_api(io: CatalogIO, address: str, content: dict[str, Any], query: Query) -> Found:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pystac-client warns of APIs that do not list all of their abilities
+        try:
+            client = Client.from_dict(content, href=address)
+            client._stac_io = io
+            licence = _licence_of_api(client, query.collection, address)
+            found = client.search(
+                collections=query.collection,
+                bbox=list(query.box),
+                datetime=f"{query.first}T00:00:00Z/{query.last}T23:59:59Z",
+                limit=PAGE,
+                max_items=config.CATALOG_MAX_ITEMS,
+            )
+            dicts = list(tqdm(found.items_as_dicts(), "searching", unit="item"))
+        except (APIError, pystac.STACError, KeyError, OSError, TypeError, ValueError, NotImplementedError) as error:
+            reason = hide_secrets(first_line(error))[:200]
+            raise EventError(f"{hide_secrets(address)}: does not answer as a STAC API ({reason})") from None
+    if len(dicts) == config.CATALOG_MAX_ITEMS:
+        shown = hide_secrets(address)
+        raise UsageError(f"{shown}: {len(dicts)} items or more; take a smaller box, or shorter --before and --after")
+    return Found([Item(one, _self_address(one, address), query.collection, licence) for one in dicts])
+
+
+def _licence_of_api(client: Client, collection: str | None, address: str) -> str | None:
+    """Return the licence of a collection. Raises UsageError, with the API's collections, if it is not one of them."""
+    collections = {one.id: one for one in client.get_collections()}
+    if collection not in collections:
+        problem = "--collection is missing" if collection is None else f"has no collection {collection!r}"
+        raise UsageError(f"{hide_secrets(address)}: {problem}; it has {list_names(sorted(collections))}")
+    return licence_of(collections[collection].to_dict(transform_hrefs=False))
+
+
+def licence_of(content: dict[str, Any]) -> str | None:
+    """Return the licence that a collection or item names, with the address of its text."""
+    name = content.get("license") or mapping(content, "properties").get("license")
+    texts = [link.get("href") for link in _links(content) if link.get("rel") == "license"]
+    return " ".join(str(part) for part in (name, *texts[:1]) if part) or None
+
+
+def _self_address(item: dict[str, Any], otherwise: str) -> str:
+    """Return an item's own address, on the network as the catalog is."""
+    href = next((link.get("href") for link in _links(item) if link.get("rel") == "self"), None)
+    return href if isinstance(href, str) and is_web(href) and is_web(otherwise) else otherwise
+
+
+def _of_feature_collection(content: dict[str, Any], address: str) -> Found:
+    """Return the items of a search result that was saved as a file."""
+    features = [one for one in content.get("features") or [] if isinstance(one, dict)]
+    return Found([Item(one, address, one.get("collection"), None) for one in features])
+
+
+# --- Static catalogs -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Document:
+    """A catalog or collection that is still to be read."""
+
+    address: str
+    collection: str | None = None  # the collection that contains it
+    licence: str | None = None
+    is_wanted: bool = False  # whether it lies in the wanted collection
+
+
+def walk(
+    io: CatalogIO, address: str, content: dict[str, Any], query: Query | None, collection: str | None = None
+) -> Found:
+    """Walk a static catalog, each document once, and read the items in documents whose extents do not exclude them.
+
+    `content`: the first document, from `address`. `query`: None to read all items. `collection`: identifier of the only
+    collection to read, if there is no query. Documents that cannot be read are recorded in the result.
+    """
+    wanted = query.collection if query else collection
+    found = Found()
+    batch: list[tuple[_Document, dict[str, Any] | None]]
+    batch = [(_Document(address, is_wanted=wanted is None), content)]
+    seen = {address}
+    items: list[tuple[str, _Document]] = []
+    read = _reader(io, found)
+    with _bar("walking the catalog", "document") as bar, _readers() as readers:
+        while batch:
+            waiting: list[_Document] = []
+            for document, found_content in batch:
+                bar.update()
+                if found_content is None or not _may_contain(found_content, query):
+                    continue
+                inside = _inside(document, found_content, wanted)
+                for kind, link in children(document.address, found_content, found.unusable):
+                    if link in seen:
+                        continue
+                    seen.add(link)
+                    if len(seen) > MAX_DOCUMENTS:
+                        raise EventError(
+                            f"{hide_secrets(address)}: has more than {MAX_DOCUMENTS} documents for this place"
+                        )
+                    if kind == "child":
+                        waiting.append(_Document(link, inside.collection, inside.licence, inside.is_wanted))
+                    elif inside.is_wanted:
+                        items.append((link, inside))
+            if wanted is not None and any(document.is_wanted for document in waiting):
+                # The collection was found: nothing else has to be walked.
+                waiting = [document for document in waiting if document.is_wanted]
+            batch = list(zip(waiting, readers.map(read, [one.address for one in waiting]), strict=True))
+    return _read_items(io, items, found)
+
+
+def _inside(document: _Document, content: dict[str, Any], wanted: str | None) -> _Document:
+    """Return what holds for the links of a document that was read."""
+    is_collection = content.get("type") == "Collection"
+    name = str(content.get("id"))
+    return _Document(
+        document.address,
+        name if is_collection else document.collection,
+        licence_of(content) or document.licence,
+        document.is_wanted or (wanted is not None and name == wanted),
+    )
+
+
+def _read_items(io: CatalogIO, items: Sequence[tuple[str, _Document]], found: Found) -> Found:
+    contents = read_documents(io, [address for address, _ in items], found)
+    for (address, inside), content in zip(items, contents, strict=True):
+        if content is not None:
+            found.items.append(Item(content, address, inside.collection, licence_of(content) or inside.licence))
+    return found
+
+
+def read_documents(io: CatalogIO, addresses: Sequence[str], found: Found) -> Iterator[dict[str, Any] | None]:
+    """Yield the documents at these addresses, in order, with a bar; None for one that cannot be read.
+
+    The reasons are added to `found.unusable`.
+    """
+    with _bar("reading items", "item", len(addresses)) as bar, _readers() as readers:
+        for content in readers.map(_reader(io, found), addresses):
+            bar.update()
+            yield content
+
+
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(READERS, "catalog")
+
+
+def _bar(title: str, unit: str, total: int | None = None) -> tqdm:
+    return tqdm(desc=title, unit=unit, total=total, mininterval=0.1 if sys.stderr.isatty() else 30)
+
+
+def _reader(io: CatalogIO, found: Found) -> Callable[[str], dict[str, Any] | None]:
+    """Return a function that reads a document, and records it as unusable if it cannot be read."""
+
+    def read(address: str) -> dict[str, Any] | None:
+        try:
+            return io.document(address)
+        except EventError as error:
+            found.unusable.append(str(error))
+            return None
+
+    return read
+
+
+def children(address: str, content: dict[str, Any], refused: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the kind (`child` or `item`) and the address of each link to a document below this one.
+
+    Addresses that are not read are added to `refused`, one line each.
+    """
+    for link in _links(content):
+        if link.get("rel") in ("child", "item"):
+            try:
+                yield link["rel"], urldefrag(resolve(address, str(link.get("href")))).url
+            except EventError as error:
+                refused.append(str(error))
+
+
+def _may_contain(content: dict[str, Any], query: Query | None) -> bool:
+    """Return whether the extents that a document declares, if any, allow items of the query."""
+    extent = content.get("extent")
+    if query is None or not isinstance(extent, dict):
+        return True
+    try:
+        boxes = extent.get("spatial", {}).get("bbox") or []
+        spans = extent.get("temporal", {}).get("interval") or []
+        return (not boxes or any(query.box.intersects(box) for box in boxes)) and (
+            not spans or any(_overlaps(span, query) for span in spans)
+        )
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return True  # an extent that cannot be read excludes nothing
+
+
+def _overlaps(span: Sequence[str | None], query: Query) -> bool:
+    first, last = (None if text is None else parse_time(text).date() for text in span)
+    return (first is None or first <= query.last) and (last is None or last >= query.first)
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time of a catalog in UTC. Raises ValueError if it is not one."""
+    try:
+        time = str_to_datetime(text)
+        return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    except OverflowError:  # in the first or the last hours of Python's years
+        raise ValueError(text) from None

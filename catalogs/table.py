@@ -1,0 +1,66 @@
+"""Tables of what a catalog has: the dates of a place, and the cells of an event."""
+
+from collections.abc import Callable, Sequence
+
+from catalogs.plan import Considered, Plan
+from utils import LOG
+
+FEW_DATES = 3  # historical dates; with fewer, the F1 of synthetic events was clearly lower (docs/results.md)
+LARGE_REGION = 10_000.0  # square metres; warns if the smallest region of stage 2 is larger
+
+
+def print_plan(plan: Plan, stored_bytes: Callable[[Considered], int]) -> None:
+    """Print the table of all acquisitions, the grid, and the size of what would be fetched."""
+    rows = [("date", "sensor", "items", "covers", "clouds", "MB", "choice")]
+    total = 0
+    for one in plan.considered:
+        size = stored_bytes(one) if one.role else 0
+        total += size
+        rows.append(
+            (
+                str(one.acquisition.date),
+                one.acquisition.sensor or "-",
+                str(len(one.acquisition.scenes)),
+                "-" if one.coverage is None else f"{one.coverage:.0%}",
+                clouds_text(one),
+                f"{size / 1e6:.1f}" if one.role else "-",
+                one.role or f"no: {one.reason}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    height, width = plan.grid.shape
+    assert plan.grid.crs is not None
+    print(
+        f"{len(plan.chosen)} images of {width} x {height} pixels of {plan.grid.transform.xx:.4g} m in "
+        f"{plan.grid.crs.GetName()}; {total / 1e6:.1f} MB to fetch"
+    )
+
+
+def clouds_text(one: Considered) -> str:
+    """Return the share under clouds for a table; `item` marks what the catalog says of whole items."""
+    if one.clouds is None:
+        return "unknown" if one.coverage is not None else "-"
+    return f"{one.clouds:.0%}" if one.clouds_measured else f"{one.clouds:.0%} (item)"
+
+
+def warn_of_depth(historical: int) -> None:
+    """Log a warning of what few historical dates mean for the result."""
+    if historical == 1:
+        LOG.warning("one historical date: stage 2 cannot tell seasonal changes from anomalies (docs/data.md)")
+    elif 0 < historical < FEW_DATES:
+        LOG.warning("%d historical dates explain few seasonal changes: expect false alarms (docs/data.md)", historical)
+
+
+def warn_of_resolution(metres: float, least_pixels: Sequence[int]) -> None:
+    """Log a warning if the smallest regions of the two stages are large on the ground."""
+    first, second = (pixels * metres**2 for pixels in least_pixels)
+    if second > LARGE_REGION:
+        LOG.warning(
+            "pixels of %.3g m: the smallest regions are %.1f hectares in stage 1 and %.1f in stage 2; "
+            "nothing smaller is found",
+            metres,
+            first / 1e4,
+            second / 1e4,
+        )
