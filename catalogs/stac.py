@@ -139,7 +139,7 @@ def search(query: Query) -> Found:
     if kind == "FeatureCollection":
         return _of_feature_collection(content, address)
     if kind == "Catalog" and _is_api(content):
-        return _search_api(io, address, content, query)
+        return _search_api(io, address, query)
     if kind in ("Catalog", "Collection"):
         return walk(io, address, content, query)
     raise EventError(f"{hide_secrets(address)}: is no STAC catalog, its type is {kind!r}")
@@ -161,12 +161,11 @@ def _links(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 # --- APIs ------------------------------------------------------------------------------------------------------------
-def _search_api(io: CatalogIO, address: str, content: dict[str, Any], query: Query) -> Found:
+def _search_api(io: CatalogIO, address: str, query: Query) -> Found:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pystac-client warns of APIs that do not list all of their abilities
         try:
-            client = Client.from_dict(content, href=address)
-            client._stac_io = io
+            client = Client.open(address, stac_io=io)
             licence = _licence_of_api(client, query.collection, address)
             found = client.search(
                 collections=query.collection,

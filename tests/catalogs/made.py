@@ -109,3 +109,32 @@ def write_static_catalog(root: Path, items: Sequence[dict], collection: str = "p
     links = [{"rel": "child", "href": f"./{collection}/collection.json"}]
     catalog = {"type": "Catalog", "stac_version": "1.0.0", "id": "root", "description": "root", "links": links}
     return write_json(root / "catalog.json", catalog)
+
+
+def write_maxar_catalog(root: Path, events: dict[str, dict[str, dict[str, str]]]) -> Path:
+    """Write a static catalog as Maxar's: events, their acquisitions, and items `33/QUADKEY/ACQUISITION`.
+
+    `events`: for each event and acquisition, the dates by quadkey; the cells of quadkeys lie in a row, 512 m wide.
+    Returns the catalog.
+    """
+    for event, acquisitions in events.items():
+        for acquisition, cells in acquisitions.items():
+            links = []
+            for quadkey, day in cells.items():
+                corner = (ORIGIN[0] + 512 * int(quadkey[-1]), ORIGIN[1])
+                assets = {"visual": f"./{acquisition}-visual.tif"}
+                clouds: dict[str, Any] = {"tile:clouds_percent": 3, "proj:epsg": EPSG}
+                item = make_item(f"33/{quadkey}/{acquisition}", f"{day}T08:00:00Z", assets, corner=corner, **clouds)
+                write_json(root / event / f"ard/33/{quadkey}/{day}/{acquisition}.json", item)
+                links.append({"rel": "item", "href": f"../33/{quadkey}/{day}/{acquisition}.json"})
+            collection = make_collection(acquisition, lonlat_box(ORIGIN, 4096, 512), "CC-BY-NC-4.0", links=links)
+            write_json(root / event / f"ard/acquisition_collections/{acquisition}_collection.json", collection)
+        links = [
+            {"rel": "child", "href": f"./ard/acquisition_collections/{name}_collection.json"} for name in acquisitions
+        ]
+        box = lonlat_box(ORIGIN, 4096, 512)
+        collection = make_collection(event, box, "CC-BY-NC-4.0", title=f"The {event}", links=links)
+        write_json(root / event / "collection.json", collection)
+    catalog: dict[str, Any] = {"type": "Catalog", "stac_version": "1.0.0", "id": "events", "description": "events"}
+    catalog["links"] = [{"rel": "child", "href": f"./{event}/collection.json"} for event in events]
+    return write_json(root / "catalog.json", catalog)

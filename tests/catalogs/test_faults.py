@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from tests.catalogs.made import (
     write_static_catalog,
 )
 from tests.catalogs.servers import FileServer, file_server
-from tests.scripts import run_process
+from tests.scripts import run_process, started
 
 SIDE = 256  # pixels
 WIDTH = SIDE * PIXEL  # metres
@@ -103,12 +105,14 @@ class Fault:
 def run_get_event(
     catalog: str | Path, tmp_path: Path, *more: object, box: Sequence[float] = BOX
 ) -> CompletedProcess[str]:
-    return run_process(
-        "get_event.py",
+    return run_process("get_event.py", *get_event_arguments(catalog, tmp_path, box), *more, **ENVIRONMENT)
+
+
+def get_event_arguments(catalog: str | Path, tmp_path: Path, box: Sequence[float]) -> list[object]:
+    return [
         *("--name", "3_x", "--date", "2021-07-01", "--data-root", tmp_path / "data", "--stac", catalog),
-        *("--bbox", *map(repr, box), *more),
-        **ENVIRONMENT,
-    )
+        *("--bbox", *map(repr, box)),
+    ]
 
 
 def event_files(tmp_path: Path) -> list[str]:
@@ -311,6 +315,35 @@ def test_server_that_dies_leaves_no_event(large_server: FileServer, tmp_path: Pa
 
 
 # --- Damaged and unsuitable images -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_ended_run_leaves_no_event_and_the_next_run_completes_it(
+    large_server: FileServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    server, reached, resumed = large_server, threading.Event(), threading.Event()
+
+    def fault(path: str) -> None:
+        if path == f"/img/{MONITOR}.tif" and is_fetching(server, path):
+            reached.set()
+            resumed.wait(60)
+
+    server.fault = fault
+    arguments = get_event_arguments(f"{server.url}/catalog.json", tmp_path, LARGE_BOX)
+    with started("get_event.py", *arguments, **ENVIRONMENT) as run:
+        assert reached.wait(60)
+        run.signal(number)
+        resumed.set()
+        messages = run.finish()
+        assert run.process.exitcode == (130 if number == signal.SIGINT else -number)
+    assert "Traceback" not in messages
+    assert not (tmp_path / "data" / "3_x").exists()
+    server.fault = lambda _: None
+    done = run_get_event(f"{server.url}/catalog.json", tmp_path, box=LARGE_BOX)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"[2-6] of 6 images were fetched before", done.stderr), done.stderr
+    assert len(event_files(tmp_path)) == len(MANY_DATES) + 1
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["3_x"]
+
+
 def cut(file: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * 6 // 10])
