@@ -12,7 +12,7 @@ from osgeo import gdal
 
 import config
 from catalogs.addresses import gdal_path, is_web
-from catalogs.retries import BUSY, NetworkError, patiently
+from catalogs.retries import BUSY, NetworkError, network_reason, patiently
 from rasters.affine import Affine
 from rasters.geotiff import GeoTiff, check_size, open_dataset
 from rasters.image_file import ImageFile
@@ -131,7 +131,7 @@ class _RemoteTiff(GeoTiff):
             ) as answer:
                 code = answer.status_code
         except requests.RequestException as error:
-            reason = hide_secrets(_text(error))[:200]
+            reason = network_reason(error)
             raise NetworkError(f"{self.path}: the server cannot be reached ({reason}); {AGAIN}") from None
         if code in BUSY:
             raise NetworkError(f"{self.path}: the server is busy (HTTP {code}); {AGAIN}")

@@ -1,11 +1,12 @@
 """Repeats what a network can make fail, with growing pauses."""
 
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import config
-from utils import LOG, AnomalyCDError, describe_error
+from utils import LOG, AnomalyCDError, describe_error, hide_secrets
 
 Result = TypeVar("Result")
 BUSY = (429, 500, 502, 503, 504)  # HTTP codes after which the same request can succeed
@@ -13,6 +14,13 @@ BUSY = (429, 500, 502, 503, 504)  # HTTP codes after which the same request can 
 
 class NetworkError(AnomalyCDError):
     """A server could not be reached, or answered that it is busy, at every attempt."""
+
+
+def network_reason(error: Exception) -> str:
+    """Return the system's reason in an error of requests, which wraps it in the text of other errors."""
+    text = hide_secrets(" ".join(str(error).split()))
+    systems = re.findall(r"\[Errno[^\]]*\] [^()\"']*", text)
+    return (systems[-1] if systems else text).strip()[:200] or type(error).__name__
 
 
 def patiently(attempt: Callable[[], Result]) -> Result:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urldefrag
 
 import pystac
@@ -22,7 +22,7 @@ from urllib3 import Retry
 import config
 from catalogs.addresses import is_web, resolve
 from catalogs.query import Query
-from catalogs.retries import BUSY, NetworkError, patiently
+from catalogs.retries import BUSY, NetworkError, network_reason, patiently
 from utils import EventError, UsageError, first_line, hide_secrets, list_names
 
 READERS = 8  # documents of a static catalog that are read at once
@@ -86,13 +86,16 @@ class CatalogIO(StacApiIO):
             try:
                 return super(CatalogIO, self).request(href, *args, **kwargs)
             except APIError as error:
-                reason = f"{hide_secrets(href)}: {hide_secrets(first_line(error))[:200]}"
-                code = getattr(error, "status_code", None)
+                code, shown = getattr(error, "status_code", None), hide_secrets(href)
                 if code is None:
-                    raise NetworkError(f"{reason}; check the address and the network") from None
+                    reason = network_reason(error)
+                    raise NetworkError(
+                        f"{shown}: cannot be reached ({reason}); check the address and the network"
+                    ) from None
                 if code in BUSY:
-                    raise NetworkError(f"{reason} (HTTP {code}); try again later") from None
-                raise EventError(f"{reason} (HTTP {code})") from None
+                    raise NetworkError(f"{shown}: the server is busy (HTTP {code}); try again later") from None
+                said = hide_secrets(first_line(error))[:200]
+                raise EventError(f"{shown}: the server refuses it (HTTP {code}: {said})") from None
 
         return patiently(attempt)
 
@@ -213,9 +216,8 @@ def _of_feature_collection(content: dict[str, Any], address: str) -> Found:
 
 
 # --- Static catalogs -------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Document:
-    """A catalog or collection that is still to be read."""
+class _Document(NamedTuple):
+    """A document that is still to be read."""
 
     address: str
     collection: str | None = None  # the collection that contains it
@@ -236,52 +238,46 @@ def walk(
     batch: list[tuple[_Document, dict[str, Any] | None]]
     batch = [(_Document(address, is_wanted=wanted is None), content)]
     seen = {address}
-    items: list[tuple[str, _Document]] = []
-    read = _reader(io, found)
+    items: list[_Document] = []
     with _bar("walking the catalog", "document") as bar, _readers() as readers:
         while batch:
             waiting: list[_Document] = []
-            for document, found_content in batch:
+            for document, opened in batch:
                 bar.update()
-                if found_content is None or not _may_contain(found_content, query):
+                if opened is None or not _may_contain(opened, query):
                     continue
-                inside = _inside(document, found_content, wanted)
-                for kind, link in children(document.address, found_content, found.unusable):
-                    if link in seen:
-                        continue
-                    seen.add(link)
-                    if len(seen) > MAX_DOCUMENTS:
-                        raise EventError(
-                            f"{hide_secrets(address)}: has more than {MAX_DOCUMENTS} documents for this place"
-                        )
-                    if kind == "child":
-                        waiting.append(_Document(link, inside.collection, inside.licence, inside.is_wanted))
-                    elif inside.is_wanted:
-                        items.append((link, inside))
+                inside = _inside(document, opened, wanted)
+                for kind, link in children(document.address, opened, found.unusable):
+                    if link not in seen:
+                        seen.add(link)
+                        (waiting if kind == "child" else items).append(inside._replace(address=link))
+            if len(seen) > MAX_DOCUMENTS:
+                raise EventError(f"{hide_secrets(address)}: more than {MAX_DOCUMENTS} documents at this place")
             if wanted is not None and any(document.is_wanted for document in waiting):
                 # The collection was found: nothing else has to be walked.
                 waiting = [document for document in waiting if document.is_wanted]
-            batch = list(zip(waiting, readers.map(read, [one.address for one in waiting]), strict=True))
-    return _read_items(io, items, found)
+            opened_ones = readers.map(_reader(io, found), [document.address for document in waiting])
+            batch = list(zip(waiting, opened_ones, strict=True))
+    return _read_items(io, [document for document in items if document.is_wanted], found)
 
 
 def _inside(document: _Document, content: dict[str, Any], wanted: str | None) -> _Document:
-    """Return what holds for the links of a document that was read."""
+    """Return what holds for the documents below one that was read, but for their addresses."""
     is_collection = content.get("type") == "Collection"
     name = str(content.get("id"))
     return _Document(
         document.address,
         name if is_collection else document.collection,
         licence_of(content) or document.licence,
-        document.is_wanted or (wanted is not None and name == wanted),
+        document.is_wanted or name == wanted,
     )
 
 
-def _read_items(io: CatalogIO, items: Sequence[tuple[str, _Document]], found: Found) -> Found:
-    contents = read_documents(io, [address for address, _ in items], found)
-    for (address, inside), content in zip(items, contents, strict=True):
+def _read_items(io: CatalogIO, items: Sequence[_Document], found: Found) -> Found:
+    contents = read_documents(io, [item.address for item in items], found)
+    for item, content in zip(items, contents, strict=True):
         if content is not None:
-            found.items.append(Item(content, address, inside.collection, licence_of(content) or inside.licence))
+            found.items.append(Item(content, item.address, item.collection, licence_of(content) or item.licence))
     return found
 
 
