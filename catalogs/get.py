@@ -11,7 +11,7 @@ from catalogs.query import Query
 from catalogs.remote import remote_files
 from catalogs.scenes import find_scenes, group
 from catalogs.stac import search
-from catalogs.table import print_plan, warn_of_depth, warn_of_resolution
+from catalogs.table import print_plan, print_table, warn_of_depth, warn_of_resolution
 from catalogs.target import parse_crs
 from utils import LOG, EventError, UsageError, hide_secrets, list_names
 
@@ -51,23 +51,26 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
         after = {one.date for one in acquisitions} - before
         LOG.info("%s: %d dates before the event, %d on or after it", settings.name, len(before), len(after))
         warn_of_depth(len(before))
-        plan = plan_event(acquisitions, query, crs, settings.resolution)
+        considered = [Considered(acquisition) for acquisition in acquisitions]
+        try:
+            plan = plan_event(considered, query, crs, settings.resolution)
+        except EventError:
+            if dry_run:
+                print_table(considered, lambda _: 0)
+            raise
         if len(plan.chosen) - 1 < len(before):
             warn_of_depth(len(plan.chosen) - 1)
-        _check_size(plan, settings.size)
         warn_of_resolution(plan.grid.transform.xx, (config.STAGE1_MIN_MASK_PIXELS, config.STAGE2_MIN_MASK_PIXELS))
         if dry_run:
-            print_plan(plan, lambda one: _stored_bytes(one, query, plan))
+            print_plan(plan, lambda one: Mosaic(one.acquisition, query, plan.grid).stored_bytes())
+        _check_size(plan, settings.size)
+        if dry_run:
             return 0
         for one in plan.chosen:
             LOG.info("%s: %s", one.role, one.acquisition.text)
         fetch_event(plan, query, settings.stretch, settings.data_root, settings.name)
     LOG.info("%s: %s", folder, list_names([path.name for path in sorted(folder.iterdir())]))
     return 0
-
-
-def _stored_bytes(one: Considered, query: Query, plan: Plan) -> int:
-    return Mosaic(one.acquisition, query, plan.grid).stored_bytes()
 
 
 def _check_size(plan: Plan, size: int) -> None:

@@ -14,7 +14,7 @@ import config
 from catalogs.choose import OTHER_OF_DATE, Candidate, choose_historical, why_unusable
 from catalogs.mosaic import Mosaic, image_asset
 from catalogs.query import Query
-from catalogs.remote import RemoteImage, open_image
+from catalogs.remote import open_image
 from catalogs.scenes import Acquisition
 from catalogs.target import coarse_grid, event_grid
 from rasters.warp import Grid
@@ -81,13 +81,13 @@ def measure(one: Considered, query: Query) -> None:
 
 
 def plan_event(
-    acquisitions: Sequence[Acquisition], query: Query, crs: osr.SpatialReference | None, resolution: float | None
+    considered: Sequence[Considered], query: Query, crs: osr.SpatialReference | None, resolution: float | None
 ) -> Plan:
     """Choose the images and lay the grid (docs/get_event.md).
 
-    Raises EventError, which says why, if there is no usable monitor image or reference image.
+    `considered`: all acquisitions, oldest first; filled in with what was measured, the roles and the reasons. Raises
+    EventError, which says why, if there is no usable monitor image or reference image.
     """
-    considered = [Considered(acquisition) for acquisition in acquisitions]
     before = [one for one in considered if one.acquisition.date < query.event_date]
     after = [one for one in considered if one.acquisition.date >= query.event_date]
     monitor = _named_monitor(after, query) if query.images else _first_usable(after, query)
@@ -101,11 +101,7 @@ def plan_event(
             if one.role is None:
                 LOG.warning("%s: is named but not used: %s", one.acquisition.text, one.reason)
     image = open_image(image_asset(monitor.acquisition.scenes[0], query), query.bands)
-    return Plan(considered, _grid(query, image, crs, resolution))
-
-
-def _grid(query: Query, monitor: RemoteImage, crs: osr.SpatialReference | None, resolution: float | None) -> Grid:
-    return event_grid(query.box, monitor, crs, resolution)
+    return Plan(list(considered), event_grid(query.box, image, crs, resolution))
 
 
 def _kind(one: Considered) -> str:

@@ -9,32 +9,35 @@ FEW_DATES = 3  # historical dates; with fewer, the F1 of synthetic events was cl
 LARGE_REGION = 10_000.0  # square metres; warns if the smallest region of stage 2 is larger
 
 
-def print_plan(plan: Plan, stored_bytes: Callable[[Considered], int]) -> None:
-    """Print the table of all acquisitions, the grid, and the size of what would be fetched."""
+def print_table(considered: Sequence[Considered], stored_bytes: Callable[[Considered], int]) -> None:
+    """Print one row per acquisition. `stored_bytes`: returns the size of what would be fetched of a chosen one."""
     rows = [("date", "sensor", "items", "covers", "clouds", "MB", "choice")]
-    total = 0
-    for one in plan.considered:
-        size = stored_bytes(one) if one.role else 0
-        total += size
-        rows.append(
-            (
-                str(one.acquisition.date),
-                one.acquisition.sensor or "-",
-                str(len(one.acquisition.scenes)),
-                "-" if one.coverage is None else f"{one.coverage:.0%}",
-                clouds_text(one),
-                f"{size / 1e6:.1f}" if one.role else "-",
-                one.role or f"no: {one.reason}",
-            )
+    rows += [
+        (
+            str(one.acquisition.date),
+            one.acquisition.sensor or "-",
+            str(len(one.acquisition.scenes)),
+            "-" if one.coverage is None else f"{one.coverage:.0%}",
+            clouds_text(one),
+            f"{stored_bytes(one) / 1e6:.1f}" if one.role else "-",
+            one.role or (f"no: {one.reason}" if one.reason else "not measured"),
         )
+        for one in considered
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_plan(plan: Plan, stored_bytes: Callable[[Considered], int]) -> None:
+    """Print the table of all acquisitions, the grid, and the size of what would be fetched."""
+    sizes = {id(one): stored_bytes(one) for one in plan.chosen}
+    print_table(plan.considered, lambda one: sizes[id(one)])
     height, width = plan.grid.shape
     assert plan.grid.crs is not None
     print(
         f"{len(plan.chosen)} images of {width} x {height} pixels of {plan.grid.transform.xx:.4g} m in "
-        f"{plan.grid.crs.GetName()}; {total / 1e6:.1f} MB to fetch"
+        f"{plan.grid.crs.GetName()}; {sum(sizes.values()) / 1e6:.1f} MB to fetch"
     )
 
 

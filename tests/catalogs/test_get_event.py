@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -136,6 +137,13 @@ def test_a_dry_run_prints_the_choice_and_the_stored_size_and_writes_nothing(
     assert "2021-07-20" in printed
     assert "3 images of" in printed
     assert not (tmp_path / "none").exists()
+
+
+def test_a_dry_run_prints_the_table_also_without_a_monitor_image(static: str, tmp_path: Path) -> None:
+    printed = get_event(*box_arguments(), "--dry-run", "--bands", "1,2,9", stac=static, data_root=tmp_path, code=1)
+    assert "can be the monitor image" in printed
+    assert len(re.findall(r"^2\d\d\d-\d\d-\d\d  sat-a .* not measured$", printed, re.M)) == len(DATES)
+    assert re.search(r"^2021-07-20  sat-a .* no: .*names a band that does not exist$", printed, re.M)
 
 
 def test_a_local_catalog_and_a_normal_control(server: FileServer, static: str, tmp_path: Path) -> None:
