@@ -34,17 +34,12 @@ FETCHERS = 4  # images that are fetched at once
 FETCHED_TAG = "ANOMALYCD_FETCHED"  # of a fetched image: what it was made from
 
 
-def work_folder(data_root: Path, name: str) -> Path:
-    """Return the hidden folder beside an event in which its images are collected."""
-    return data_root / f".{name}.get_event"
-
-
 def fetch_event(plan: Plan, query: Query, stretch: str, data_root: Path, name: str) -> Path:
     """Fetch what is missing of the images of a plan, and write the event; returns its folder.
 
     Raises EventError or NetworkError if an image cannot be fetched; those that were fetched are kept for the next run.
     """
-    work = work_folder(data_root, name)
+    work = data_root / f".{name}.get_event"  # hidden: no event of the data root
     with event_lock(work):
         _fetch_all(plan, query, work)
         folder = work / "event"

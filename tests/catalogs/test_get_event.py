@@ -22,6 +22,7 @@ from rasters.maps import write_raster
 from tests.catalogs.made import (
     ORIGIN,
     PIXEL,
+    footprint,
     lonlat_box,
     make_collection,
     make_item,
@@ -151,6 +152,20 @@ def test_a_local_catalog_and_a_normal_control(server: FileServer, static: str, t
     event = read_event(tmp_path / "0_place")
     assert event.monitor.name == "normal_20210720.tif"
     assert len(event.historical) == 4
+
+
+def test_the_place_of_a_geojson_file_in_another_crs(static: str, tmp_path: Path) -> None:
+    shape = write_json(tmp_path / "place.geojson", footprint((ORIGIN[0] + 20, ORIGIN[1] - 20), 60, 60))
+    get_event("--geojson", shape, "--crs", "EPSG:32634", "--resolution", "0.6", stac=static, data_root=tmp_path)
+    file = ImageFile(tmp_path / "3_place" / "anomaly_20210720.tif")
+    crs = file.georeference.spatial_reference
+    assert crs is not None
+    assert crs.GetAuthorityCode(None) == "32634"
+    transform = file.georeference.transform or ()
+    assert (transform[1], transform[5]) == (0.6, -0.6)
+    assert 100 <= min(file.shape) <= max(file.shape) <= 120  # 60 m, turned by some degrees
+    _, valid = pixels_of(file.path)
+    assert valid.all()
 
 
 def test_named_images_are_used(static: str, tmp_path: Path) -> None:
@@ -328,6 +343,7 @@ def test_clouds_are_masked_and_filled_from_overlapping_tiles(
     )
 
 
+@needs_api
 def test_a_tile_of_another_utm_zone_is_warped(server: FileServer, tmp_path: Path) -> None:
     smooth = cv2.resize(np.random.default_rng(5).integers(40, 220, (16, 16, 3), dtype=np.uint8), (SIDE, SIDE))
     size = SIDE * PIXEL
@@ -341,15 +357,17 @@ def test_a_tile_of_another_utm_zone_is_warped(server: FileServer, tmp_path: Path
             gdal.Warp(
                 str(asset), str(source), dstSRS="EPSG:32634", xRes=PIXEL, yRes=PIXEL, dstNodata=0, resampleAlg="cubic"
             )
-        items.append(make_item(day, f"{day}T10:00:00Z", {"visual": f"../../{asset.name}"}, width=size, height=size))
-    write_static_catalog(server.folder / "zones", items)
-    get_event(*box_arguments(inset=6.0), stac=f"{server.url}/zones/catalog.json", data_root=tmp_path)
+        assets = {"visual": f"{server.url}/zones/{asset.name}"}
+        items.append(make_item(day, f"{day}T10:00:00Z", assets, "zones", width=size, height=size))
+    with api_server(*documents(server, "zones", items)) as stac:
+        get_event(*box_arguments(inset=6.0), "--collection", "zones", stac=stac, data_root=tmp_path)
     here, _ = pixels_of(tmp_path / "3_place" / "anomaly_20210720.tif")
     there, valid = pixels_of(tmp_path / "3_place" / "normal_20200614.tif")
     assert valid.mean() > 0.99
     assert np.abs(here.astype(int) - there)[valid].mean() < 1
 
 
+@needs_api
 def test_deep_images_get_the_programs_own_stretch(server: FileServer, scene: SyntheticEvent, tmp_path: Path) -> None:
     items, size = [], SIDE * PIXEL
     deep = tmp_path / "deep" / "3_place"
@@ -358,9 +376,10 @@ def test_deep_images_get_the_programs_own_stretch(server: FileServer, scene: Syn
         write_cog(server.folder / "deep" / f"{day}.tif", values)
         role = "anomaly" if day == MONITOR else "normal"
         write_cog(deep / f"{role}_{day.replace('-', '')}.tif", values)
-        items.append(make_item(day, f"{day}T10:00:00Z", {"visual": f"../../{day}.tif"}, width=size, height=size))
-    write_static_catalog(server.folder / "deep", items)
-    get_event(*box_arguments(inset=0.0), stac=f"{server.url}/deep/catalog.json", data_root=tmp_path / "got")
+        assets = {"visual": f"{server.url}/deep/{day}.tif"}
+        items.append(make_item(day, f"{day}T10:00:00Z", assets, "deep", width=size, height=size))
+    with api_server(*documents(server, "deep", items)) as stac:
+        get_event(*box_arguments(inset=0.0), "--collection", "deep", stac=stac, data_root=tmp_path / "got")
     got, own = (open_event(read_event(folder)) for folder in (tmp_path / "got" / "3_place", deep))
     record = json.loads((tmp_path / "got" / "3_place" / "event.json").read_text(encoding="utf-8"))
     assert record["stretch"][0] == "auto"
