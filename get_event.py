@@ -6,12 +6,12 @@ from pathlib import Path
 
 import config
 from catalogs.query import Box, Query, box_of_geojson
-from catalogs.sources import SOURCES
+from catalogs.sources import SOURCES, Source
 from cli.flags import (
+    add_color_arguments,
     add_folder,
     add_log_argument,
     add_number,
-    band_numbers,
     calendar_date,
     finite,
     percentage,
@@ -75,18 +75,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--crs", metavar="EPSG:N", help="CRS of the images (default: the monitor image's; UTM if that is in degrees)"
     )
-    parser.add_argument(
-        "--bands",
-        type=band_numbers,
-        metavar="R,G,B",
-        help="numbers of the bands for red, green and blue, from 1 (default: the first three)",
-    )
-    parser.add_argument(
-        "--stretch",
-        choices=config.STRETCH_MODES,
-        default=config.STRETCH,
-        help="how images of more than 8 bits are scaled to 8, all dates alike (default: %(default)s)",
-    )
+    add_color_arguments(parser)
     parser.add_argument(
         "--images", nargs="+", metavar="ID", help="identifiers of the items to use (default: they are chosen)"
     )
@@ -117,16 +106,20 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"argument --name: {args.name!r} is no event folder; it begins with 0_ to 6_, as in 3_landslide_x")
 
 
+def source_of(args: argparse.Namespace) -> Source:
+    """Return the known or the named catalog."""
+    return SOURCES[args.source] if args.source else Source(args.stac, None, "visual", documentation="")
+
+
 def query_of(args: argparse.Namespace) -> Query:
     """Return the query of a parsed command line. Raises UsageError if the place is invalid."""
-    source = SOURCES[args.source] if args.source else None
-    box = Box.of(args.bbox) if args.bbox else box_of_geojson(args.geojson)
+    source = source_of(args)
     return Query(
-        source.stac if source else args.stac,
-        args.collection or (source.collection if source else None),
-        args.asset or (source.asset if source else "visual"),
-        source.signed if source else False,
-        box,
+        source.stac,
+        args.collection or source.collection,
+        args.asset or source.asset,
+        source.signed,
+        Box.of(args.bbox) if args.bbox else box_of_geojson(args.geojson),
         args.date,
         args.before,
         args.after,
@@ -147,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with keep_log(args.log_file):
         if args.list:
-            return list_catalog(args.stac or SOURCES[args.source].stac, args.collection, args.date)
+            return list_catalog(source_of(args).stac, args.collection, args.date)
         settings = EventSettings(args.name, args.data_root, args.size, args.resolution, args.crs, args.stretch)
         return get_event(query_of(args), settings, args.dry_run)
 

@@ -14,8 +14,8 @@ from rasters.affine import Affine
 from rasters.alignment import estimate_shift
 from rasters.geotiff import Georeference, GeoTiff, RasterFile
 from rasters.grids import largest_offset, map_to_other_grid
-from rasters.image_file import ImageFile
-from rasters.stretch import Stretch, find_stretch
+from rasters.image_file import ImageFile, stretch_of_files
+from rasters.stretch import Stretch
 from rasters.warp import resample
 from utils import Event, EventError, Window, warn_once
 
@@ -106,11 +106,7 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
                 f"{reference.path} and {file.path}: differ ({described}); "
                 "convert all dates to the same bands and data type"
             )
-    stretch = (
-        None
-        if reference.dtype == np.uint8
-        else find_stretch([file.sample(config.STRETCH_SAMPLE_SIDE) for file in files], options.stretch)
-    )
+    stretch = stretch_of_files(files, options.stretch)
     images = [Image(file, reference.shape, stretch, map_to_other_grid(reference, file)) for file in files]
     for image in images:
         _warn_if_resampled(image, reference)

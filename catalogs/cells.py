@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from catalogs.query import bounds
 from catalogs.stac import CatalogIO, Found, Item, catalog_address, children, mapping, parse_time, read_documents, walk
+from catalogs.table import warn_left_out
 from utils import LOG, UsageError, hide_secrets
-
-SHARES = (1, 3, 5)  # numbers of dates for which the summary counts cells
 
 
 def list_catalog(stac: str, collection: str | None, event_date: date | None) -> int:
@@ -23,17 +22,12 @@ def list_catalog(stac: str, collection: str | None, event_date: date | None) -> 
     if collection is None:
         _print_collections(io, address)
     else:
-        found = walk(io, address, io.document(address), None, collection)
+        found = walk(io, address, io.document(address), collection)
         if not found.items:
             raise UsageError(f"{hide_secrets(address)}: no items in a collection {collection!r}; list them with --list")
-        _warn_of(found)
+        warn_left_out(found.unusable)
         _print_cells(found.items, event_date)
     return 0
-
-
-def _warn_of(found: Found) -> None:
-    for line in found.unusable:
-        LOG.warning("left out: %s", hide_secrets(line))
 
 
 def _print_collections(io: CatalogIO, address: str) -> None:
@@ -46,44 +40,53 @@ def _print_collections(io: CatalogIO, address: str) -> None:
         first = spans[0] if isinstance(spans, list) and spans and isinstance(spans[0], list) else [None, None]
         period = " to ".join(str(text)[:10] if text else "..." for text in first)
         print(f"{content.get('id')}  {period}  {content.get('title') or ''}".rstrip())
-    _warn_of(found)
+    warn_left_out(found.unusable)
+
+
+class Cell(NamedTuple):
+    """A place of a catalog's grid."""
+
+    name: str
+    days: set[date]
+    box: tuple[float, float, float, float]  # west, south, east, north
 
 
 def _print_cells(items: Iterable[Item], event_date: date | None) -> None:
-    cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    contents: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for item in items:
         name = str(item.content.get("id"))
-        cells[name.rpartition("/")[0] or name].append(item.content)
-    rows = [_row(name, contents, event_date) for name, contents in cells.items()]
-    rows = sorted((row for row in rows if row[1]), key=lambda row: (-row[1], row[0]))
-    split = "  before  after" if event_date else ""
-    width = max([len(row[0]) for row in rows], default=0)
-    print(f"{'cell':{width}}  dates{split}  first       last        --bbox")
-    for name, count, before, first, last, box in rows:
-        split = f"  {before:6}  {count - before:5}" if event_date else ""
-        print(f"{name:{width}}  {count:5}{split}  {first}  {last}  {box}")
-    shares = ", ".join(
-        f"{sum(row[1] == number if number == 1 else row[1] >= number for row in rows) / max(len(rows), 1):.0%} have "
-        f"{'one date' if number == 1 else f'{number} or more'}"
-        for number in SHARES
-    )
-    print(f"{len(rows)} cells: {shares}")
+        contents[name.rpartition("/")[0] or name].append(item.content)
+    cells = [cell for name, members in contents.items() if (cell := _cell(name, members)) is not None]
+    cells.sort(key=lambda cell: (-len(cell.days), cell.name))
+    width = max([len(cell.name) for cell in cells], default=0)
+    print(f"{'cell':{width}}  dates{'  before  after' if event_date else ''}  first       last        --bbox")
+    for name, days, box in cells:
+        before = sum(day < event_date for day in days) if event_date else 0
+        split = f"  {before:6}  {len(days) - before:5}" if event_date else ""
+        corners = " ".join(f"{number:.5f}" for number in box)
+        print(f"{name:{width}}  {len(days):5}{split}  {min(days)}  {max(days)}  {corners}")
+    counts = [len(cell.days) for cell in cells]
+    shares = [f"{_share(count == 1 for count in counts):.0%} have one date"]
+    shares += [f"{_share(count >= least for count in counts):.0%} have {least} or more" for least in (3, 5)]
+    print(f"{len(cells)} cells: {', '.join(shares)}")
 
 
-def _row(
-    name: str, contents: list[dict[str, Any]], event_date: date | None
-) -> tuple[str, int, int, date | None, date | None, str]:
-    """Return a cell's name, number of dates, how many of them lie before the event, first and last date, and box."""
-    days, corners = set(), []
+def _share(which: Iterable[bool]) -> float:
+    listed = list(which)
+    return sum(listed) / max(len(listed), 1)
+
+
+def _cell(name: str, contents: Iterable[dict[str, Any]]) -> Cell | None:
+    """Return the cell of these items; None if none of them has a valid date and geometry."""
+    days, boxes = set(), []
     for content in contents:
         try:
-            days.add(parse_time(str(mapping(content, "properties").get("datetime"))).date())
-            corners.append(bounds(content["geometry"]))
+            day = parse_time(str(mapping(content, "properties").get("datetime"))).date()
+            boxes.append(bounds(content["geometry"]))
+            days.add(day)
         except (KeyError, TypeError, ValueError):
             LOG.warning("left out: %s: has no valid date or geometry", content.get("id"))
-    if not days or not corners:
-        return name, 0, 0, None, None, ""
-    west, south, east, north = zip(*corners, strict=True)
-    box = " ".join(f"{number:.5f}" for number in (min(west), min(south), max(east), max(north)))
-    before = sum(day < event_date for day in days) if event_date else 0
-    return name, len(days), before, min(days), max(days), box
+    if not boxes:
+        return None
+    west, south, east, north = zip(*boxes, strict=True)
+    return Cell(name, days, (min(west), min(south), max(east), max(north)))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ from catalogs.mosaic import Mosaic
 from catalogs.plan import MONITOR, Considered, Plan
 from catalogs.query import Query
 from catalogs.scenes import Scene
+from cli.progress import progress_bar
 from rasters.event_lock import event_lock
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference, GeoTiff
-from rasters.image_file import ImageFile
-from rasters.maps import write_raster
+from rasters.image_file import ImageFile, stretch_of_files
+from rasters.maps import fast_compression, write_raster
 from rasters.provenance import program_tags
-from rasters.stretch import Stretch, find_stretch
+from rasters.stretch import Stretch
 from rasters.warp import Grid
 from utils import LOG, EventError, Window, atomic_write, hide_secrets, tile
 
@@ -45,7 +45,7 @@ def fetch_event(plan: Plan, query: Query, stretch: str, data_root: Path, name: s
         folder = work / "event"
         shutil.rmtree(folder, ignore_errors=True)
         files = [ImageFile(_fetched_path(one, work)) for one in plan.chosen]
-        scaling = _scaling(files, stretch)
+        scaling = stretch_of_files(files, stretch)
         _write_images(plan, query, files, scaling, folder, name)
         record = event_record(plan, query, name) | {"stretch": scaling and [stretch, *scaling]}
         content = json.dumps(record, indent=2, ensure_ascii=False)
@@ -63,9 +63,8 @@ def _fetch_all(plan: Plan, query: Query, work: Path) -> None:
     missing = [one for one in plan.chosen if not _is_fetched(one, plan, query, work)]
     if len(missing) < len(plan.chosen):
         LOG.info("%d of %d images were fetched before", len(plan.chosen) - len(missing), len(plan.chosen))
-    interval = 0.1 if sys.stderr.isatty() else 30
     fetchers, stopped = ThreadPoolExecutor(FETCHERS, "fetch"), Event()
-    with tqdm(desc="fetching", unit="window", total=len(windows) * len(missing), mininterval=interval) as bar:
+    with progress_bar("fetching", "window", len(windows) * len(missing)) as bar:
 
         def next_windows() -> Iterator[Window]:
             for window in windows:
@@ -129,7 +128,7 @@ def _fetch(one: Considered, query: Query, grid: Grid, windows: Iterable[Window],
     height, width = grid.shape
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(mosaic.dtype)
     with written_by_gdal(path) as part:
-        options = ["TILED=YES", "COMPRESS=DEFLATE", "ZLEVEL=1", "BIGTIFF=IF_SAFER", "INTERLEAVE=PIXEL"]
+        options = ["TILED=YES", *fast_compression(), "BIGTIFF=IF_SAFER", "INTERLEAVE=PIXEL"]
         dataset = gdal.GetDriverByName("GTiff").Create(str(part), width, height, 3, kind, options)
         with close_dataset(dataset):
             dataset.SetMetadataItem(FETCHED_TAG, _origin(one, query, grid))
@@ -184,12 +183,6 @@ def _write_images(
             "ANOMALYCD_ASSETS": " ".join(hide_secrets(scene.asset) for scene in one.acquisition.scenes),
         }
         write_raster(folder / image_name(one, event), _EightBit(file, scaling), georeference, tags)
-
-
-def _scaling(files: Sequence[ImageFile], mode: str) -> Stretch | None:
-    if files[0].dtype == np.uint8:
-        return None
-    return find_stretch([file.sample(config.STRETCH_SAMPLE_SIDE) for file in files], mode)
 
 
 def licence(one: Considered) -> str | None:

@@ -11,7 +11,7 @@ from catalogs.query import Query
 from catalogs.remote import remote_files
 from catalogs.scenes import find_scenes, group
 from catalogs.stac import search
-from catalogs.table import print_plan, print_table, warn_of_depth, warn_of_resolution
+from catalogs.table import print_plan, print_table, warn_left_out, warn_of_depth, warn_of_resolution
 from catalogs.target import parse_crs
 from utils import LOG, EventError, UsageError, hide_secrets, list_names
 
@@ -39,8 +39,7 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
     crs = parse_crs(settings.crs) if settings.crs else None
     with remote_files():
         scenes, unusable = find_scenes(search(query), query)
-        for line in unusable:
-            LOG.warning("left out: %s", hide_secrets(line))
+        warn_left_out(unusable)
         acquisitions = group(scenes)
         if not acquisitions:
             raise EventError(

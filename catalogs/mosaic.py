@@ -9,8 +9,7 @@ from osgeo import ogr, osr
 from catalogs.query import Query
 from catalogs.remote import Asset, RemoteImage, RemoteMask, grid_of, open_image, open_mask, stored_bytes
 from catalogs.scenes import CLOUD_CLASSES, CLOUD_PROBABILITY, Acquisition, Scene
-from rasters.geotiff import IGNORE_AXIS_ORDER
-from rasters.place import wgs84
+from rasters.place import same_crs, wgs84
 from rasters.warp import Grid, Source, covered_window, rasterize, warp
 from utils import EventError, Window
 
@@ -69,7 +68,7 @@ class Mosaic:
         self.grid = grid
         scenes = [_open_scene(scene, query, grid) for scene in acquisition.scenes]
         # Where scenes overlap, the first one counts: one in the grid's own CRS is not resampled.
-        self.scenes = sorted(scenes, key=lambda one: not _same_crs(one.image, grid))
+        self.scenes = sorted(scenes, key=lambda one: not same_crs(grid_of(one.image).crs, grid.crs))
         kinds = {(one.image.layout, one.image.dtype) for one in self.scenes}
         if len(kinds) > 1:
             raise EventError(f"{acquisition.text}: its items differ in bands or pixel type")
@@ -100,13 +99,9 @@ class Mosaic:
         total = 0
         for one in self.scenes:
             for file in (one.image, *([one.clouds] if one.clouds else [])):
-                covered = covered_window(Source(_nothing, grid_of(file)), self.grid, Window(0, 0, width, height))
+                covered = covered_window(grid_of(file), self.grid, Window(0, 0, width, height))
                 total += stored_bytes(file, covered) if covered else 0
         return total
-
-
-def _nothing(_: Window) -> np.ndarray:
-    return np.empty(0)
 
 
 def _open_scene(scene: Scene, query: Query, grid: Grid) -> OpenScene:
@@ -124,8 +119,3 @@ def image_asset(scene: Scene, query: Query) -> Asset:
 
 def _signed_for(scene: Scene, query: Query) -> str | None:
     return scene.collection if query.signed else None
-
-
-def _same_crs(image: RemoteImage, grid: Grid) -> bool:
-    crs = grid_of(image).crs
-    return crs is not None and grid.crs is not None and bool(crs.IsSame(grid.crs, IGNORE_AXIS_ORDER))

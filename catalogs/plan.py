@@ -1,6 +1,5 @@
 """Plans an event: measures what a catalog has of a place, chooses the images, and lays the grid."""
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from datetime import date
 
 import numpy as np
 from osgeo import osr
-from tqdm import tqdm
 
 import config
 from catalogs.choose import OTHER_OF_DATE, Candidate, choose_historical, why_unusable
@@ -17,6 +15,7 @@ from catalogs.query import Query
 from catalogs.remote import open_image
 from catalogs.scenes import Acquisition
 from catalogs.target import coarse_grid, event_grid
+from cli.progress import progress_bar
 from rasters.warp import Grid
 from utils import LOG, EventError, UsageError, Window, hide_secrets
 
@@ -179,10 +178,9 @@ def _choose(before: Sequence[Considered], query: Query) -> None:
 
 def _measure_all(images: Sequence[Considered], query: Query) -> None:
     """Measure acquisitions on several threads, with a bar."""
-    interval = 0.1 if sys.stderr.isatty() else 30
     with (
         ThreadPoolExecutor(READERS, "measure") as readers,
-        tqdm(desc="measuring clouds and coverage", unit="date", total=len(images), mininterval=interval) as bar,
+        progress_bar("measuring clouds and coverage", "date", len(images)) as bar,
     ):
         for _ in readers.map(lambda one: measure(one, query), images):
             bar.update()

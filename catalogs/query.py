@@ -93,7 +93,7 @@ class Query(NamedTuple):
     before: timedelta
     after: timedelta
     dates: int  # wanted historical images
-    max_cloud: float  # percent of the box
+    max_cloud: float  # percent of an image's pixels in the box
     images: tuple[str, ...] = ()  # identifiers of the items to use; empty: they are chosen
     bands: tuple[int, ...] | None = None  # numbers of the red, green and blue band, from 1
 

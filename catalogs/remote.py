@@ -17,7 +17,7 @@ from rasters.affine import Affine
 from rasters.geotiff import GeoTiff, check_size, open_dataset
 from rasters.image_file import ImageFile
 from rasters.place import find_anchor
-from rasters.warp import Grid, Source, pixel_steps
+from rasters.warp import Grid, pixel_steps
 from utils import EventError, Window, hide_secrets
 
 Result = TypeVar("Result")
@@ -195,7 +195,7 @@ def open_mask(asset: Asset, grid: Grid) -> RemoteMask:
 
 def _level(file: GeoTiff, grid: Grid, least_side: int) -> int | None:
     """Return the number of the coarsest overview with pixels not larger than the grid's; None: full resolution."""
-    steps = pixel_steps(Source(lambda _: np.empty(0), grid_of(file)), grid)
+    steps = pixel_steps(grid_of(file), grid)
     band = file.dataset.GetRasterBand(1)
     best, best_factor = None, 1.0
     for number in range(band.GetOverviewCount()):

@@ -1,7 +1,6 @@
 """Finds items: searches STAC APIs, and walks static catalogs as far as their declared extents allow."""
 
 import json
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import config
 from catalogs.addresses import is_web, resolve
 from catalogs.query import Query
 from catalogs.retries import BUSY, NetworkError, network_reason, patiently
+from cli.progress import progress_bar
 from utils import EventError, UsageError, first_line, hide_secrets, list_names
 
 READERS = 8  # documents of a static catalog that are read at once
@@ -81,23 +81,26 @@ class CatalogIO(StacApiIO):
 
         Raises EventError if the server refuses it, NetworkError if the server cannot be reached.
         """
+        shown = hide_secrets(href)
 
         def attempt() -> str:
             try:
                 return super(CatalogIO, self).request(href, *args, **kwargs)
             except APIError as error:
-                code, shown = getattr(error, "status_code", None), hide_secrets(href)
-                if code is None:
-                    reason = network_reason(error)
-                    raise NetworkError(
-                        f"{shown}: cannot be reached ({reason}); check the address and the network"
-                    ) from None
-                if code in BUSY:
-                    raise NetworkError(f"{shown}: the server is busy (HTTP {code}); try again later") from None
-                said = hide_secrets(first_line(error))[:200]
-                raise EventError(f"{shown}: the server refuses it (HTTP {code}: {said})") from None
+                if getattr(error, "status_code", None) is not None:
+                    raise  # an answer: the session has repeated the request if the server was busy
+                reason = network_reason(error)
+                raise NetworkError(
+                    f"{shown}: cannot be reached ({reason}); check the address and the network"
+                ) from None
 
-        return patiently(attempt)
+        try:
+            return patiently(attempt)
+        except APIError as error:
+            if error.status_code in BUSY:
+                raise NetworkError(f"{shown}: the server is busy (HTTP {error.status_code}); try again later") from None
+            said = hide_secrets(first_line(error))[:200]
+            raise EventError(f"{shown}: the server refuses it (HTTP {error.status_code}: {said})") from None
 
     def document(self, address: str) -> dict[str, Any]:
         """Return the JSON object at an address. Raises EventError if there is none."""
@@ -144,7 +147,7 @@ def search(query: Query) -> Found:
     if kind == "Catalog" and _is_api(content):
         return _search_api(io, address, query)
     if kind in ("Catalog", "Collection"):
-        return walk(io, address, content, query)
+        return walk(io, address, content, query.collection, query)
     raise EventError(f"{hide_secrets(address)}: is no STAC catalog, its type is {kind!r}")
 
 
@@ -226,34 +229,33 @@ class _Document(NamedTuple):
 
 
 def walk(
-    io: CatalogIO, address: str, content: dict[str, Any], query: Query | None, collection: str | None = None
+    io: CatalogIO, address: str, content: dict[str, Any], collection: str | None, query: Query | None = None
 ) -> Found:
     """Walk a static catalog, each document once, and read the items in documents whose extents do not exclude them.
 
-    `content`: the first document, from `address`. `query`: None to read all items. `collection`: identifier of the only
-    collection to read, if there is no query. Documents that cannot be read are recorded in the result.
+    `content`: the first document, from `address`. `collection`: identifier of the only collection to read; None: all.
+    `query`: None to read all items. Documents that cannot be read are recorded in the result.
     """
-    wanted = query.collection if query else collection
     found = Found()
     batch: list[tuple[_Document, dict[str, Any] | None]]
-    batch = [(_Document(address, is_wanted=wanted is None), content)]
+    batch = [(_Document(address, is_wanted=collection is None), content)]
     seen = {address}
     items: list[_Document] = []
-    with _bar("walking the catalog", "document") as bar, _readers() as readers:
+    with progress_bar("walking the catalog", "document") as bar, _readers() as readers:
         while batch:
             waiting: list[_Document] = []
             for document, opened in batch:
                 bar.update()
                 if opened is None or not _may_contain(opened, query):
                     continue
-                inside = _inside(document, opened, wanted)
+                inside = _inside(document, opened, collection)
                 for kind, link in children(document.address, opened, found.unusable):
                     if link not in seen:
                         seen.add(link)
                         (waiting if kind == "child" else items).append(inside._replace(address=link))
             if len(seen) > MAX_DOCUMENTS:
                 raise EventError(f"{hide_secrets(address)}: more than {MAX_DOCUMENTS} documents at this place")
-            if wanted is not None and any(document.is_wanted for document in waiting):
+            if collection is not None and any(document.is_wanted for document in waiting):
                 # The collection was found: nothing else has to be walked.
                 waiting = [document for document in waiting if document.is_wanted]
             opened_ones = readers.map(_reader(io, found), [document.address for document in waiting])
@@ -286,7 +288,7 @@ def read_documents(io: CatalogIO, addresses: Sequence[str], found: Found) -> Ite
 
     The reasons are added to `found.unusable`.
     """
-    with _bar("reading items", "item", len(addresses)) as bar, _readers() as readers:
+    with progress_bar("reading items", "item", len(addresses)) as bar, _readers() as readers:
         for content in readers.map(_reader(io, found), addresses):
             bar.update()
             yield content
@@ -294,10 +296,6 @@ def read_documents(io: CatalogIO, addresses: Sequence[str], found: Found) -> Ite
 
 def _readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(READERS, "catalog")
-
-
-def _bar(title: str, unit: str, total: int | None = None) -> tqdm:
-    return tqdm(desc=title, unit=unit, total=total, mininterval=0.1 if sys.stderr.isatty() else 30)
 
 
 def _reader(io: CatalogIO, found: Found) -> Callable[[str], dict[str, Any] | None]:

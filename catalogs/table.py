@@ -1,9 +1,9 @@
 """Tables of what a catalog has: the dates of a place, and the cells of an event."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from catalogs.plan import Considered, Plan
-from utils import LOG
+from utils import LOG, hide_secrets
 
 FEW_DATES = 3  # historical dates; with fewer, the F1 of synthetic events was clearly lower (docs/results.md)
 LARGE_REGION = 10_000.0  # square metres; warns if the smallest region of stage 2 is larger
@@ -46,6 +46,12 @@ def clouds_text(one: Considered) -> str:
     if one.clouds is None:
         return "unknown" if one.coverage is not None else "-"
     return f"{one.clouds:.0%}" if one.clouds_measured else f"{one.clouds:.0%} (item)"
+
+
+def warn_left_out(unusable: Iterable[str]) -> None:
+    """Log what a search could not use, one line each."""
+    for line in unusable:
+        LOG.warning("left out: %s", hide_secrets(line))
 
 
 def warn_of_depth(historical: int) -> None:

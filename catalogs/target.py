@@ -9,13 +9,11 @@ from osgeo import osr
 from catalogs.query import Box
 from catalogs.remote import RemoteImage, grid_of
 from rasters.affine import Affine
-from rasters.geotiff import IGNORE_AXIS_ORDER
-from rasters.place import pixel_metres, wgs84
-from rasters.warp import Grid, transform_points
+from rasters.place import pixel_metres, same_crs, wgs84
+from rasters.warp import Grid, edge_points, transform_points
 from utils import EventError, UsageError
 
 COARSE_SIDE = 256  # longer side of the grid on which clouds and coverage are measured, pixels
-EDGE_POINTS = 21  # points along each edge of the box that are transformed to find its extent
 ON_GRID = 1e-3  # pixels; coordinates that lie nearer to a pixel's edge count as on it
 
 
@@ -48,7 +46,7 @@ def event_grid(box: Box, monitor: RemoteImage, crs: osr.SpatialReference | None,
         crs = own.crs if _is_in_metres(own.crs) else utm_zone(box)
     elif not _is_in_metres(crs):
         raise UsageError(f"--crs: {crs.GetName()} is not projected in metres; name a projected CRS, as EPSG:32633")
-    keeps_crs = bool(crs.IsSame(own.crs, IGNORE_AXIS_ORDER))
+    keeps_crs = same_crs(crs, own.crs)
     side = abs(own.transform.xx)
     is_plain = own.transform.xy == own.transform.yx == 0 and math.isclose(side, abs(own.transform.yy))
     corner = (own.transform.x0, own.transform.y0)
@@ -80,10 +78,8 @@ def _grid(
 
 def _extent(box: Box, crs: osr.SpatialReference) -> tuple[float, float, float, float]:
     """Return the least and greatest coordinates of a box in a CRS. Raises EventError outside of the CRS."""
-    along = np.linspace(0, 1, EDGE_POINTS)
-    points = [(box.west + u * (box.east - box.west), y) for y in (box.south, box.north) for u in along]
-    points += [(x, box.south + u * (box.north - box.south)) for x in (box.west, box.east) for u in along]
-    there = np.array(transform_points(wgs84(), crs, points))
+    x, y = edge_points(box.west, box.south, box.east - box.west, box.north - box.south)
+    there = np.array(transform_points(wgs84(), crs, np.stack([x, y], axis=1).tolist()))
     if not np.isfinite(there).all():
         raise EventError(f"the box cannot be transformed to {crs.GetName()}; name another --crs")
     (left, bottom), (right, top) = there.min(axis=0), there.max(axis=0)

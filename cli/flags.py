@@ -20,6 +20,19 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--stretch`, `--bands` and `--align-shift`."""
+    add_color_arguments(parser)
+    parser.add_argument(
+        "--align-shift",
+        type=not_negative,
+        default=0.0,
+        metavar="PX",
+        help="estimate how far each date is shifted against the reference image, and undo shifts of at most PX pixels "
+        "(default: 0, no estimate)",
+    )
+
+
+def add_color_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--stretch` and `--bands`."""
     parser.add_argument(
         "--stretch",
         choices=config.STRETCH_MODES,
@@ -32,14 +45,6 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
         type=band_numbers,
         metavar="R,G,B",
         help="numbers of the bands for red, green and blue, from 1 (default: the first three)",
-    )
-    parser.add_argument(
-        "--align-shift",
-        type=not_negative,
-        default=0.0,
-        metavar="PX",
-        help="estimate how far each date is shifted against the reference image, and undo shifts of at most PX pixels "
-        "(default: 0, no estimate)",
     )
 
 

@@ -44,6 +44,12 @@ class Summary:
             LOG.info("  %s", line)
 
 
+def progress_bar(title: str, unit: str, total: int | None = None) -> tqdm:
+    """Return a progress bar on stderr. `total`: None if it is not known."""
+    # In a log file, each update of the bar is a separate line, so updates are rare.
+    return tqdm(desc=title, unit=unit, total=total, mininterval=0.1 if sys.stderr.isatty() else 30)
+
+
 class Progress:
     """The progress bar of a run and the outcomes of its events; several events may be in progress, on any threads."""
 
@@ -57,9 +63,7 @@ class Progress:
         self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
         self._started: dict[str, float] = {}
         self._lock = Lock()
-        # In a log file, each update of the bar is a separate line, so updates are rare.
-        interval = 0.1 if sys.stderr.isatty() else 30
-        self._bar = tqdm(total=sum(self._windows_left.values()), desc=stage, unit=unit, mininterval=interval)
+        self._bar = progress_bar(stage, unit, sum(self._windows_left.values()))
 
     def close(self) -> None:
         """Close the progress bar."""

@@ -5,8 +5,8 @@ from osgeo import gdal
 
 import config
 from rasters.affine import Affine
-from rasters.geotiff import IGNORE_AXIS_ORDER, GeoTiff
-from rasters.place import Anchor, find_anchor
+from rasters.geotiff import GeoTiff
+from rasters.place import Anchor, find_anchor, same_crs
 from utils import EventError
 
 
@@ -22,7 +22,7 @@ def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
             return None
         raise _unrelated(grid, other, "sizes differ, and not both are georeferenced")
     crs, other_crs = anchor.crs, other_anchor.crs
-    if crs is not None and other_crs is not None and not crs.IsSame(other_crs, IGNORE_AXIS_ORDER):
+    if not same_crs(crs, other_crs):
         raise _unrelated(grid, other, "CRSs differ")
     transform, other_transform = Affine(*anchor.transform), Affine(*other_anchor.transform)
     to_other = _inverse(other, other_transform).after(transform)

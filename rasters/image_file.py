@@ -9,6 +9,7 @@ from osgeo import gdal, gdal_array
 
 import config
 from rasters.geotiff import GeoTiff, gdal_errors_named
+from rasters.stretch import Stretch, find_stretch
 from utils import EventError, Window
 
 HELP = "docs/data.md shows how to convert it"
@@ -95,6 +96,16 @@ class ImageFile(GeoTiff):
             picked = values[0, columns]
             rows.append(picked if valid is None else picked[valid[0, columns]])
         return np.concatenate(rows)
+
+
+def stretch_of_files(files: Sequence[ImageFile], mode: str) -> Stretch | None:
+    """Return the stretch of an event's images; None for 8-bit images, whose values are kept.
+
+    `mode`: see find_stretch.
+    """
+    if files[0].dtype == np.uint8:
+        return None
+    return find_stretch([file.sample(config.STRETCH_SAMPLE_SIDE) for file in files], mode)
 
 
 def _equal(values: np.ndarray, nodata: Sequence[float]) -> np.ndarray:

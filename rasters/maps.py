@@ -157,7 +157,7 @@ def _write_plain(
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixel.dtype)
     # Only this program reads the file. Scores are constant over regions, so compressing them takes less time than
     # writing them as they are.
-    options = ["TILED=YES", *_fast_compression(), "BIGTIFF=IF_SAFER"]
+    options = ["TILED=YES", *fast_compression(), "BIGTIFF=IF_SAFER"]
     options += ["PHOTOMETRIC=RGB"] if count == 3 and kind == gdal.GDT_Byte else []
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, kind, options)
     with close_dataset(dataset):
@@ -188,7 +188,8 @@ def _write_plain(
             band.SetNoDataValue(float("nan"))  # a value that no pixel has, so that 0 counts as a score
 
 
-def _fast_compression() -> list[str]:
+def fast_compression() -> list[str]:
+    """Return GDAL's options for compressing a GeoTIFF that only this program reads."""
     options = gdal.GetDriverByName("GTiff").GetMetadataItem("DMD_CREATIONOPTIONLIST")
     return ["COMPRESS=ZSTD", "ZSTD_LEVEL=1"] if ">ZSTD<" in options else ["COMPRESS=DEFLATE", "ZLEVEL=1"]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from osgeo import gdal, ogr, osr
 
-from rasters.geotiff import Georeference
+from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference
 
 LATTICE = 5  # points along each side of a raster at which longitude and latitude are computed
 # The WGS 84 ellipsoid: semi-major axis in metres, squared eccentricity.
@@ -145,6 +145,11 @@ def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) 
         return projected, 1.0
     except RuntimeError:  # a CRS that PROJ cannot relate to degrees
         return None
+
+
+def same_crs(crs: osr.SpatialReference | None, other: osr.SpatialReference | None) -> bool:
+    """Return whether coordinates need no transformation between two CRSs; an unknown CRS counts as the other one."""
+    return crs is None or other is None or bool(crs.IsSame(other, IGNORE_AXIS_ORDER))
 
 
 def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReference | None) -> list[ogr.Geometry] | None:

@@ -8,11 +8,11 @@ from osgeo import gdal, gdal_array, ogr, osr
 
 import config
 from rasters.affine import Affine
-from rasters.geotiff import IGNORE_AXIS_ORDER
+from rasters.place import same_crs
 from utils import Window, tile
 
 MARGIN = 3  # source pixels around those that a window covers; bilinear interpolation needs one
-EDGE_POINTS = 21  # points along each edge of a window that are transformed to find the pixels that it needs
+EDGE_POINTS = 21  # points along each edge of a rectangle that are transformed to another CRS
 # Largest error of the positions between different CRSs, in source pixels, gdalwarp's default: exact positions of every
 # pixel would take longer than all the rest.
 POSITION_ERROR = 0.125
@@ -54,13 +54,13 @@ def warp(source: Source, grid: Grid, window: Window, algorithm: str = "bilinear"
     window.
 
     """
-    steps = pixel_steps(source, grid)
+    steps = pixel_steps(source.grid, grid)
     side = max(config.RESAMPLING_SIDE // int(np.ceil(max(*steps, 1))), 16)  # limits the size of a read
     channels = source.read(Window(0, 0, 1, 1)).shape[2]
     values = np.full((channels, window.height, window.width), np.nan, np.float32)
     for part in tile(window.height, window.width, side):
         there = Window(window.x + part.x, window.y + part.y, part.width, part.height)
-        covered = covered_window(source, grid, there)
+        covered = covered_window(source.grid, grid, there)
         if covered is not None:
             # GDAL writes into `resampled`. The scale is that of the whole image, so that all parts use the same kernel.
             resampled = np.full((channels, part.height, part.width), np.nan, np.float32)
@@ -70,7 +70,7 @@ def warp(source: Source, grid: Grid, window: Window, algorithm: str = "bilinear"
                 resampleAlg=algorithm,
                 srcNodata="nan",
                 dstNodata="nan",
-                errorThreshold=0 if _same_crs(source, grid) else POSITION_ERROR,
+                errorThreshold=0 if same_crs(source.grid.crs, grid.crs) else POSITION_ERROR,
                 warpOptions=["UNIFIED_SRC_NODATA=YES", f"XSCALE={1 / steps[0]!r}", f"YSCALE={1 / steps[1]!r}"],
             )
             values[(slice(None), *part.slices)] = resampled
@@ -87,11 +87,6 @@ def resample(
     return warp(Source(read, Grid(None, IDENTITY, shape)), Grid(None, to_source, shape), window)
 
 
-def _same_crs(source: Source, grid: Grid) -> bool:
-    crs, other = source.grid.crs, grid.crs
-    return crs is None or other is None or bool(crs.IsSame(other, IGNORE_AXIS_ORDER))
-
-
 def _in_memory(values: np.ndarray, grid: Grid, window: Window) -> gdal.Dataset:
     dataset = gdal_array.OpenArray(np.ascontiguousarray(values))
     dataset.SetGeoTransform(grid.transform.after(Affine(window.x, 1, 0, window.y, 0, 1)))
@@ -100,42 +95,46 @@ def _in_memory(values: np.ndarray, grid: Grid, window: Window) -> gdal.Dataset:
     return dataset
 
 
-def pixel_steps(source: Source, grid: Grid) -> tuple[float, float]:
-    """Return width and height of a pixel of the grid in pixels of a source; in different CRSs, of one in the middle."""
-    if _same_crs(source, grid):
-        return _to_pixels(source.grid).after(grid.transform).steps
+def pixel_steps(other: Grid, grid: Grid) -> tuple[float, float]:
+    """Return width and height of a pixel of the grid in pixels of another; in different CRSs, of one in the middle."""
+    if same_crs(other.crs, grid.crs):
+        return _to_pixels(other).after(grid.transform).steps
     middle_x, middle_y = grid.shape[1] / 2, grid.shape[0] / 2
-    x, y = _to_source(source, grid, middle_x + np.array([0, 1, 0.0]), middle_y + np.array([0, 0, 1.0]))
+    x, y = _to_other(other, grid, middle_x + np.array([0, 1, 0.0]), middle_y + np.array([0, 0, 1.0]))
     across, down = float(np.hypot(x[1] - x[0], y[1] - y[0])), float(np.hypot(x[2] - x[0], y[2] - y[0]))
     return (across, down) if np.isfinite([across, down]).all() else (1.0, 1.0)
 
 
-def covered_window(source: Source, grid: Grid, window: Window) -> Window | None:
-    """Return the part of a raster that a window of a grid needs; None if it needs none."""
-    along = np.linspace(0, 1, EDGE_POINTS)
-    ends = np.zeros(EDGE_POINTS), np.ones(EDGE_POINTS)
-    u, v = np.concatenate([along, along, *ends]), np.concatenate([*ends, along, along])
-    x, y = _to_source(source, grid, window.x + u * window.width, window.y + v * window.height)
+def covered_window(other: Grid, grid: Grid, window: Window) -> Window | None:
+    """Return the part of a raster on another grid that a window needs; None if it needs none."""
+    x, y = _to_other(other, grid, *edge_points(*window))
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any():
         return None
-    margin = MARGIN * int(np.ceil(max(*pixel_steps(source, grid), 1)))
+    margin = MARGIN * int(np.ceil(max(*pixel_steps(other, grid), 1)))
     first_x, first_y = (max(int(np.floor(there[known].min())) - margin, 0) for there in (x, y))
     end_x, end_y = (
         min(int(np.ceil(there[known].max())) + margin, length)
-        for there, length in zip((x, y), reversed(source.grid.shape), strict=True)
+        for there, length in zip((x, y), reversed(other.shape), strict=True)
     )
     if first_x >= end_x or first_y >= end_y:
         return None
     return Window(first_x, first_y, end_x - first_x, end_y - first_y)
 
 
-def _to_source(source: Source, grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels of a source at pixels of a grid; infinite where PROJ cannot transform them."""
-    if _same_crs(source, grid):
-        return _to_pixels(source.grid).after(grid.transform)(x, y)
-    there = np.array(transform_points(grid.crs, source.grid.crs, np.stack(grid.transform(x, y), axis=1).tolist()))
-    return _to_pixels(source.grid)(there[:, 0], there[:, 1])
+def edge_points(x: float, y: float, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return points along the edges of a rectangle, corners included: they bound its image in another CRS."""
+    along, ends = np.linspace(0, 1, EDGE_POINTS), (np.zeros(EDGE_POINTS), np.ones(EDGE_POINTS))
+    u, v = np.concatenate([along, along, *ends]), np.concatenate([*ends, along, along])
+    return x + u * width, y + v * height
+
+
+def _to_other(other: Grid, grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels of another grid at pixels of a grid; infinite where PROJ cannot transform them."""
+    if same_crs(other.crs, grid.crs):
+        return _to_pixels(other).after(grid.transform)(x, y)
+    there = np.array(transform_points(grid.crs, other.crs, np.stack(grid.transform(x, y), axis=1).tolist()))
+    return _to_pixels(other)(there[:, 0], there[:, 1])
 
 
 def _to_pixels(grid: Grid) -> Affine:
