@@ -57,9 +57,14 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def one_line(error: Exception) -> str:
+    """Return an error's message with its line breaks as spaces."""
+    return " ".join(str(error).split())
+
+
 def describe_error(error: Exception) -> str:
     """Return an error's message as one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     if isinstance(error, (AnomalyCDError, OSError, MemoryError)):
         return text
     # A bug in this program.

@@ -1,8 +1,8 @@
 """Opens the GeoTIFFs of items with GDAL, at addresses or in local files, from the overview that fits a grid."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,11 +14,12 @@ import config
 from catalogs.addresses import gdal_path, is_web
 from catalogs.retries import BUSY, NetworkError, network_reason, patiently
 from rasters.affine import Affine
+from rasters.gdal_output import gdal_options
 from rasters.geotiff import GeoTiff, check_size, open_dataset
 from rasters.image_file import ImageFile
 from rasters.place import find_anchor
 from rasters.warp import Grid, pixel_steps
-from utils import EventError, Window, hide_secrets
+from utils import EventError, Window, hide_secrets, one_line
 
 Result = TypeVar("Result")
 AGAIN = "run the same command again later, it fetches what is missing"
@@ -36,16 +37,9 @@ GDAL_OPTIONS = {
 }
 
 
-@contextmanager
-def remote_files() -> Iterator[None]:
-    """Set GDAL's options for reading files on the network, in all threads."""
-    for name, value in GDAL_OPTIONS.items():
-        gdal.SetConfigOption(name, value)
-    try:
-        yield
-    finally:
-        for name in GDAL_OPTIONS:
-            gdal.SetConfigOption(name, None)
+def remote_files() -> AbstractContextManager[None]:
+    """Set GDAL's options for reading files on the network, in all threads, for a block."""
+    return gdal_options(GDAL_OPTIONS, gdal.SetConfigOption)
 
 
 class Asset(NamedTuple):
@@ -72,7 +66,7 @@ class _RemoteTiff(GeoTiff):
             try:
                 return open_dataset(path, "GTiff", ["GEOREF_SOURCES=INTERNAL", *options])
             except RuntimeError as error:
-                raise EventError(f"{self.path}: cannot be opened as a GeoTIFF ({_text(error)})") from None
+                raise EventError(f"{self.path}: cannot be opened as a GeoTIFF ({one_line(error)})") from None
 
         dataset = self._patiently(attempt)
         # GDAL would open the file that this item names as overviews, with any driver.
@@ -137,10 +131,6 @@ class _RemoteTiff(GeoTiff):
             raise NetworkError(f"{self.path}: the server is busy (HTTP {code}); {AGAIN}")
         if code >= 400 and code != NO_SUCH_RANGE:
             raise EventError(f"{self.path}: {hide_secrets(self._asset.address)}: the server refuses it (HTTP {code})")
-
-
-def _text(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 class RemoteImage(_RemoteTiff, ImageFile):

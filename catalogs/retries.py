@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import config
-from utils import LOG, AnomalyCDError, describe_error, hide_secrets
+from utils import LOG, AnomalyCDError, describe_error, hide_secrets, one_line
 
 Result = TypeVar("Result")
 BUSY = (429, 500, 502, 503, 504)  # HTTP codes after which the same request can succeed
@@ -18,7 +18,7 @@ class NetworkError(AnomalyCDError):
 
 def network_reason(error: Exception) -> str:
     """Return the system's reason in an error of requests, which wraps it in the text of other errors."""
-    text = hide_secrets(" ".join(str(error).split()))
+    text = hide_secrets(one_line(error))
     systems = re.findall(r"\[Errno[^\]]*\] [^()\"']*", text)
     return (systems[-1] if systems else text).strip()[:200] or type(error).__name__
 

@@ -9,8 +9,8 @@ from osgeo import osr
 from catalogs.query import Box
 from catalogs.remote import RemoteImage, grid_of
 from rasters.affine import Affine
-from rasters.place import pixel_metres, same_crs, wgs84
-from rasters.warp import Grid, edge_points, transform_points
+from rasters.place import epsg_crs, pixel_metres, same_crs, transform_points, wgs84, x_first
+from rasters.warp import Grid, edge_points
 from utils import EventError, UsageError
 
 COARSE_SIDE = 256  # longer side of the grid on which clouds and coverage are measured, pixels
@@ -79,10 +79,10 @@ def _grid(
 def _extent(box: Box, crs: osr.SpatialReference) -> tuple[float, float, float, float]:
     """Return the least and greatest coordinates of a box in a CRS. Raises EventError outside of the CRS."""
     x, y = edge_points(box.west, box.south, box.east - box.west, box.north - box.south)
-    there = np.array(transform_points(wgs84(), crs, np.stack([x, y], axis=1).tolist()))
-    if not np.isfinite(there).all():
+    there = transform_points(wgs84(), crs, np.stack([x, y], axis=1).tolist())
+    if there is None or not np.isfinite(there).all():
         raise EventError(f"the box cannot be transformed to {crs.GetName()}; name another --crs")
-    (left, bottom), (right, top) = there.min(axis=0), there.max(axis=0)
+    (left, bottom), (right, top) = np.min(there, axis=0), np.max(there, axis=0)
     return float(left), float(bottom), float(right), float(top)
 
 
@@ -91,10 +91,7 @@ def utm_zone(box: Box) -> osr.SpatialReference:
     longitude, latitude = (box.west + box.east) / 2, (box.south + box.north) / 2
     if abs(latitude) > 84:
         raise UsageError("the box lies beyond 84 degrees, where there is no UTM; name a --crs")
-    crs = osr.SpatialReference()
-    crs.ImportFromEPSG((32600 if latitude >= 0 else 32700) + min(int((longitude + 180) // 6), 59) + 1)
-    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-    return crs
+    return epsg_crs((32600 if latitude >= 0 else 32700) + min(int((longitude + 180) // 6), 59) + 1)
 
 
 def parse_crs(text: str) -> osr.SpatialReference:
@@ -106,5 +103,4 @@ def parse_crs(text: str) -> osr.SpatialReference:
         crs.SetFromUserInput(text)
     except RuntimeError:
         raise UsageError(f"--crs {text}: unknown; name a projected CRS, as EPSG:32633") from None
-    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-    return crs
+    return x_first(crs)

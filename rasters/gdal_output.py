@@ -1,13 +1,13 @@
 """Writes files with GDAL that appear whole or not at all; reports the system's reason when GDAL gives none."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from osgeo import gdal
 
-from utils import EventError, atomic_file
+from utils import EventError, atomic_file, one_line
 
 # Keep GDAL from writing side files: masks, CRSs that a GeoTIFF cannot hold, and SQLite journals (an unfinished file is
 # discarded anyway).
@@ -30,7 +30,7 @@ def written_by_gdal(path: Path) -> Iterator[Path]:
 
     Yields the path of the temporary file. All other files whose names begin with its name are removed.
     """
-    with event_file(path) as part, _options():
+    with event_file(path) as part, gdal_options(OPTIONS, gdal.SetThreadLocalConfigOption):
         beside = f"{glob.escape(part.name)}*"
         for leftover in part.parent.glob(beside):
             leftover.unlink()  # left by a killed run: GDAL would read it
@@ -39,7 +39,7 @@ def written_by_gdal(path: Path) -> Iterator[Path]:
         except RuntimeError as error:
             for file in sorted(part.parent.glob(beside)):
                 _probe_write(file)  # GDAL seldom gives the reason; the system's OSError does
-            raise EventError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+            raise EventError(f"{path}: cannot be written ({one_line(error)})") from None
         finally:
             for file in part.parent.glob(beside):
                 if file != part:
@@ -47,14 +47,15 @@ def written_by_gdal(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _options() -> Iterator[None]:
-    for name, value in OPTIONS.items():
-        gdal.SetThreadLocalConfigOption(name, value)
+def gdal_options(options: Mapping[str, str], set_option: Callable[[str, str | None], object]) -> Iterator[None]:
+    """Set options of GDAL for a block. `set_option`: GDAL's function for this thread, or for all threads."""
+    for name, value in options.items():
+        set_option(name, value)
     try:
         yield
     finally:
-        for name in OPTIONS:
-            gdal.SetThreadLocalConfigOption(name, None)
+        for name in options:
+            set_option(name, None)
 
 
 def _probe_write(path: Path) -> None:

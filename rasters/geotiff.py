@@ -10,7 +10,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 import config
-from utils import LOG, EventError, Window
+from utils import LOG, EventError, Window, one_line
 
 for module in (gdal, ogr, osr):
     module.UseExceptions()
@@ -52,7 +52,7 @@ def gdal_errors_named(path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise EventError(f"{path}: cannot be read, damaged or cut off ({' '.join(str(error).split())})") from None
+        raise EventError(f"{path}: cannot be read, damaged or cut off ({one_line(error)})") from None
 
 
 class RasterFile:
@@ -131,7 +131,7 @@ def _open(path: Path, driver: str) -> gdal.Dataset:
             raise EventError(f"{mask}: not a TIFF, but GDAL would read it as the mask of {path.name}; remove it")
         dataset = open_dataset(str(path.absolute()), driver, OPEN_OPTIONS[driver])
     except (RuntimeError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
         raise EventError(f"{path}: cannot be opened as a {FORMAT_NAMES[driver]} ({reason})") from None
     check_size(path, dataset)
     return dataset

@@ -104,8 +104,15 @@ def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | 
 
 def _longitudes_latitudes(crs: osr.SpatialReference, points: list) -> list[tuple[float, float]] | None:
     """Return WGS 84 longitude and latitude of points (x, y), in degrees; None where PROJ cannot transform them."""
+    return transform_points(x_first(crs.Clone()), wgs84(), points)
+
+
+def transform_points(
+    crs: osr.SpatialReference, other: osr.SpatialReference, points: Sequence[Sequence[float]]
+) -> list[tuple[float, float]] | None:
+    """Return points (x, y) in another CRS, both with x first; None where PROJ cannot transform them."""
     try:
-        there = _to_wgs84(crs).TransformPoints(points)
+        there = osr.CoordinateTransformation(crs, other).TransformPoints(list(points))
     except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
         return None
     return [(x, y) for x, y, *_ in there]
@@ -131,7 +138,7 @@ def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) 
     if crs.IsLocal():
         return outline, crs.GetLinearUnits()
     try:
-        source, degrees = _x_first(crs.Clone()), _x_first(crs.CloneGeogCS())
+        source, degrees = x_first(crs.Clone()), x_first(crs.CloneGeogCS())
         centroid = outline.Centroid()
         longitude, latitude, _ = osr.CoordinateTransformation(source, degrees).TransformPoint(
             centroid.GetX(), centroid.GetY()
@@ -141,7 +148,7 @@ def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) 
         equal_area.CopyGeogCSFrom(crs)
         equal_area.SetLAEA(latitude, longitude, 0, 0)
         projected = outline.Clone()
-        projected.Transform(osr.CoordinateTransformation(source, _x_first(equal_area)))
+        projected.Transform(osr.CoordinateTransformation(source, x_first(equal_area)))
         return projected, 1.0
     except RuntimeError:  # a CRS that PROJ cannot relate to degrees
         return None
@@ -171,17 +178,23 @@ def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReferenc
 
 
 def _to_wgs84(crs: osr.SpatialReference) -> osr.CoordinateTransformation:
-    return osr.CoordinateTransformation(_x_first(crs.Clone()), wgs84())
+    return osr.CoordinateTransformation(x_first(crs.Clone()), wgs84())
 
 
 def wgs84() -> osr.SpatialReference:
     """Return WGS 84 with the longitude first."""
+    return epsg_crs(4326)
+
+
+def epsg_crs(code: int) -> osr.SpatialReference:
+    """Return the CRS of an EPSG code with x, or the longitude, first."""
     crs = osr.SpatialReference()
-    crs.ImportFromEPSG(4326)
-    return _x_first(crs)
+    crs.ImportFromEPSG(code)
+    return x_first(crs)
 
 
-def _x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
+def x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
+    """Make a CRS give x, or the longitude, first; returns it."""
     crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     return crs
 

@@ -1,6 +1,6 @@
 """Resamples rasters to another grid, also in another CRS, window by window."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ from osgeo import gdal, gdal_array, ogr, osr
 
 import config
 from rasters.affine import Affine
-from rasters.place import same_crs
+from rasters.place import same_crs, transform_points
 from utils import Window, tile
 
 MARGIN = 3  # source pixels around those that a window covers; bilinear interpolation needs one
@@ -133,22 +133,13 @@ def _to_other(other: Grid, grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np
     """Return the pixels of another grid at pixels of a grid; infinite where PROJ cannot transform them."""
     if same_crs(other.crs, grid.crs):
         return _to_pixels(other).after(grid.transform)(x, y)
-    there = np.array(transform_points(grid.crs, other.crs, np.stack(grid.transform(x, y), axis=1).tolist()))
+    points = transform_points(grid.crs, other.crs, np.stack(grid.transform(x, y), axis=1).tolist())
+    there = np.full((len(x), 2), np.inf) if points is None else np.array(points)
     return _to_pixels(other)(there[:, 0], there[:, 1])
 
 
 def _to_pixels(grid: Grid) -> Affine:
     return Affine(*gdal.InvGeoTransform(grid.transform))
-
-
-def transform_points(
-    crs: osr.SpatialReference | None, other: osr.SpatialReference | None, points: Sequence[Sequence[float]]
-) -> list[tuple[float, float]]:
-    """Return points (x, y) in another CRS; infinite where PROJ cannot transform them."""
-    try:
-        return [(x, y) for x, y, *_ in osr.CoordinateTransformation(crs, other).TransformPoints(list(points))]
-    except RuntimeError:  # GDAL raises if any point fails
-        return [(float("inf"), float("inf"))] * len(points)
 
 
 def rasterize(outline: ogr.Geometry, grid: Grid, window: Window) -> np.ndarray:
