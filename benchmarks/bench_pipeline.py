@@ -53,15 +53,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_event(args: argparse.Namespace) -> SyntheticEvent:
-    """Draw the scene, which is the same in every process."""
-    return make_event(SEED, CATEGORY, args.size, args.dates - 1)
-
-
 def run_program(args: argparse.Namespace) -> None:
     """Run one program and write its outcome to the folder."""
     weights = Weights(args.model, None if args.random else args.checkpoint)
-    event, changes = draw_event(args), args.folder / "changes.npy"
+    event: SyntheticEvent = pickle.loads((args.folder / "event.pickle").read_bytes())
+    changes = args.folder / "changes.npy"
     if args.program == "reference":
         outcome = run_reference(weights, args.device, event, changes)
     else:
@@ -70,10 +66,11 @@ def run_program(args: argparse.Namespace) -> None:
     (args.folder / "outcome.pickle").write_bytes(pickle.dumps(outcome))
 
 
-def run_alternately(args: argparse.Namespace) -> dict[str, Outcome]:
+def run_alternately(args: argparse.Namespace, event: SyntheticEvent) -> dict[str, Outcome]:
     """Run every program once per round; returns each program's maps and the fastest measurement of each stage."""
     best: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "event.pickle").write_bytes(pickle.dumps(event))
         for _ in range(args.rounds):
             for program in ("reference", *args.precision):
                 this_script = [sys.executable, "-m", "benchmarks.bench_pipeline", *sys.argv[1:]]
@@ -86,9 +83,9 @@ def run_alternately(args: argparse.Namespace) -> dict[str, Outcome]:
     return best
 
 
-def tabulate(args: argparse.Namespace, outcomes: dict[str, Outcome]) -> list[dict[str, str]]:
+def tabulate(args: argparse.Namespace, event: SyntheticEvent, outcomes: dict[str, Outcome]) -> list[dict[str, str]]:
     """Return one row per stage and program."""
-    event, literal = draw_event(args), outcomes["reference"]
+    literal = outcomes["reference"]
     rows = []
     for stage in ("stage1", "stage2"):
         for program, outcome in outcomes.items():
@@ -140,7 +137,8 @@ def main() -> None:
     if args.program is not None:
         run_program(args)
         return
-    rows = tabulate(args, run_alternately(args))
+    event = make_event(SEED, CATEGORY, args.size, args.dates - 1)
+    rows = tabulate(args, event, run_alternately(args, event))
     print("  ".join(f"{column:>10}" for column in rows[0]))
     for row in rows:
         print("  ".join(f"{value:>{max(10, len(column))}}" for column, value in row.items()))

@@ -50,7 +50,8 @@ class Outcome(NamedTuple):
 
 
 def load(weights: Weights) -> Sam:
-    """Load the model on the CPU."""
+    """Load the model on the CPU, and let a GPU compute its convolutions in fp32, as the program does."""
+    torch.backends.cudnn.allow_tf32 = False
     if weights.checkpoint is not None:
         return load_model(weights.model_type, weights.checkpoint)
     torch.manual_seed(SEED)
@@ -125,9 +126,13 @@ class BlobDecoder(PromptDecoder):
     def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> DecodedMasks:
         """Return the points' blobs; upscale as many masks as have a predicted IoU above the threshold."""
         logits, predicted_iou = blob_masks(points, self._encoder_size, SEED)
-        hook = self._iou_head.register_forward_hook(
-            lambda _module, _inputs, output: torch.cat([output[:, :1], predicted_iou.to(output.dtype)], dim=1)
-        )
+
+        def replace_iou(_module: object, _inputs: object, output: Tensor) -> Tensor:
+            nonlocal predicted_iou
+            predicted_iou = predicted_iou.to(output.dtype).float()  # rounded like the decoder's own
+            return torch.cat([output[:, :1], predicted_iou.to(output.dtype)], dim=1)
+
+        hook = self._iou_head.register_forward_hook(replace_iou)
         try:
             decoded = super().decode(image, points, iou_threshold)
         finally:

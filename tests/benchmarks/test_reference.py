@@ -137,6 +137,20 @@ def test_realistic_number_of_blobs_passes_suppression() -> None:
     assert areas.max() < 4e5
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_blob_per_predicted_iou(points: torch.Tensor, precision: torch.dtype) -> None:
+    model = load_model("vit_demo", config.DEMO_CHECKPOINT)
+    decoder = BlobDecoder(model)
+    with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        image = decoder.image_side(
+            torch.zeros(model.mask_decoder.transformer_dim, ENCODER_SIZE // 16, ENCODER_SIZE // 16)
+        )
+        # Of 3 x 256 masks, some have a predicted IoU that is above the threshold before it is rounded, or after.
+        decoded = decoder.decode(image, points[:256].float(), iou_threshold=0.6)
+    assert len(decoded.logits) == len(decoded.predicted_iou) > 0
+    assert (decoded.predicted_iou > 0.6).all()
+
+
 def test_use_blobs_restores_the_decoder(demo_model: Sam) -> None:
     generator = SamAutomaticMaskGenerator(demo_model, **SAM_PARAMS)
     before = generator.generate(EVENT.monitor)
