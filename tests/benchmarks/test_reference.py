@@ -142,9 +142,9 @@ def test_a_blob_per_predicted_iou(points: torch.Tensor, precision: torch.dtype) 
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
     decoder = BlobDecoder(model)
     with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        image = decoder.image_side(
-            torch.zeros(model.mask_decoder.transformer_dim, ENCODER_SIZE // 16, ENCODER_SIZE // 16)
-        )
+        engine = SamEngine(model, torch.device("cpu"))
+        (features,) = engine.encode([engine.scale(EVENT.monitor)])
+        image = decoder.image_side(features.embedding[0])
         # Of 3 x 256 masks, some have a predicted IoU that is above the threshold before it is rounded, or after.
         decoded = decoder.decode(image, points[:256].float(), iou_threshold=0.6)
     assert len(decoded.logits) == len(decoded.predicted_iou) > 0
