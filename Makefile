@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
-DEMO_SAM := --device cpu --sam-model-type vit_demo
+# MobileSAM with its official weights. 12 x 12 points per window instead of 32 x 32: a quarter of the time, and the same
+# F1 on these six events within 0.001 (docs/results.md).
+DEMO_SAM := --device cpu --sam-model-type vit_t
+DEMO_POINTS := ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 12}'
 
 # glibc: keep freed memory for the next tensor instead of handing it back to the system; on a CPU this halves the time
 # that masks take, and changes no number.
@@ -22,11 +25,11 @@ $(READY): requirements.txt requirements-report.txt requirements-ray.txt requirem
 	./setup.sh $(PYTHON) $(VENV)
 	touch $@
 
-# Six synthetic disasters on the CPU, with the toy SAM: numbers to try the program with, not to publish.
+# Six synthetic events on the CPU: numbers to try the program with, not to publish.
 demo: $(READY)
 	$(BIN)/python -m demo.make_events $(DEMO)/events
-	$(BIN)/python run.py --stage all --no-skip-existing-stage1 --explain $(DEMO_SAM) --data-root $(DEMO)/events \
-		--stage1-root $(DEMO)/stage1 --stage2-root $(DEMO)/stage2
+	$(DEMO_POINTS) $(BIN)/python run.py --stage all --no-skip-existing-stage1 --explain $(DEMO_SAM) \
+		--data-root $(DEMO)/events --stage1-root $(DEMO)/stage1 --stage2-root $(DEMO)/stage2
 	$(BIN)/python run_eval.py --data-root $(DEMO)/events --result-root $(DEMO)/stage2
 	for event in $(DEMO)/events/*/; do event=$$(basename $$event); $(BIN)/python run_report.py \
 		--figure $$event $(DEMO)/pictures/$$event.png --data-root $(DEMO)/events \

@@ -79,7 +79,7 @@ def _parameters(name: str, default: dict[str, Any]) -> dict[str, Any]:
 WEIGHTS_DIR = _path("WEIGHTS_DIR", PROJECT_ROOT / "weights")
 SAM_CHECKPOINT = _path("SAM_CHECKPOINT", WEIGHTS_DIR / "sam_vit_b_01ec64.pth")
 SAM_MODEL_TYPE = _setting("SAM_MODEL_TYPE", "vit_b", str)
-DEMO_CHECKPOINT = PROJECT_ROOT / "demo" / "sam_vit_demo.pth"
+DEMO_CHECKPOINT = PROJECT_ROOT / "tests" / "toy_sam" / "sam_vit_demo.pth"
 DEFAULT_DATA_ROOT = _path("DEFAULT_DATA_ROOT", PROJECT_ROOT / "data" / "GDL")
 DEFAULT_OUTPUT_ROOT = _path("DEFAULT_OUTPUT_ROOT", PROJECT_ROOT / "outputs")
 STAGE1_OUTPUT_DIR = _path("STAGE1_OUTPUT_DIR", DEFAULT_OUTPUT_ROOT / "stage1_change_detection")

@@ -16,10 +16,9 @@ import numpy as np
 
 import config
 from benchmarks.measure import Measurement, append_rows, describe_environment
-from benchmarks.programs import SEED, TOLERANCE, Outcome, Weights, run_ours, run_reference
+from benchmarks.programs import SEED, TOLERANCE, Outcome, Weights, add_weights_arguments, run_ours, run_reference
 from demo.scenes import SyntheticEvent, make_event
 from sam.execution import PRECISIONS, Execution
-from sam.registry import SAM_VARIANTS
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.csv"
 CATEGORY = 4  # of the scene: a fire
@@ -28,14 +27,7 @@ CATEGORY = 4  # of the scene: a fire
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Time the pipeline against the literal method.")
-    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
-    parser.add_argument(
-        "--random",
-        action="store_true",
-        help="seeded random weights at their full cost, their masks replaced by blobs (default: the checkpoint)",
-    )
+    add_weights_arguments(parser)
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
     parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")
     parser.add_argument(
@@ -55,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def run_program(args: argparse.Namespace) -> None:
     """Run one program and write its outcome to the folder."""
-    weights = Weights(args.model, None if args.random else args.checkpoint)
+    weights = Weights.of(args)
     event: SyntheticEvent = pickle.loads((args.folder / "event.pickle").read_bytes())
     changes = args.folder / "changes.npy"
     if args.program == "reference":
@@ -142,8 +134,7 @@ def main() -> None:
     print("  ".join(f"{column:>10}" for column in rows[0]))
     for row in rows:
         print("  ".join(f"{value:>{max(10, len(column))}}" for column, value in row.items()))
-    weights = "random, blobs" if args.random else args.checkpoint.name
-    described = describe_environment(args.device) | {"model": args.model, "weights": weights}
+    described = describe_environment(args.device) | {"model": args.model, "weights": Weights.of(args).name}
     append_rows(args.results, [described | row for row in rows])
 
 

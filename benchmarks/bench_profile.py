@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -20,11 +19,10 @@ import torch
 from segment_anything import SamPredictor
 from segment_anything.modeling import MaskDecoder, Sam
 
-import config
 import stage1_analysis
 from benchmarks import reference
 from benchmarks.bench_waterfall import STOCK_PARAMETERS, Images, own_masks
-from benchmarks.programs import SEED, STAGE1_LIMITS, Weights, load
+from benchmarks.programs import SEED, STAGE1_LIMITS, BlobDecoder, Weights, add_weights_arguments, blobs_for, load
 from demo.scenes import make_event
 from sam.engine import PendingMasks, SamEngine
 from sam.features import WindowFeatures
@@ -85,15 +83,16 @@ def timed(work: Callable[..., Any], title: str, seconds: dict[str, float], devic
 def main() -> None:
     """Profile both programs and print their parts, the slowest first."""
     parser = argparse.ArgumentParser(description="Show where the time of stage 1 goes.")
-    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
+    add_weights_arguments(parser)
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
     args = parser.parse_args()
     event = make_event(SEED, CATEGORY, args.size, 1)
-    images, weights = Images(event.historical[-1], event.monitor), Weights(args.model, args.checkpoint)
+    images, weights = Images(event.historical[-1], event.monitor), Weights.of(args)
     kind = SAM_VARIANTS[weights.model_type].encoder_kind()
-    stock_model, engine = load(weights).to(args.device), SamEngine(load(weights), torch.device(args.device), kind=kind)
+    stock_model, own_model = load(weights).to(args.device), load(weights)
+    engine = SamEngine(own_model, torch.device(args.device), kind=kind)
+    if weights.checkpoint is None:
+        engine.decoder = BlobDecoder(own_model)
 
     def ours() -> None:
         own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)
@@ -106,7 +105,7 @@ def main() -> None:
         ),
     }
     for program, (work, parts) in programs.items():
-        with parts_timed(parts, args.device) as seconds:
+        with blobs_for(weights, stock_model), parts_timed(parts, args.device) as seconds:
             started = time.perf_counter()
             work()
             total = time.perf_counter() - started

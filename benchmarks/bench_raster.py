@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Time both stages against the size of the rasters.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="architecture (default: %(default)s)")
     parser.add_argument(
         "--megapixels", nargs="+", type=float, default=[1, 4, 16], help="sizes of a raster (default: 1 4 16)"
     )

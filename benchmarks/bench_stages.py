@@ -24,7 +24,7 @@ def main() -> None:
     """Run both ways, print, append to the results."""
     parser = argparse.ArgumentParser(description="Time both stages in one run against two runs.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="architecture (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="weights (default: the model's own file)")
     parser.add_argument("--size", type=int, default=1024, help="side of the images, pixels (default: %(default)s)")
     parser.add_argument("--dates", type=int, default=5, help="images, the monitor included (default: %(default)s)")

@@ -19,7 +19,16 @@ from torch import Tensor
 import config
 from benchmarks import reference
 from benchmarks.measure import append_rows, describe_environment, measure
-from benchmarks.programs import SEED, STAGE1_LIMITS, TOLERANCE, BlobDecoder, Weights, blobs_for, load
+from benchmarks.programs import (
+    SEED,
+    STAGE1_LIMITS,
+    TOLERANCE,
+    BlobDecoder,
+    Weights,
+    add_weights_arguments,
+    blobs_for,
+    load,
+)
 from demo.scenes import make_event
 from sam.engine import SamEngine
 from sam.features import WindowFeatures
@@ -152,17 +161,17 @@ def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, 
 def main() -> None:
     """Run, print and append to the results."""
     parser = argparse.ArgumentParser(description="Time stage 1 with our techniques added one by one.")
-    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_demo", help="architecture (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=config.DEMO_CHECKPOINT, help="weights (default: the demo's)")
-    parser.add_argument("--random", action="store_true", help="seeded random weights, blobs for masks")
+    add_weights_arguments(parser)
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
     args = parser.parse_args()
-    weights = Weights(args.model, None if args.random else args.checkpoint)
+    weights = Weights.of(args)
     event = make_event(SEED, CATEGORY, args.size, 1)
     images = Images(event.historical[-1], event.monitor)
-    described = describe_environment(args.device) | {"model": args.model, "window": str(args.size)}
+    described = describe_environment(args.device) | {
+        "model": f"{args.model}, {weights.name}",
+        "window": str(args.size),
+    }
     stock_model = load(weights).to(args.device)
     rows: list[dict[str, str]] = []
     with blobs_for(weights, stock_model):

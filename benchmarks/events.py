@@ -1,4 +1,4 @@
-"""Synthetic events that the demo SAM was not trained on."""
+"""Synthetic events that vit_demo was not trained on."""
 
 import itertools
 
@@ -10,7 +10,7 @@ DISASTERS = range(1, 6)  # categories that demo.scenes draws
 def unseen_events(first_seed: int, count: int) -> list[DemoEvent]:
     """Return synthetic events with consecutive seeds, of the categories in turn.
 
-    `first_seed`: a million or more; the demo SAM was trained with seeds below.
+    `first_seed`: a million or more; vit_demo was trained with seeds below.
     """
     categories = itertools.cycle(DISASTERS)
     seeds = range(first_seed, first_seed + count)

@@ -1,5 +1,6 @@
 """The two programs to compare, each of which runs both stages on one window."""
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from sam.execution import Execution
 from sam.models import load_model
 from sam.prompt_decoder import DecodedMasks, ImageSide, PromptDecoder
 from sam.registry import SAM_VARIANTS
+from sam.weights import locate_weights
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
 from utils import Window
@@ -38,6 +40,16 @@ class Weights(NamedTuple):
     model_type: str
     checkpoint: Path | None  # None: seeded random weights, whose masks are replaced by blobs
 
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Weights":
+        """Return what the flags of `add_weights_arguments` choose; missing official weights are downloaded."""
+        return cls(args.model, None if args.random else locate_weights(args.model, args.checkpoint).path)
+
+    @property
+    def name(self) -> str:
+        """Text for a row of results."""
+        return "random, blobs" if self.checkpoint is None else self.checkpoint.name
+
 
 class Outcome(NamedTuple):
     """Results and measurements of a program."""
@@ -47,6 +59,18 @@ class Outcome(NamedTuple):
     masks: int
     stage1: Measurement
     stage2: Measurement
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for the device and the SAM."""
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="architecture (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, help="weights (default: the model's official ones)")
+    parser.add_argument(
+        "--random",
+        action="store_true",
+        help="seeded random weights at their full cost, their masks replaced by blobs (default: the checkpoint)",
+    )
 
 
 def load(weights: Weights) -> Sam:

@@ -1,1 +1,1 @@
-"""Synthetic disaster events and a small SAM trained on such scenes, for demos and tests, not for real images."""
+"""Synthetic disaster events, for the demo, the tests and the benchmarks."""

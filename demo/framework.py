@@ -1,7 +1,7 @@
 """Draws the method's framework with real panels of a demo event: `python -m demo.framework DATA_ROOT RESULTS OUT.png`.
 
 RESULTS is the folder with `stage1` and `stage2` that `make demo` writes. Features and masks are computed here, with
-the demo SAM on the CPU. Needs matplotlib (requirements-report.txt).
+the same SAM. Needs matplotlib (requirements-report.txt).
 """
 
 import argparse
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import config
 from cli.script import run_script
@@ -19,7 +18,8 @@ from report.event_panels import EventPanels, read_panels
 from report.figures import new_figure, require_matplotlib
 from report.style import SCORE_COLORS, category_color
 from sam.engine import SamEngine
-from sam.models import load_model
+from sam.flags import add_sam_arguments
+from sam.settings import load_engine
 from utils import Event, Window, list_events
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ON_ARROW = {"boxstyle": "square,pad=0.3", "fc": "white", "ec": "none"}
 def encode(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
     """Return the features of an image, (H, W, 3) uint8, as (G, G, C) float32."""
     (features,) = engine.encode([engine.scale(rgb)])
-    return features.embedding[0].permute(1, 2, 0).numpy()
+    return features.embedding[0].permute(1, 2, 0).cpu().numpy()
 
 
 def find_masks(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
@@ -231,11 +231,13 @@ def main() -> int:
     parser.add_argument("data_root", type=Path, help="folder with the demo events")
     parser.add_argument("results", type=Path, help="folder with stage1 and stage2")
     parser.add_argument("output", type=Path, help="the .png or .pdf file to write")
+    add_sam_arguments(parser)
+    parser.set_defaults(sam_model_type="vit_t")
     args = parser.parse_args()
     require_matplotlib()
     (event,) = list_events(args.data_root, EVENT).events
     panels = read_panels(event, args.results / "stage1", args.results / "stage2")
-    engine = SamEngine(load_model("vit_demo", config.DEMO_CHECKPOINT), torch.device("cpu"))
+    engine, _ = load_engine(args)
     images = [read_window(image, Window(0, 0, image.shape[1], image.shape[0])).rgb for image in dates(event)]
     features = feature_colors([encode(engine, image) for image in images])
     masks = [mask_colors(find_masks(engine, image)) for image in images[-2:]]

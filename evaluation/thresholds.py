@@ -9,6 +9,8 @@ from eval_metrics import Scores
 from evaluation.curves import EventCurves, average_curve
 from evaluation.event_maps import EventMaps
 
+PLATEAU_DROP = 0.01  # of F1: thresholds whose F1 is no more below the best one are as good
+FEW_EVENTS = 5  # fewer labelled events are no basis for a threshold
 CONTROL_SHARE = 0.001  # of the pixels of normal controls: at most this share is flagged at the suggested threshold
 
 
@@ -25,14 +27,29 @@ def control_curve(maps: EventMaps, thresholds: Sequence[float]) -> ControlCurve:
     return ControlCurve(curve.flagged, int(curve.counts.valid.sum()))
 
 
-def best_threshold(thresholds: Sequence[float], curves: Sequence[Sequence[Scores]]) -> tuple[float, float]:
-    """Return the threshold with the highest F1 of the events' averages, and this F1. Of equal ones, takes the lowest.
+class Plateau(NamedTuple):
+    """The thresholds around the best one whose F1 of the events' averages is at most PLATEAU_DROP lower."""
+
+    low: float
+    high: float
+    middle: float  # the tried threshold next to the middle of both
+    best_f1: float
+
+
+def plateau(thresholds: Sequence[float], curves: Sequence[Sequence[Scores]]) -> Plateau:
+    """Return the plateau around the threshold with the highest F1 of the events' averages.
 
     `thresholds`: ascending. `curves`: the scores of each event at each threshold; at least one event.
     """
     f1 = [scores.f1 for scores in average_curve(curves)]
-    best = int(np.argmax(f1))
-    return thresholds[best], f1[best]
+    best = first = last = int(np.argmax(f1))
+    while first > 0 and f1[first - 1] >= f1[best] - PLATEAU_DROP:
+        first -= 1
+    while last + 1 < len(f1) and f1[last + 1] >= f1[best] - PLATEAU_DROP:
+        last += 1
+    low, high = thresholds[first], thresholds[last]
+    middle = min(thresholds[first : last + 1], key=lambda threshold: abs(threshold - (low + high) / 2))
+    return Plateau(low, high, middle, f1[best])
 
 
 def quiet_threshold(thresholds: Sequence[float], controls: Sequence[ControlCurve]) -> tuple[float, float] | None:
@@ -58,11 +75,16 @@ def print_suggestions(
 def _by_labels(thresholds: Sequence[float], curves: Sequence[EventCurves]) -> str:
     if not curves:
         return "none, no labelled event was evaluated"
-    threshold, f1 = best_threshold(thresholds, [curve.precision_recall for curve in curves])
+    found = plateau(thresholds, [curve.precision_recall for curve in curves])
     counted = f"labelled events: {len(curves)}"
-    if f1 == 0:
+    if found.best_f1 == 0:
         return f"none, no threshold finds an anomalous pixel ({counted})"
-    return f"{threshold:g} (best F1 of the averages: {f1:.4f}; {counted})"
+    if len(curves) < FEW_EVENTS:
+        counted += f", too few to rely on: below {FEW_EVENTS}"
+    return (
+        f"{found.middle:g} (middle of {found.low:g} to {found.high:g}, where F1 of the averages is within "
+        f"{PLATEAU_DROP:g} of the best, {found.best_f1:.4f}; {counted})"
+    )
 
 
 def _by_controls(thresholds: Sequence[float], controls: Sequence[ControlCurve]) -> str:

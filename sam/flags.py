@@ -19,13 +19,13 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
         "--sam-checkpoint",
         type=Path,
         help=f"SAM weights (default: {config.SAM_CHECKPOINT} for {config.SAM_MODEL_TYPE}, "
-        f"else the model's own file in {config.WEIGHTS_DIR} or, for vit_demo, in demo/)",
+        f"else the model's own file in {config.WEIGHTS_DIR} or, for vit_demo, in tests/toy_sam/)",
     )
     parser.add_argument(
         "--sam-model-type",
         choices=SAM_VARIANTS,
         default=config.SAM_MODEL_TYPE,
-        help="architecture of the weights; vit_t is MobileSAM, vit_demo a toy for demos (default: %(default)s)",
+        help="architecture of the weights; vit_t is MobileSAM, vit_demo a small SAM for tests (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",

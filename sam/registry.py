@@ -84,5 +84,5 @@ SAM_VARIANTS = {
         _tiny_vit,
         ("image_encoder.norm_head.", "image_encoder.head."),
     ),
-    "vit_demo": SamVariant(_build_demo, str(config.DEMO_CHECKPOINT), origin="demo weights, for synthetic scenes only"),
+    "vit_demo": SamVariant(_build_demo, str(config.DEMO_CHECKPOINT), origin="of the tests, for synthetic scenes only"),
 }

@@ -1,4 +1,4 @@
-"""The architecture of the toy SAM for demos and tests."""
+"""The architecture of the small SAM that the tests run."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from sam.assemble import assemble_sam
 
 
 def build_vit_demo() -> Sam:
-    """Build a SAM of 1.4 M parameters: 512-pixel input, 32 x 32 cells, 96 channels. See demo/README.md."""
+    """Build a SAM of 1.4 M parameters: 512-pixel input, 32 x 32 cells, 96 channels. See tests/toy_sam/README.md."""
     size, channels = 512, 96
     encoder = ImageEncoderViT(
         depth=4,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import config
 import get_event
 from tests.scripts import CONTROL, FEW_POINTS, FIRE, PROJECT, run_forked
 from tests.tiffs import TRANSFORM, crs, write_tiff
@@ -56,7 +57,7 @@ def folder(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPath
         shutil.copytree(finished / "stage1", root / name)
     for name in ("outputs/stage2_anomaly_change", "results/stage2"):
         shutil.copytree(finished / "stage2", root / name)
-    shutil.copy(PROJECT / "demo" / "sam_vit_demo.pth", root / "my_finetuned_vit_b.pth")
+    shutil.copy(config.DEMO_CHECKPOINT, root / "my_finetuned_vit_b.pth")
 
     def place(dataset: object) -> None:
         dataset.SetGeoTransform(TRANSFORM)  # type: ignore[attr-defined]

@@ -50,7 +50,7 @@ PUBLISHED = {
     "EVAL_CSV_NAME": "evaluation.csv",
     "WEIGHTS_DIR": PROJECT / "weights",
     "SAM_CHECKPOINT": PROJECT / "weights/sam_vit_b_01ec64.pth",
-    "DEMO_CHECKPOINT": PROJECT / "demo/sam_vit_demo.pth",
+    "DEMO_CHECKPOINT": PROJECT / "tests/toy_sam/sam_vit_demo.pth",
     "DEFAULT_DATA_ROOT": PROJECT / "data/GDL",
     "STAGE1_OUTPUT_DIR": PROJECT / "outputs/stage1_change_detection",
     "STAGE2_OUTPUT_DIR": PROJECT / "outputs/stage2_anomaly_change",

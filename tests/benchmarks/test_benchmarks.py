@@ -11,11 +11,11 @@ from tests.scripts import FEW_POINTS, run_process
 @pytest.mark.parametrize(
     ("module", "flags", "rows"),
     [
-        ("bench_pipeline", ("--size", 128, "--dates", 2), 4),
-        ("bench_pipeline", ("--size", 128, "--dates", 2, "--random"), 4),
-        ("bench_waterfall", ("--size", 128), 6),
-        ("bench_raster", ("--megapixels", 0.02, "--dates", 2), 1),
-        ("bench_stages", ("--size", 128, "--dates", 2), 1),
+        ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo"), 4),
+        ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo", "--random"), 4),
+        ("bench_waterfall", ("--size", 128, "--model", "vit_demo"), 6),
+        ("bench_raster", ("--megapixels", 0.02, "--dates", 2, "--model", "vit_demo"), 1),
+        ("bench_stages", ("--size", 128, "--dates", 2, "--model", "vit_demo"), 1),
         ("bench_clouds", ("--size", 256), 5),
         ("bench_host", ("--events", 1, "--size", 256, "--dates", 3, "--device-seconds", 0.02, 0.01), 1),
     ],
@@ -50,8 +50,32 @@ def test_scaling_leaves_its_rows(tmp_path: Path, part: str, flags: tuple[object,
         assert float(row["windows per second"]) > 0, row
 
 
+def test_real_events_are_scored_with_one_date_and_with_all(small_events: Path, tmp_path: Path) -> None:
+    results, thresholds, output = tmp_path / "results.csv", tmp_path / "thresholds.csv", tmp_path / "output"
+    flags = ("--data-root", small_events, "--output-root", output, "--results", results, "--thresholds", thresholds)
+    sizes = {"ANOMALYCD_STAGE1_MIN_MASK_PIXELS": "300", "ANOMALYCD_STAGE2_MIN_MASK_PIXELS": "150"}
+    written = []
+    for _ in range(2):
+        done = run_process("-mbenchmarks.bench_real", *flags, "--model", "vit_demo", **FEW_POINTS, **sizes)
+        assert done.returncode == 0, done.stderr
+        written.append([path.stat().st_mtime_ns for path in sorted(output.rglob("*.tif"))])
+    assert written[0] == written[1]  # the second time, the maps of the first were used
+    with open(results, newline="", encoding="utf-8") as file:
+        control, no_control, one, every = list(csv.DictReader(file))[4:]
+    assert control["F1"] == no_control["F1"] == ""
+    assert (one["earlier dates"], every["earlier dates"]) == ("1", "4")
+    evaluated = run_process("run_eval.py", "--data-root", small_events, "--result-root", output / "stage2")
+    assert f"F1={every['F1']}" in evaluated.stdout
+    assert 0 < float(every["unweighted precision"]) <= float(every["precision"])
+    with open(thresholds, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["threshold"] == "0.08"]
+    assert [row["background weight"] for row in rows] == ["0.1", "1"] * 2
+    assert [row["f1"] for row in rows] == [every["F1"], every["unweighted F1"]] * 2
+    assert {row["flagged without an event"] for row in rows} == {no_control["flagged"]}
+
+
 def test_the_profile_names_the_parts_of_both_programs() -> None:
-    done = run_process("-mbenchmarks.bench_profile", "--size", 128, **FEW_POINTS)
+    done = run_process("-mbenchmarks.bench_profile", "--size", 128, "--model", "vit_demo", **FEW_POINTS)
     assert done.returncode == 0, done.stderr
     assert "run-length encoding" in done.stdout
     assert "stability and boxes" in done.stdout

@@ -13,7 +13,7 @@ from img_io import open_event
 from rasters.geotiff import Georeference
 from rasters.maps import write_raster
 from tests.report.test_figures import png_size
-from tests.scripts import FEW_POINTS, run_process
+from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 from utils import list_events
 
 
@@ -52,9 +52,10 @@ def test_the_demo_draws_the_framework_from_an_event(tmp_path: Path) -> None:
         ("stage2", config.ANOMALY_MAP_NAME),
     ):
         write_raster(tmp_path / folder / event.name / name, maps, Georeference())
-    done = run_process("-mdemo.framework", tmp_path / "events", tmp_path, tmp_path / "framework.png", **FEW_POINTS)
+    picture = tmp_path / "framework.png"
+    done = run_process("-mdemo.framework", tmp_path / "events", tmp_path, picture, *DEMO_SAM, **FEW_POINTS)
     assert done.returncode == 0, done.stderr
-    assert png_size(tmp_path / "framework.png")[0] == pytest.approx(framework.WIDTH / 25.4 * 300, abs=1)
+    assert png_size(picture)[0] == pytest.approx(framework.WIDTH / 25.4 * 300, abs=1)
 
 
 def test_feature_colours_are_shared_by_all_dates() -> None:

@@ -10,7 +10,7 @@ from eval_metrics import Scores
 from evaluation.curves import curve_thresholds
 from evaluation.evaluate import Evaluation, evaluate_events
 from evaluation.event_maps import EvalSettings
-from evaluation.thresholds import best_threshold, print_suggestions
+from evaluation.thresholds import Plateau, plateau, print_suggestions
 from rasters.geotiff import Georeference
 from rasters.maps import write_raster
 from utils import list_events
@@ -62,28 +62,39 @@ def labelled(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("settings", "threshold", "f1"),
+    ("settings", "span", "f1"),
     [
         # Up to 0.061, the mean recall is 1 and the mean precision (1000 / 1100 + 1) / 2 = 21/22. Above 0.101, they are
         # 3/4 and 1, so F1 is 6/7. 0.004 is the lowest threshold at which the pixels of score 0 are not flagged.
-        (EvalSettings(), "0.004", 42 / 43),
-        # The mean precision up to 0.061 is (1000 / 2000 + 1) / 2 = 3/4, so both F1 are 6/7: the lowest threshold wins.
-        (EvalSettings(background_weight=1), "0.004", 6 / 7),
-        # The mean precision up to 0.061 is (1000 / 3000 + 1) / 2 = 2/3, so F1 is 4/5 there.
-        (EvalSettings(background_weight=2), "0.104", 6 / 7),
-        # Scaled, 0.101 of the first event is 0.202, and 0.061 of the second 0.203.
-        (EvalSettings(background_weight=2, normalize_anomaly_map=True), "0.216", 6 / 7),
+        (EvalSettings(), "0.032 (middle of 0.004 to 0.06", 42 / 43),
+        # The mean precision up to 0.061 is (1000 / 2000 + 1) / 2 = 3/4, so both F1 are 6/7; between them it is 2/3.
+        (EvalSettings(background_weight=1), "0.032 (middle of 0.004 to 0.06", 6 / 7),
+        # The mean precision up to 0.061 is (1000 / 3000 + 1) / 2 = 2/3, so F1 is 4/5 there. 0.3 is the next score.
+        (EvalSettings(background_weight=2), "0.2 (middle of 0.104 to 0.296", 6 / 7),
+        # Scaled, 0.101 of the first event is 0.202, and 0.061 of the second 0.203. All its other pixels are 1.
+        (EvalSettings(background_weight=2, normalize_anomaly_map=True), "0.6 (middle of 0.216 to 1", 6 / 7),
         # Components below 600 pixels are dropped: of the second event only all 1000 together are large enough.
-        (EvalSettings(background_weight=2, area_ratio=0.06), "0.004", 4 / 5),
+        (EvalSettings(background_weight=2, area_ratio=0.06), "0.032 (middle of 0.004 to 0.06", 4 / 5),
         # The evaluation's own threshold is tried too.
-        (EvalSettings(background_weight=2, stage2_threshold=0.1025), "0.1025", 6 / 7),
+        (EvalSettings(background_weight=2, stage2_threshold=0.1025), "0.2 (middle of 0.1025 to 0.296", 6 / 7),
     ],
 )
-def test_labelled_events_suggest_the_threshold_of_the_best_f1(
-    labelled: Path, capsys: pytest.CaptureFixture[str], settings: EvalSettings, threshold: str, f1: float
+def test_labelled_events_suggest_the_middle_of_the_best_thresholds(
+    labelled: Path, capsys: pytest.CaptureFixture[str], settings: EvalSettings, span: str, f1: float
 ) -> None:
     line, _ = suggested(labelled, settings, capsys)
-    assert line == f"{threshold} (best F1 of the averages: {f1:.4f}; labelled events: 2)"
+    assert line == (
+        f"{span}, where F1 of the averages is within 0.01 of the best, {f1:.4f}; "
+        "labelled events: 2, too few to rely on: below 5)"
+    )
+
+
+def test_five_labelled_events_are_enough(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label, scores = np.ones((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE))
+    label[:10], scores[:10] = 2, 0.5
+    for number in (1, 2, 3):
+        add_event(labelled, f"{number}_more", scores, label)
+    assert suggested(labelled, EvalSettings(), capsys)[0].endswith("; labelled events: 5)")
 
 
 def test_no_threshold_is_suggested_if_none_finds_an_anomalous_pixel(
@@ -165,6 +176,8 @@ def test_a_control_without_maps_is_left_out_with_a_warning(controls: Path, caplo
     assert "0_first: not used for the suggested threshold: " in caplog.text
 
 
-def test_the_lowest_of_equal_thresholds_is_the_best() -> None:
-    half, whole = Scores.from_rates(0.5, 0.5), Scores.from_rates(1, 1)
-    assert best_threshold([0.1, 0.2, 0.3, 0.4], [[half, whole, whole, half]]) == (0.2, 1)
+def test_a_plateau_ends_where_f1_falls_by_more_than_a_hundredth() -> None:
+    f1 = [0.5, 0.7, 0.691, 0.699, 0.689, 0.7]  # the last one is apart
+    curve = [Scores.from_rates(rate, rate) for rate in f1]
+    found = plateau([0.1, 0.2, 0.3, 0.5, 0.6, 0.7], [curve])
+    assert found == Plateau(0.2, 0.5, 0.3, curve[1].f1)  # 0.35 is not tried

@@ -33,7 +33,7 @@ def test_dry_run_lists_events_windows_and_memory(
         f"{FIRE} 256 x 256 4 windows; 16 windows",
         "both stages: 40 windows to compute in 2 events, 0 skipped, 0 would fail",
     ]
-    assert lines[3] == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only)"
+    assert lines[3] == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (of the tests, for synthetic scenes only)"
     assert lines[4].endswith("GiB of memory")
     assert lines[5].startswith("an unfinished event takes up to 0.0 GiB of disk space for its windows")
     assert not list(tmp_path.iterdir())

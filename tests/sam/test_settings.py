@@ -96,7 +96,7 @@ def requested_executions(monkeypatch: pytest.MonkeyPatch) -> list[Execution | No
 def test_load_engine_logs_the_model_and_records_its_provenance(caplog: pytest.LogCaptureFixture) -> None:
     engine, sam = load_engine(parse(*DEMO_SAM))
     (line,) = caplog.messages
-    assert line == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (demo weights, for synthetic scenes only) on cpu"
+    assert line == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (of the tests, for synthetic scenes only) on cpu"
     assert engine.device == torch.device("cpu")
     assert sam.checkpoint == config.DEMO_CHECKPOINT.name
     assert sam.provenance == {

@@ -153,7 +153,7 @@ def test_origin_of_the_weights(tmp_path: Path) -> None:
     path.write_bytes(b"retrained")
     checksum = hashlib.sha256(b"retrained").hexdigest()
     assert locate_weights("vit_b", path) == (path, checksum, "NOT the official file")
-    assert locate_weights("vit_demo", path) == (path, checksum, "demo weights, for synthetic scenes only")
+    assert locate_weights("vit_demo", path) == (path, checksum, "of the tests, for synthetic scenes only")
 
 
 def test_demo_weights_are_included() -> None:

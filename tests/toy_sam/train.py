@@ -1,4 +1,4 @@
-"""Trains the demo SAM on synthetic scenes: `python -m demo.train`, about an hour on 2 CPU cores, from a fixed seed.
+"""Trains the small SAM of the tests: `python -m tests.toy_sam.train`, an hour on 2 CPU cores, from a fixed seed.
 
 Masks are trained as in SAM (Kirillov et al., 2023, section A): a point on an object, three masks, focal and dice loss
 (20 : 1) on the best of them, and a regression of their IoU. In addition, a *cosine* classifier of the surfaces is
