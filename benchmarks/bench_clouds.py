@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from osgeo import gdal
 
+import config
 import run
 from benchmarks.measure import append_rows, describe_environment
 from demo.make_events import DEMO_EVENTS, HISTORICAL_DATES, write_event
 from evaluation.evaluate import evaluate_events
 from evaluation.event_maps import EvalSettings
+from sam.registry import SAM_VARIANTS
 from utils import list_events
 
 RESULTS = Path(__file__).parent / "results" / "clouds.csv"
@@ -29,6 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare F1 with and without clouds in two older dates.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="SAM (default: %(default)s)")
     parser.add_argument("--size", type=int, default=1024, help="side of the images in pixels (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append to (default: %(default)s)")
     return parser.parse_args()
@@ -56,10 +59,10 @@ def add_clouds(folder: Path) -> float:
     return float(clouds.mean())
 
 
-def run_stage(data: Path, root: Path, result: str, device: str, stage: str) -> None:
+def run_stage(data: Path, root: Path, result: str, args: argparse.Namespace, stage: str) -> None:
     """Run a stage over all events."""
     roots = ["--data-root", data, "--stage1-root", root / "stage1", "--stage2-root", root / result]
-    flags = ["--stage", stage, "--device", device, "--sam-model-type", "vit_demo"]
+    flags = ["--stage", stage, "--device", args.device, "--sam-model-type", args.model]
     if run.main([*map(str, roots), *flags]):
         raise SystemExit("an event failed")
 
@@ -79,19 +82,21 @@ def main() -> None:
         for event in DEMO_EVENTS:
             if not event.name.startswith("0_"):
                 write_event(data, event, args.size)
-        run_stage(data, root, "clear", args.device, "all")
+        run_stage(data, root, "clear", args, "all")
         clear = stage2_scores(data, root / "clear")
         shares = {name: add_clouds(data / name) for name in clear}
-        run_stage(data, root, "clouded", args.device, "2")
+        run_stage(data, root, "clouded", args, "2")
         clouded = stage2_scores(data, root / "clouded")
         for date in CLOUDED:
             for path in data.glob(f"*/normal_{date}.tif"):
                 path.unlink()
-        run_stage(data, root, "fewer", args.device, "2")
+        run_stage(data, root, "fewer", args, "2")
         fewer = stage2_scores(data, root / "fewer")
     rows = [
         {
             **describe_environment(args.device),
+            "model": args.model,
+            "points per side": str(config.STAGE1_SAM_PARAMS["points_per_side"]),
             "event": name,
             "clouds": f"{shares[name]:.4f}",
             "F1 without clouds": f"{clear[name]:.4f}",

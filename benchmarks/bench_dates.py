@@ -4,7 +4,8 @@
 
 Both stages run once per synthetic event, with `--explain` and eight historical dates. A region's average does not
 depend on the other dates, so the anomaly map of the k latest dates follows from the similarities with each date. F1 of
-stage 2 is appended to a CSV for every event and k, and the regions found with all dates to a second one.
+stage 2 is appended to a CSV for every event and k, and the regions found with all dates to a second one. Fewer points
+per window take less time: ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 16}'.
 
 A region is true if at least half of its pixels lie in the label. Its novelty is its mean score less its usual score.
 """
@@ -12,6 +13,7 @@ A region is true if at least half of its pixels lie in the label. Its novelty is
 import argparse
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +24,14 @@ import config
 import run
 from benchmarks.events import unseen_events
 from benchmarks.measure import append_rows, describe_environment, read_whole
-from demo.make_events import DemoEvent, write_event
+from demo.make_events import write_event
 from eval_metrics import BinaryMap, binarize_anomaly_map, score_binary_map
 from evaluation.event_maps import EvalSettings, open_event_label
 from evaluation.explanations import ExplanationMap, explain_regions
 from evaluation.regions import measure_regions
 from rasters.raster import MemoryRaster
 from report.figures import new_figure, require_matplotlib
+from sam.registry import SAM_VARIANTS
 from utils import Event, read_event
 
 RESULTS = Path(__file__).parent / "results" / "dates.csv"
@@ -43,23 +46,34 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Measure F1 over the number of historical dates.")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="SAM (default: %(default)s)")
     parser.add_argument("--events", type=int, default=30, help="number of events (default: %(default)s)")
     parser.add_argument("--size", type=int, default=1024, help="side of the images in pixels (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV to append F1 to (default: %(default)s)")
     parser.add_argument(
         "--regions", type=Path, default=REGION_RESULTS, help="CSV to append the regions to (default: %(default)s)"
     )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="for events and maps, which are used again if they are there (default: temporary)",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw F1 over the number of dates, .png or .pdf")
     return parser.parse_args()
 
 
-def run_event(folder: Path, event: DemoEvent, size: int, device: str) -> tuple[Event, Path]:
-    """Draw an event and run both stages on it; returns the event and stage 2's folder of it."""
-    written = read_event(write_event(folder / "data", event, size, HISTORICAL_DATES))
-    roots = ["--data-root", folder / "data", "--stage1-root", folder / "stage1", "--stage2-root", folder / "stage2"]
-    if run.main([*map(str, roots), "--explain", "--device", device, "--sam-model-type", "vit_demo"]):
-        raise SystemExit("the event failed")
-    return written, folder / "stage2" / written.name
+def run_events(folder: Path, args: argparse.Namespace) -> list[Event]:
+    """Draw the events that are missing, run both stages, and return all events."""
+    data = folder / "data"
+    drawn = unseen_events(FIRST_SEED, args.events)
+    for event in drawn:
+        if not (data / event.name).exists():
+            write_event(data, event, args.size, HISTORICAL_DATES)
+    roots = ["--data-root", data, "--stage1-root", folder / "stage1", "--stage2-root", folder / "stage2"]
+    flags = ["--explain", "--skip-existing-stage2", "--device", args.device, "--sam-model-type", args.model]
+    if run.main([*map(str, roots), *flags]):
+        raise SystemExit("an event failed")
+    return [read_event(data / event.name) for event in drawn]
 
 
 # --- F1 over the number of dates -------------------------------------------------------------------------------------
@@ -189,17 +203,20 @@ def main() -> None:
     args = parse_arguments()
     if args.plot is not None:
         require_matplotlib()
-    described = describe_environment(args.device)
+    described = describe_environment(args.device) | {
+        "model": args.model,
+        "points per side": str(config.STAGE1_SAM_PARAMS["points_per_side"]),
+    }
     f1_rows: list[dict[str, str]] = []
     regions: list[dict[str, str]] = []
-    for drawn in unseen_events(FIRST_SEED, args.events):
-        with tempfile.TemporaryDirectory() as folder:
-            event = run_event(Path(folder), drawn, args.size, args.device)
-            of_event = measure_event(*event)
-        for path, rows, all_rows in zip((args.results, args.regions), of_event, (f1_rows, regions), strict=True):
-            all_rows += rows
-            if rows:
-                append_rows(path, [described | row for row in rows])
+    with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
+        for event in run_events(Path(folder), args):
+            of_event = measure_event(event, Path(folder) / "stage2" / event.name)
+            for rows, all_rows in zip(of_event, (f1_rows, regions), strict=True):
+                all_rows += rows
+    for path, rows in ((args.results, f1_rows), (args.regions, regions)):
+        if rows:
+            append_rows(path, [described | row for row in rows])
     print_tables(f1_rows, regions)
     if args.plot is not None:
         draw(args.plot, spread_by_dates(f1_rows), args.events)

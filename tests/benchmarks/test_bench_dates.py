@@ -56,6 +56,20 @@ def test_scores_of_fewer_dates_equal_a_run_with_them(tmp_path: Path) -> None:
     assert {row["threshold"] for row in regions} == {"0.08", "0.02"}
 
 
+def test_events_and_maps_of_a_folder_are_used_again(tmp_path: Path) -> None:
+    results, regions, folder = tmp_path / "results.csv", tmp_path / "regions.csv", tmp_path / "kept"
+    flags = ("--events", 1, "--size", 256, "--model", "vit_demo", "--results", results, "--regions", regions)
+    written = []
+    for _ in range(2):
+        done = run_process("-mbenchmarks.bench_dates", *flags, "--folder", folder, **FEW_POINTS, **SMALL_REGIONS)
+        assert done.returncode == 0, done.stderr
+        written.append([path.stat().st_mtime_ns for path in sorted(folder.rglob("*.tif"))])
+    assert written[0] == written[1]
+    rows = results.read_text().splitlines()[1:]
+    assert len(rows) == 2 * 8
+    assert rows[:8] == rows[8:]
+
+
 def test_the_latest_dates_of_an_explanation() -> None:
     outside, inside, partly = [0, 0, 0, 0], [0.9, 0.5, 0.75, 0.4], [0.2, 0.5, -1, 0.1]
     explanation = np.array([[outside, inside, partly]], np.float32)

@@ -16,7 +16,7 @@ from tests.scripts import FEW_POINTS, run_process
         ("bench_waterfall", ("--size", 128, "--model", "vit_demo"), 6),
         ("bench_raster", ("--megapixels", 0.02, "--dates", 2, "--model", "vit_demo"), 1),
         ("bench_stages", ("--size", 128, "--dates", 2, "--model", "vit_demo"), 1),
-        ("bench_clouds", ("--size", 256), 5),
+        ("bench_clouds", ("--size", 256, "--model", "vit_demo"), 5),
         ("bench_host", ("--events", 1, "--size", 256, "--dates", 3, "--device-seconds", 0.02, 0.01), 1),
     ],
 )
