@@ -11,8 +11,10 @@ from segment_anything.modeling import Sam
 import config
 from sam.engine import SamEngine
 from sam.models import load_model
+from sam.weights import locate_weights
 from tests.disks import mounted
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
+from utils import UsageError
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,17 @@ def demo_engine() -> SamEngine:
     # A separate model: the engine modifies it.
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
     return SamEngine(model, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def mobile_sam() -> Path:
+    """MobileSAM's official weights, 39 MB; fetched once."""
+    try:
+        weights = locate_weights("vit_t", None)
+    except UsageError as error:
+        pytest.skip(str(error))
+    assert weights.origin == "official", weights
+    return weights.path
 
 
 @pytest.fixture(scope="session")

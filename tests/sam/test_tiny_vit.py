@@ -63,12 +63,13 @@ def save(model: Sam, path: Path, **changes: torch.Tensor) -> Path:
     return path
 
 
-def test_features_equal_those_of_the_authors_code(model: Sam, pixels: torch.Tensor, features: torch.Tensor) -> None:
+def test_features_equal_those_of_the_authors_code(mobile_sam: Path, pixels: torch.Tensor) -> None:
     pytest.importorskip("timm", reason="pip install --no-deps mobilesam-mirror==1.0.0 timm huggingface_hub safetensors")
-    mobile_sam = pytest.importorskip("mobile_sam")
-    theirs = mobile_sam.sam_model_registry["vit_t"]()
-    theirs.load_state_dict(model.state_dict() | {name: torch.zeros(shape) for name, shape in UNUSED.items()})
+    authors = pytest.importorskip("mobile_sam")
+    model, theirs = load_model("vit_t", mobile_sam), authors.sam_model_registry["vit_t"]()
+    theirs.load_state_dict(torch.load(mobile_sam, weights_only=True))
     theirs.train().eval()  # their biases are those of the moment of this call
+    features = model.image_encoder(pixels)
     assert features.shape == (1, 256, 64, 64)
     torch.testing.assert_close(features, theirs.image_encoder(pixels), rtol=1e-5, atol=1e-5)
     assert not set(theirs.state_dict()) - set(model.state_dict()) - set(UNUSED)
