@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 VERSION = "0.2.0"
 PROJECT_ROOT = Path(__file__).resolve().parent
@@ -32,6 +32,11 @@ def _is_not_negative(value: float) -> bool:
     return 0 <= value < float("inf")
 
 
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def _setting(
     name: str, default: Value, parse: Callable[[str], Value], is_valid: Callable[[Value], bool] = _in_usual_range
 ) -> Value:
@@ -43,11 +48,7 @@ def _setting(
         if not is_valid(value):
             raise ValueError(text)
     except ValueError:
-        print(
-            f"error: ANOMALYCD_{name}={text!r} is no valid {type(default).__name__} here; unset it",
-            file=sys.stderr,
-        )
-        raise SystemExit(2) from None
+        _refuse(f"ANOMALYCD_{name}={text!r} is no valid {type(default).__name__} here; unset it")
     OVERRIDDEN[name] = text
     return value
 
@@ -116,6 +117,11 @@ STRETCH_MODES = ("auto", "minmax", "none")
 STRETCH = _setting("STRETCH", "auto", _one_of(*STRETCH_MODES))  # for images of more than 8 bits
 STRETCH_LOW_QUANTILE = _setting("STRETCH_LOW_QUANTILE", 0.02, float)  # quantile of an event's values that becomes 0
 STRETCH_HIGH_QUANTILE = _setting("STRETCH_HIGH_QUANTILE", 0.98, float)  # quantile that becomes 255
+if STRETCH_LOW_QUANTILE >= STRETCH_HIGH_QUANTILE:
+    _refuse(
+        f"ANOMALYCD_STRETCH_LOW_QUANTILE ({STRETCH_LOW_QUANTILE:g}) must be below ANOMALYCD_STRETCH_HIGH_QUANTILE "
+        f"({STRETCH_HIGH_QUANTILE:g}); unset them"
+    )
 STRETCH_SAMPLE_SIDE = _setting("STRETCH_SAMPLE_SIDE", 1024, int)  # most rows and columns sampled per date
 
 # --- Regions, both stages (sections 3 and 4) -------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from rasters.affine import Affine
 from rasters.alignment import estimate_shift
 from rasters.geotiff import Georeference, GeoTiff, RasterFile
 from rasters.grids import largest_offset, map_to_other_grid
-from rasters.image_file import ImageFile, stretch_of_files
+from rasters.image_file import ImageFile, match_files, stretch_of_files
 from rasters.stretch import Stretch
 from rasters.warp import resample
 from utils import Event, EventError, Window, warn_once
@@ -106,6 +106,7 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
                 f"{reference.path} and {file.path}: differ ({described}); "
                 "convert all dates to the same bands and data type"
             )
+    match_files(files, reference)
     stretch = stretch_of_files(files, options.stretch)
     images = [Image(file, reference.shape, stretch, map_to_other_grid(reference, file)) for file in files]
     for image in images:
@@ -113,12 +114,14 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
     shifts: dict[str, list[float]] = {}
     if options.align_shift:
         images = [_aligned(image, images[-2], options.align_shift, shifts) for image in images]
-    parameters = {
+    parameters: dict[str, Any] = {
         "bands": options.bands and list(options.bands),
         "stretch": stretch and [options.stretch, *stretch],
         "align_shift": options.align_shift,
         "shifts": shifts,
     }
+    if read_as := {file.path.name: file.read_as for file in files if file.read_as}:
+        parameters["read_as"] = read_as  # only then, so that older maps stay current
     return EventImages(tuple(images[:-1]), images[-1], parameters)
 
 
@@ -250,7 +253,7 @@ def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
 def _check_label(path: Path, monitor: GeoTiff) -> None:
     """Raise EventError if a file cannot be the label of a monitor image. A PNG's side files do not count."""
     label = RasterFile(path, "PNG") if _is_png(path) else GeoTiff(path)
-    bands = label.dataset.RasterCount
+    bands = len(label.bands)
     kind = gdal_array.GDALTypeCodeToNumericTypeCode(label.dataset.GetRasterBand(1).DataType)
     if bands != 1 or np.dtype(kind).kind not in "iuf":
         raise EventError(

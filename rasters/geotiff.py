@@ -89,9 +89,23 @@ class RasterFile:
         """Open the file at `path`. A subclass may read it from elsewhere."""
         return _open(self.path, self._driver)
 
+    @property
+    def bands(self) -> list[gdal.Band]:
+        """All bands. The pages of a TIFF count as bands; raises EventError if they are not bands of one image."""
+        return [page.GetRasterBand(number) for page in self._pages for number in range(1, page.RasterCount + 1)]
+
+    @property
+    def _pages(self) -> list[gdal.Dataset]:
+        """The handles of this thread for all pages, `dataset` first."""
+        if not hasattr(self._handles, "pages"):
+            self._handles.pages = [self.dataset, *_further_pages(self.path, self.dataset)]
+        return self._handles.pages
+
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
         """Read a window of several bands at once, (h, w, bands), since files interleave them. `numbers`: from 1."""
         with gdal_errors_named(self.path):
+            if len(self._pages) > 1:
+                return np.stack([self._pages[number - 1].ReadAsArray(*window) for number in numbers], axis=2)
             values = self.dataset.ReadAsArray(*window, band_list=list(numbers), interleave="pixel")
         return values.reshape(window.height, window.width, len(numbers))
 
@@ -135,6 +149,20 @@ def _open(path: Path, driver: str) -> gdal.Dataset:
         raise EventError(f"{path}: cannot be opened as a {FORMAT_NAMES[driver]} ({reason})") from None
     check_size(path, dataset)
     return dataset
+
+
+def _further_pages(path: Path, first: gdal.Dataset) -> list[gdal.Dataset]:
+    """Open the second and all further pages of a TIFF, which must be one band each, like the first one."""
+    listed = first.GetSubDatasets() if first.GetDriver().ShortName == "GTiff" else []
+    pages = [open_dataset(name, "GTiff", OPEN_OPTIONS["GTiff"]) for name, _ in listed[1:]]
+    kinds = {(page.RasterXSize, page.RasterYSize, page.GetRasterBand(1).DataType) for page in (first, *pages)}
+    if pages and (len(kinds) > 1 or any(page.RasterCount != 1 for page in (first, *pages))):
+        described = ", ".join(description for _, description in listed)
+        raise EventError(
+            f"{path}: its pages are not the bands of one image ({described}); write each page to a file of its own "
+            "(gdal_translate GTIFF_DIR:1:FILE out.tif)"
+        )
+    return pages
 
 
 def open_dataset(name: str, driver: str, options: Sequence[str]) -> gdal.Dataset:

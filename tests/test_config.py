@@ -129,3 +129,17 @@ def test_an_invalid_variable_is_reported_in_one_line_with_exit_code_2(name: str,
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line == f"error: ANOMALYCD_{name}={text!r} is no valid {kind} here; unset it"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "named"),
+    [
+        ("0.98", "", "(0.98) must be below ANOMALYCD_STRETCH_HIGH_QUANTILE (0.98)"),
+        ("0.9", "0.1", "(0.9) must be below ANOMALYCD_STRETCH_HIGH_QUANTILE (0.1)"),
+    ],
+)
+def test_stretch_quantiles_in_the_wrong_order_are_refused(low: str, high: str, named: str) -> None:
+    names = {"ANOMALYCD_STRETCH_LOW_QUANTILE": low, "ANOMALYCD_STRETCH_HIGH_QUANTILE": high}
+    refused = run_process("run_stage1.py", "--help", **names)
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: ANOMALYCD_STRETCH_LOW_QUANTILE {named}; unset them\n"

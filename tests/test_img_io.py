@@ -45,6 +45,152 @@ def refused(path: Path, options: ImageOptions = DEFAULT_OPTIONS) -> str:
     return refusal(path, lambda path: opened(path, options))
 
 
+# --- Tags that differ between dates ----------------------------------------------------------------------------------
+def with_tags(path: Path, values: np.ndarray, scale: float | None, offset: float | None) -> Path:
+    """Write an image whose bands have scale and offset tags; None: none."""
+
+    def tag(dataset: gdal.Dataset) -> None:
+        for number in (1, 2, 3):
+            if scale is not None:
+                dataset.GetRasterBand(number).SetScale(scale)
+            if offset is not None:
+                dataset.GetRasterBand(number).SetOffset(offset)
+
+    return write_tiff(path, values, change=tag)
+
+
+def all_dates(*paths: Path) -> list[np.ndarray]:
+    images = open_event(event_of(*paths))
+    return [read_window(image, WHOLE).rgb for image in (*images.historical, images.monitor)]
+
+
+@pytest.mark.parametrize(
+    "older_tags", [(1e-4, 0.0), (1e-4, None), (None, None)], ids=["scale and offset", "scale", "no tags"]
+)
+def test_values_of_another_offset_are_converted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, older_tags: tuple[float | None, float | None]
+) -> None:
+    older = [
+        with_tags(tmp_path / f"{name}.tif", DEEP // 2 + shift, *older_tags) for name, shift in (("a", 0), ("b", 7))
+    ]
+    expected = all_dates(*older, with_tags(tmp_path / "same.tif", DEEP, *older_tags))
+    found = all_dates(*older, shifted := with_tags(tmp_path / "shifted.tif", DEEP + 1000, 1e-4, -0.1))
+    np.testing.assert_array_equal(found, expected)
+    assert (
+        f"{shifted}: its scale and offset tags differ from those of b.tif: its values are multiplied by 1, and -1000"
+        in (caplog.text)
+    )
+    parameters = open_event(event_of(*older, shifted)).parameters
+    assert parameters["read_as"] == {"shifted.tif": {"units": [[1.0] * 3, pytest.approx([-1000.0] * 3)]}}
+
+
+def test_values_of_another_scale_are_converted(tmp_path: Path) -> None:
+    older = with_tags(tmp_path / "a.tif", RGB // 2, 0.5, 1.0)
+    monitor = with_tags(tmp_path / "b.tif", RGB // 4, 1.0, 2.0)  # (v * 1 + 2 - 1) / 0.5
+    np.testing.assert_array_equal(all_dates(older, older, monitor)[2], RGB // 4 * 2 + 2)
+
+
+def test_equal_tags_change_nothing(tmp_path: Path) -> None:
+    paths = [with_tags(tmp_path / f"{name}.tif", RGB, 1e-4, -0.1) for name in "ab"]
+    np.testing.assert_array_equal(all_dates(*paths), [RGB, RGB])
+    assert "read_as" not in open_event(event_of(*paths)).parameters
+
+
+def in_order(path: Path, values: np.ndarray, *colors: int) -> Path:
+    def name_colors(dataset: gdal.Dataset) -> None:
+        for number, color in enumerate(colors, 1):
+            dataset.GetRasterBand(number).SetColorInterpretation(color)
+
+    return write_tiff(path, values, "PHOTOMETRIC=MINISBLACK", change=name_colors)
+
+
+def test_a_date_with_its_colours_in_another_order_is_reordered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward = (gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)
+    red_first = in_order(tmp_path / "a.tif", RGB, *forward)
+    blue_first = in_order(tmp_path / "b.tif", RGB[..., ::-1], *forward[::-1])
+    np.testing.assert_array_equal(all_dates(red_first, red_first, blue_first), [RGB] * 3)
+    assert f"{blue_first}: its colours are in another order than those of a.tif: bands 3, 2, 1 are read" in caplog.text
+    assert open_event(event_of(red_first, blue_first)).parameters["read_as"] == {"b.tif": {"bands": [3, 2, 1]}}
+    # All dates alike: as they lie, as the published program reads them.
+    np.testing.assert_array_equal(all_dates(blue_first, blue_first), [RGB[..., ::-1]] * 2)
+    images = open_event(event_of(red_first, blue_first), ImageOptions(bands=(3, 2, 1)))
+    np.testing.assert_array_equal(read_window(images.monitor, WHOLE).rgb, RGB[..., ::-1])
+    np.testing.assert_array_equal(read_window(images.reference, WHOLE).rgb, RGB[..., ::-1])
+
+
+# --- Pages -----------------------------------------------------------------------------------------------------------
+def write_pages(path: Path, *pages: np.ndarray) -> Path:
+    for number, page in enumerate(pages):
+        source = gdal.Open(str(write_tiff(path.with_suffix(".page.tif"), page)))
+        options = ["APPEND_SUBDATASET=YES"] if number else []
+        gdal.GetDriverByName("GTiff").CreateCopy(str(path), source, options=options)
+    path.with_suffix(".page.tif").unlink()
+    return path
+
+
+def test_pages_of_a_tiff_are_read_as_bands(tmp_path: Path) -> None:
+    paged = write_pages(tmp_path / "pages.tif", *(RGB[..., band] for band in range(3)))
+    np.testing.assert_array_equal(opened(paged).rgb, RGB)
+    part = opened(paged, ImageOptions(bands=(3, 1, 1)), Window(5, 6, 7, 8))
+    np.testing.assert_array_equal(part.rgb, RGB[6:14, 5:12][..., [2, 0, 0]])
+    plain = write_tiff(tmp_path / "plain.tif", RGB)
+    assert open_event(event_of(plain, paged)).parameters["read_as"] == {"pages.tif": {"pages": 3}}
+
+
+@pytest.mark.parametrize(
+    "pages", [(RGB[..., 0], RGB[:70, :, 0]), (RGB, RGB), (RGB[..., 0], DEEP[..., 0])], ids=["size", "bands", "type"]
+)
+def test_pages_that_are_no_bands_are_refused(tmp_path: Path, pages: tuple[np.ndarray, ...]) -> None:
+    message = refused(write_pages(tmp_path / "pages.tif", *pages))
+    assert "its pages are not the bands of one image (Page 1 (80P x 80L" in message
+
+
+def test_a_label_of_several_pages_is_refused(tmp_path: Path) -> None:
+    label = write_pages(tmp_path / "label.tif", RGB[..., 0], RGB[..., 1])
+    image = write_tiff(tmp_path / "image.tif", RGB)
+    with pytest.raises(EventError, match=r"2 band\(s\) of uint8; a label is one band"):
+        open_label(event_of(image, image, label=label))
+
+
+# --- Alpha and masks -------------------------------------------------------------------------------------------------
+def test_near_infrared_that_is_flagged_as_alpha_is_no_mask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    infrared = RNG.integers(0, 200, (SIDE, SIDE), dtype=np.uint8)
+    infrared[:20] = 0  # water
+    flagged = write_tiff(tmp_path / "flagged.tif", np.dstack([RGB, infrared]), "ALPHA=YES")
+    plain = write_tiff(tmp_path / "plain.tif", np.dstack([RGB, infrared]), "ALPHA=NO")
+    for bands in (None, (1, 2, 3)):
+        images = open_event(event_of(plain, flagged), ImageOptions(bands=bands))
+        pixels = read_window(images.monitor, WHOLE)
+        np.testing.assert_array_equal(pixels.rgb, RGB)
+        assert pixels.valid is None
+        assert images.parameters["read_as"] == {"flagged.tif": {"near_infrared": 4}}
+    assert caplog.text.count(f"{tmp_path}: band 4 is flagged as alpha, but most of its values lie between 0") == 1
+
+
+@pytest.mark.parametrize("bands", [None, (1, 2, 3)])
+@pytest.mark.parametrize("opaque", [1, 255])
+def test_an_alpha_band_with_soft_edges_is_a_mask(tmp_path: Path, opaque: int, bands: tuple[int, ...] | None) -> None:
+    values = np.full((SIDE, SIDE), opaque, np.uint8)
+    values[:20], values[20:24] = 0, max(opaque // 2, 1)
+    pixels = opened(
+        write_tiff(tmp_path / "image.tif", np.dstack([RGB, values]), "ALPHA=YES"), ImageOptions(bands=bands)
+    )
+    assert pixels.valid is not None
+    np.testing.assert_array_equal(pixels.valid, values > 0)
+
+
+@pytest.mark.parametrize("side", [SIDE // 2, SIDE * 2])
+def test_a_mask_of_another_size_is_refused(tmp_path: Path, side: int) -> None:
+    image = write_tiff(tmp_path / "image.tif", RGB)
+    mask = np.full((side, side), 255, np.uint8)
+    write_tiff(
+        tmp_path / "mask.tif", mask, change=lambda dataset: dataset.SetMetadataItem("INTERNAL_MASK_FLAGS_1", "2")
+    ).rename(tmp_path / "image.tif.msk")
+    assert f"its mask has {side} x {side} pixels, the image 80 x 80; remove the mask (image.tif.msk)" in refused(image)
+
+
 # --- Types -----------------------------------------------------------------------------------------------------------
 def test_bytes_are_read_unchanged(tmp_path: Path) -> None:
     pixels = opened(write_tiff(tmp_path / "image.tif", RGB), window=Window(x=4, y=10, width=7, height=20))
