@@ -3,9 +3,9 @@
     python -m benchmarks.bench_real --data-root my_data --output-root outputs/my_data
 
 Both stages run once per event, with `--explain`; maps that are there and current are kept. The scores with the
-reference date alone follow from the similarities with each date, as in bench_dates.py. An event without any labelled
-pixel is taken as one where nothing happened: only the share of the image that is flagged is given. One row per event
-and choice of dates is appended to a CSV, and one per threshold to a second one.
+reference date alone follow from the similarities with each date, as in bench_dates.py. A normal control, and an event
+whose label marks no pixel, are taken as places where nothing happened. One row per event and choice of dates is
+appended to a CSV, and one per threshold to a second one.
 """
 
 import argparse
@@ -38,8 +38,13 @@ class Measured(NamedTuple):
 
     event: Event
     size: tuple[int, int]  # height and width, pixels
-    labelled: int  # pixels
-    curves: dict[str, ThresholdCurve]  # by the dates that were compared: "reference" and "all"
+    labelled: int | None  # pixels; 0: nothing happened; None: unknown, there is no label
+    curves: dict[int, ThresholdCurve]  # by the number of historical dates that were compared: 1 and all
+
+    @property
+    def curve(self) -> ThresholdCurve:
+        """Stage 2 with all historical dates."""
+        return self.curves[len(self.event.historical)]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -61,17 +66,20 @@ def measure_event(event: Event, folder: Path, settings: EvalSettings, thresholds
     maps = open_event_maps(event, folder, settings)
     anomalies = read_whole(maps.anomalies)
     explanation = read_whole(ExplanationMap(folder / event.name / config.EXPLANATION_NAME))
-    reference = np.where(np.isnan(anomalies), anomalies, latest_scores(explanation, 1))
+    scores = {1: np.where(np.isnan(anomalies), anomalies, latest_scores(explanation, 1))}
+    scores[len(event.historical)] = anomalies
     curves = {
-        dates: threshold_curve(MemoryRaster(scores), maps.label, thresholds, **settings.cleaning)
-        for dates, scores in (("reference", reference), ("all", anomalies))
+        dates: threshold_curve(MemoryRaster(of_dates), maps.label, thresholds, **settings.cleaning)
+        for dates, of_dates in scores.items()
     }
-    return Measured(event, anomalies.shape, labelled_pixels(maps), curves)
+    return Measured(event, anomalies.shape, labelled_pixels(event, maps), curves)
 
 
-def labelled_pixels(maps: EventMaps) -> int:
-    """Return the number of pixels that the label marks as anomaly; 0 without a label."""
-    return 0 if maps.label is None else int(np.count_nonzero(read_whole(maps.label) > 1))
+def labelled_pixels(event: Event, maps: EventMaps) -> int | None:
+    """Return the number of pixels that the label marks as anomaly."""
+    if maps.label is None:
+        return 0 if event.category == 0 else None
+    return int(np.count_nonzero(read_whole(maps.label) > 1))
 
 
 def event_rows(measured: Measured, settings: EvalSettings) -> list[dict[str, str]]:
@@ -82,8 +90,8 @@ def event_rows(measured: Measured, settings: EvalSettings) -> list[dict[str, str
         row = {
             "event": measured.event.name,
             "size": "x".join(map(str, reversed(measured.size))),
-            "earlier dates": "1" if dates == "reference" else str(len(measured.event.historical)),
-            "labelled": f"{measured.labelled / np.prod(measured.size):.4f}",
+            "earlier dates": str(dates),
+            "labelled": "" if measured.labelled is None else f"{measured.labelled / np.prod(measured.size):.4f}",
             "flagged": f"{curve.flagged[at] / curve.counts.valid.sum():.4f}",
         }
         weighted, plain = (curve.scores(weight)[at] for weight in (settings.background_weight, UNWEIGHTED))
@@ -99,9 +107,9 @@ def event_rows(measured: Measured, settings: EvalSettings) -> list[dict[str, str
 
 
 def threshold_rows(events: Sequence[Measured], thresholds: Sequence[float], weight: float) -> list[dict[str, str]]:
-    """Return one row per threshold, all dates compared: averages of labelled events, flagged share of the others."""
-    labelled = [measured.curves["all"].scores(weight) for measured in events if measured.labelled]
-    quiet = [measured.curves["all"] for measured in events if not measured.labelled]
+    """Return one row per threshold: averages of labelled events, and the flagged share where nothing happened."""
+    labelled = [measured.curve.scores(weight) for measured in events if measured.labelled]
+    quiet = [measured.curve for measured in events if measured.labelled == 0]
     valid = sum(int(curve.counts.valid.sum()) for curve in quiet)
     rows = []
     for at, threshold in enumerate(thresholds):
@@ -120,7 +128,7 @@ def threshold_rows(events: Sequence[Measured], thresholds: Sequence[float], weig
 
 def print_plateau(events: Sequence[Measured], thresholds: Sequence[float], weight: float) -> None:
     """Print the best thresholds of the labelled events."""
-    labelled = [measured.curves["all"].scores(weight) for measured in events if measured.labelled]
+    labelled = [measured.curve.scores(weight) for measured in events if measured.labelled]
     if labelled:
         found = plateau(thresholds, labelled)
         print(
