@@ -27,9 +27,9 @@ from sam.weights import locate_weights
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDER = GOLDEN / "mobile_sam"
-POINTS_PER_SIDE = (8, 32)  # for speed; as published
 SHIPPED, DRAWN = "1_golden_explosion", "2_demo_collapse"
-EVENTS = (SHIPPED, DRAWN)
+PUBLISHED_POINTS, FEW_POINTS = 32, 8  # per side
+CASES = ((SHIPPED, FEW_POINTS), (DRAWN, FEW_POINTS), (SHIPPED, PUBLISHED_POINTS))  # event and points per side
 
 
 class Images(NamedTuple):
@@ -111,21 +111,20 @@ def literal_maps(model: Sam, images: Images, points_per_side: int) -> Maps:
 
 
 def main() -> None:
-    """Compute and write the results of both events."""
+    """Compute and write the results of all cases."""
     model = independent_mobile_sam()
     FOLDER.mkdir(exist_ok=True)
-    for event in EVENTS:
+    for event, points in tqdm(CASES):
         with tempfile.TemporaryDirectory() as drawn:
             images = read_images(data_root(event, Path(drawn)) / event)
-        for points in tqdm(POINTS_PER_SIDE, event):
-            maps = literal_maps(model, images, points)
-            np.savez_compressed(
-                FOLDER / f"{event}_{points}.npz",
-                change_map=maps.change_map,
-                filtered=maps.filtered,
-                anomaly=maps.anomaly,
-                images=images.checksum,
-            )
+        maps = literal_maps(model, images, points)
+        np.savez_compressed(
+            FOLDER / f"{event}_{points}.npz",
+            change_map=maps.change_map,
+            filtered=maps.filtered,
+            anomaly=maps.anomaly,
+            images=images.checksum,
+        )
 
 
 if __name__ == "__main__":

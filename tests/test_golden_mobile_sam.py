@@ -10,11 +10,11 @@ import pytest
 import config
 from rasters.maps import open_map
 from tests.helpers import whole
-from tests.make_golden import EVENTS, FOLDER, data_root, read_images
+from tests.make_golden import CASES, FEW_POINTS, FOLDER, data_root, read_images
 from tests.scripts import run_process
 
-# By default 8 points per side, for speed.
-POINTS_PER_SIDE = (8, 32) if os.environ.get("ANOMALYCD_TEST_PUBLISHED") else (8,)
+# With all published points, a minute or two: only on demand.
+TESTED = [case for case in CASES if case[1] == FEW_POINTS or os.environ.get("ANOMALYCD_TEST_PUBLISHED")]
 
 
 class Compared(NamedTuple):
@@ -24,7 +24,7 @@ class Compared(NamedTuple):
     expected: dict[str, np.ndarray]
 
 
-@pytest.fixture(scope="module", params=[(event, points) for event in EVENTS for points in POINTS_PER_SIDE], ids=str)
+@pytest.fixture(scope="module", params=TESTED, ids=str)
 def maps(request: pytest.FixtureRequest, mobile_sam: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     event, points = request.param
     root = tmp_path_factory.mktemp("mobile_sam")
