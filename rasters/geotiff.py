@@ -1,5 +1,6 @@
 """Opens GeoTIFFs and PNGs, and no other format, with one GDAL handle per thread."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,20 @@ from utils import LOG, EventError, Window, one_line
 
 for module in (gdal, ogr, osr):
     module.UseExceptions()
+# Settings of the shell, or of GDAL's configuration file, that would change results: cloud users often hide side files
+# from GDAL, which loses masks and georeferencing. GDAL's defaults apply instead.
+IGNORED_SETTINGS = (
+    *("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "GDAL_PAM_PROXY_DIR", "GDAL_GEOREF_SOURCES"),
+    *("GTIFF_POINT_GEO_IGNORE", "GTIFF_HONOUR_NEGATIVE_SCALEY", "GTIFF_IGNORE_READ_ERRORS", "GTIFF_SRS_SOURCE"),
+    *("GDAL_TIFF_INTERNAL_MASK", "GDAL_TIFF_ENDIANNESS", "GDAL_TIFF_OVR_BLOCKSIZE", "TIFF_USE_OVR", "USE_RRD"),
+    *("COMPRESS_OVERVIEW", "INTERLEAVE_OVERVIEW", "PHOTOMETRIC_OVERVIEW", "PREDICTOR_OVERVIEW", "SPARSE_OK_OVERVIEW"),
+    *("OSR_DEFAULT_AXIS_MAPPING_STRATEGY", "OGR_ENABLE_PARTIAL_REPROJECTION", "OGR_CT_FORCE_TRADITIONAL_GIS_ORDER"),
+    *("OGR_SQLITE_JOURNAL", "OGR_SQLITE_PRAGMA", "OGR_CURRENT_DATE"),
+)
+for _name in IGNORED_SETTINGS:
+    os.environ.pop(_name, None)
+    gdal.SetConfigOption(_name, None)
+osr.SetPROJEnableNetwork(False)  # else transformations would depend on a network, and wait for it
 # By default GDAL caches decoded blocks in 5 % of the machine's memory, so memory would grow with the raster. Maps are
 # read in order, each block once. An image stored in strips is decoded once per column of windows; this takes seconds,
 # while SAM takes minutes.

@@ -2,19 +2,65 @@
 
 import functools
 import hashlib
+import json
 import subprocess
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import config
 
 END_BYTES = 64 << 10  # bytes hashed at the beginning and at the end of a file: a TIFF's directories lie at either
+# Files beside an image that GDAL reads with it: mask, metadata, overviews; georeferencing.
+SIDE_SUFFIXES = (".msk", ".aux.xml", ".ovr")  # after the whole name
+WORLD_SUFFIXES = (".tfw", ".tifw", ".tiffw", ".wld", ".tab")  # instead of the image's own suffix
+CONTAINERS = ("PAMDataset", "PAMRasterBand", "Metadata")  # elements of an .aux.xml that say nothing by themselves
+STATISTICS = "STATISTICS_"  # beginning of metadata items that do not affect how an image is read
 
 
-def file_identities(paths: Iterable[Path]) -> dict[str, dict[str, int | str]]:
-    """Return what identifies the content of files, by name: size in bytes and SHA-256 of both ends."""
-    return {path.name: {"bytes": path.stat().st_size, "sha256_of_ends": _hash_of_ends(path)} for path in paths}
+def file_identities(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Return what identifies the content of files, by name: size in bytes and SHA-256 of both ends.
+
+    A file with side files also has `side_files`, the SHA-256 of each by name. Statistics and histograms, which a GIS
+    writes when it shows an image, do not count.
+    """
+    identities: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        identities[path.name] = {"bytes": path.stat().st_size, "sha256_of_ends": _hash_of_ends(path)}
+        hashes = {side.name: _hash_of_side_file(side) for side in _side_files(path)}
+        if found := {name: digest for name, digest in hashes.items() if digest}:
+            identities[path.name]["side_files"] = found  # only then, so that older maps stay current
+    return identities
+
+
+def _side_files(path: Path) -> list[Path]:
+    names = {path.name.lower() + suffix for suffix in SIDE_SUFFIXES}
+    names |= {path.stem.lower() + suffix for suffix in WORLD_SUFFIXES}
+    return sorted(file for file in path.parent.iterdir() if file.name.lower() in names)
+
+
+def _hash_of_side_file(path: Path) -> str | None:
+    """Return the SHA-256 of a side file's content; None if it holds nothing but statistics."""
+    if path.suffix.lower() != ".xml":
+        return _hash_of_ends(path)
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError:
+        return _hash_of_ends(path)
+    content = _content(root)
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest() if content else None
+
+
+def _content(element: ElementTree.Element) -> list[Any]:
+    """Return an element of GDAL's .aux.xml without statistics as nested lists; empty if nothing is left."""
+    if element.tag == "Histograms" or element.get("key", "").startswith(STATISTICS):
+        return []
+    text, children = (element.text or "").strip(), [content for content in map(_content, element) if content]
+    if element.tag in CONTAINERS and not text and not children:
+        return []
+    return [element.tag, sorted(element.items()), text, children]
 
 
 def _hash_of_ends(path: Path) -> str:
