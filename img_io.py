@@ -97,6 +97,8 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
 
     Raises EventError, naming the files, if one cannot be read or if pixel types, bands or places do not match.
     """
+    if event.has_roles_by_order:
+        _check_label_by_order(event)
     files = [ImageFile(path, options.bands) for path in (*event.historical, event.monitor)]
     reference = files[-2]
     for file in files:
@@ -248,6 +250,17 @@ def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
     _check_label(event.label, monitor)
     to_monitor = map_to_other_grid(reference, monitor)
     return Label(event.label, reference, _shifted(to_monitor, shift) if shift else to_monitor)
+
+
+def _check_label_by_order(event: Event) -> None:
+    """Raise EventError if the second image of a folder without roles cannot be its label: it then is an image."""
+    assert event.label is not None
+    bands = len(GeoTiff(event.label).bands)
+    if bands != 1:
+        raise EventError(
+            f"{event.label}: taken as the label, since it is the second of the images without roles in their names, "
+            f"but it has {bands} bands; name the images anomaly_DATE.tif and normal_DATE.tif"
+        )
 
 
 def _check_label(path: Path, monitor: GeoTiff) -> None:

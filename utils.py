@@ -7,8 +7,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ OTHER_IMAGE_SUFFIXES = (
 )
 CONVERT = "only GeoTIFFs are read, convert each image (gdal_translate FILE out.tif)"
 NAMES_SHOWN = 5  # at most, in a message
+DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(\d\d)(\d\d)(?=\D|$|\d{6}(?!\d))")  # in a name; a time of day may follow
+CLOCK = re.compile(r"[T_]?([01]\d|2[0-3])([0-5]\d)([0-5]\d)Z?(?!\d)")
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
@@ -114,6 +117,11 @@ class Event:
     def reference(self) -> Path:
         """The latest historical image."""
         return self.historical[-1]
+
+    @property
+    def has_roles_by_order(self) -> bool:
+        """Whether no name says which image plays which role, so that the order of the names decides."""
+        return self.label is not None and not _is_label(self.label)
 
 
 @dataclass
@@ -226,10 +234,28 @@ def read_event(folder: Path) -> Event:
     Raises EventError if an image is missing or a role is ambiguous.
     """
     event = _assign_roles(folder)
+    _warn_of_roles(event)
     others = _other_images(folder)
     if others:
         LOG.warning("%s: ignored %s: %s", folder, list_names(others), CONVERT)
     return event
+
+
+def _warn_of_roles(event: Event) -> None:
+    """Say which image plays which role if the names leave it open, and if the dates in them contradict it."""
+    if event.has_roles_by_order:
+        assert event.label is not None
+        warn_once(
+            f"{event.folder}: no name begins with anomaly_ or normal_, so the order of the names decides: "
+            f"{event.monitor.name} is the monitor image, {event.label.name} the label, {event.reference.name} the "
+            f"reference image, {list_names([path.name for path in event.historical])} the historical images"
+        )
+    times = [found.time for found in map(named_time, (*event.historical, event.monitor)) if found]
+    if times != sorted(times):
+        warn_once(
+            f"{event.folder}: the dates in the names are not in the order of the names, which decides: "
+            f"{event.reference.name} is the reference image, {event.monitor.name} the monitor image"
+        )
 
 
 def _assign_roles(folder: Path) -> Event:
@@ -425,12 +451,44 @@ def atomic_write(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, where) from None
 
 
+class NamedTime(NamedTuple):
+    """The acquisition time in an image's name, and what else the name holds."""
+
+    time: datetime
+    has_clock: bool  # False: only the date is known
+    before: str  # text before the date, without the role
+    after: str
+
+
+def named_time(path: Path) -> NamedTime | None:
+    """Find the first calendar date of 1900 to 2099 in an image's name, as in 20190620, 20190620T101112Z.
+
+    Returns None if there is none: other numbers, such as 14062019 or an identifier, are no dates.
+    """
+    stem = _without_role(path)
+    for found in DATE.finditer(stem):
+        before, (year, month, day) = stem[: found.start()].strip("_-. "), map(int, found.groups())
+        with suppress(ValueError):
+            date = datetime(year, month, day)
+            clock = CLOCK.match(stem, found.end())
+            if clock is None:
+                return NamedTime(date, False, before, stem[found.end() :])
+            hour, minute, second = map(int, clock.groups())
+            return NamedTime(date.replace(hour=hour, minute=minute, second=second), True, before, stem[clock.end() :])
+    return None
+
+
 def date_text(path: Path) -> str:
-    """Return the date in an image's name, as in `2019-06-20`, and the text after it.
+    """Return the date in an image's name, as in `2019-06-20`, the time of day if there is one, and all other text.
 
     Without a date, returns the name without `normal_` or `anomaly_`.
     """
-    date = re.search(r"(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)(?:T\d{6})?(.*)", path.stem)
-    if date:
-        return f"{date[1]}-{date[2]}-{date[3]}{date[4]}"
+    found = named_time(path)
+    if found is None:
+        return _without_role(path)
+    text = f"{found.time:%Y-%m-%d %H:%M:%S}" if found.has_clock else f"{found.time:%Y-%m-%d}"
+    return text + found.after + (f" {found.before}" if found.before else "")
+
+
+def _without_role(path: Path) -> str:
     return re.sub(r"^(normal|anomaly)_", "", path.stem, flags=re.IGNORECASE)

@@ -1,5 +1,6 @@
 """Chooses historical images that show as many seasons as possible."""
 
+from calendar import isleap
 from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import config
 
 NEAR_DAYS = 15  # dates whose distances in the year differ by less than this count as equally good
 YEAR = 365
+FEBRUARY_28 = 59  # day of the year
 OTHER_OF_DATE = "another image of this date is better"
 
 
@@ -33,8 +35,14 @@ class Choice(NamedTuple):
 
 def days_apart(first: date, second: date) -> int:
     """Return how many days of the year lie between two dates, whatever their years: 0 to 182."""
-    days = abs(first.timetuple().tm_yday - second.timetuple().tm_yday) % YEAR
+    days = abs(_day_of_year(first) - _day_of_year(second))
     return min(days, YEAR - days)
+
+
+def _day_of_year(day: date) -> int:
+    """Return 1 to 365; 29 February counts as the 28th."""
+    number = day.timetuple().tm_yday
+    return number - 1 if isleap(day.year) and number > FEBRUARY_28 else number
 
 
 def why_unusable(candidate: Candidate, max_cloud: float, least_coverage: float) -> str | None:

@@ -779,3 +779,12 @@ def test_a_truncated_file_is_reported_as_damaged(tmp_path: Path) -> None:
     os.truncate(path, 20_000)
     with pytest.raises(EventError, match="damaged or cut off"):
         read_window(images.reference, Window(0, 200, 100, 100))
+
+
+def test_an_image_that_would_be_the_label_by_its_place_is_refused(tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"2019061{day}.tif", RGB) for day in range(4)]
+    event = Event(tmp_path, paths[0], tuple(paths[2:]), paths[1])
+    with pytest.raises(EventError, match=r"20190611.tif: taken as the label, .* it has 3 bands; name"):
+        open_event(event)
+    write_tiff(paths[1], RGB[..., 0])
+    open_event(event)

@@ -210,7 +210,7 @@ def test_ignored_images_of_other_formats_are_named(
 ) -> None:
     folder = make_folder(tmp_path, name, *files, "normal_20180101.jp2", "preview.PNG", "notes.txt", f"{files[0]}.ovr")
     read_event(folder)
-    assert caplog.messages == [f"{folder}: ignored normal_20180101.jp2, preview.PNG: {CONVERT}"]
+    assert caplog.messages[-1] == f"{folder}: ignored normal_20180101.jp2, preview.PNG: {CONVERT}"
 
 
 @pytest.mark.parametrize("name", ["0_x", "1_x"])
@@ -527,7 +527,14 @@ def test_windows_with_overlap_by_hand() -> None:
         ("normal_20190620.tif", "2019-06-20"),
         ("anomaly_20210720.tif", "2021-07-20"),
         ("Normal_summer.tif", "summer"),
-        ("anomaly_S2A_20200101T101010.tif", "2020-01-01"),
+        ("anomaly_S2A_20200101T101010.tif", "2020-01-01 10:10:10 S2A"),
+        ("normal_20200311T143000Z.tif", "2020-03-11 14:30:00"),
+        ("normal_20200311143000.tif", "2020-03-11 14:30:00"),
+        ("normal_20200311_998877.tif", "2020-03-11_998877"),
+        ("normal_10300100A1234500_20190614.tif", "2019-06-14 10300100A1234500"),
+        ("normal_10300101_20190614.tif", "2019-06-14 10300101"),
+        ("normal_14062019.tif", "14062019"),
+        ("normal_20190231.tif", "20190231"),
         ("scene_123456789.tif", "scene_123456789"),
         ("normal_20190402.tif", "2019-04-02"),
         ("anomaly_20190402_a.tif", "2019-04-02_a"),
@@ -536,3 +543,34 @@ def test_windows_with_overlap_by_hand() -> None:
 )
 def test_dates_are_read_from_names(name: str, date: str) -> None:
     assert date_text(Path(name)) == date
+
+
+def test_dates_that_contradict_the_order_of_the_names_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_folder(tmp_path, "1_ids", "normal_A2_20200311.tif", "normal_B1_20190614.tif", MONITOR)
+    for _ in range(2):
+        read_event(folder)
+    warning = (
+        f"{folder}: the dates in the names are not in the order of the names, which decides: normal_B1_20190614.tif is "
+        "the reference image, anomaly_20210720.tif the monitor image"
+    )
+    assert caplog.messages == [warning]
+    caplog.clear()
+    read_event(make_folder(tmp_path, "2_in_order", FIRST, "normal_20190231.tif", LAST, MONITOR))  # one is no date
+    assert not caplog.messages
+
+
+def test_roles_by_order_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_folder(tmp_path, "4_dated", "20190614.tif", "20191002.tif", "20200311.tif", "20210720.tif")
+    for _ in range(2):
+        event = read_event(folder)
+    assert event.has_roles_by_order
+    assert caplog.messages[0] == (
+        f"{folder}: no name begins with anomaly_ or normal_, so the order of the names decides: 20190614.tif is the "
+        "monitor image, 20191002.tif the label, 20210720.tif the reference image, 20200311.tif, 20210720.tif the "
+        "historical images"
+    )
+    assert caplog.messages[1].startswith(f"{folder}: the dates in the names are not in the order of the names")
+    assert len(caplog.messages) == 2
+    assert not read_event(make_folder(tmp_path, "4_named", FIRST, MONITOR, LABEL)).has_roles_by_order
