@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -92,8 +93,14 @@ def run_script(main: Callable[[], int]) -> NoReturn:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     for known in INTERRUPTS:
-        signal.signal(known, signal.SIG_IGN)  # closing files and the summary must not be interrupted
+        signal.signal(known, _end_at_once)
     raise Interrupted(number)
+
+
+def _end_at_once(number: int, _: FrameType | None) -> None:
+    """End the process at a second signal: the first one waits for the computation or the file in hand."""
+    os.write(2, f"\nended at once (second {signal.Signals(number).name}); finished work is kept\n".encode())
+    os._exit(128 + number)  # files are renamed when they are complete, so nothing is half-written
 
 
 @contextmanager
@@ -103,7 +110,13 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
     Needed around libraries that fail when a signal handler raises inside them.
     """
     arrived: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in INTERRUPTS}
+
+    def defer(number: int, frame: FrameType | None) -> None:
+        if arrived:
+            _end_at_once(number, frame)
+        arrived.append(number)
+
+    before = {number: signal.signal(number, defer) for number in INTERRUPTS}
 
     def check() -> None:
         if arrived:

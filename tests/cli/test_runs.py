@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import cli.script
 from cli.progress import follow_run, run_events
 from cli.script import INTERRUPTS, Interrupted, deferred_interrupts
 from tests.scripts import run_process
@@ -20,6 +21,11 @@ def end_twice():
         signal.raise_signal(2)
     finally:
         signal.raise_signal(2)
+
+def end_twice_deferred():
+    with script.deferred_interrupts():
+        signal.raise_signal(2)
+        signal.raise_signal(15)
 
 """
 
@@ -153,7 +159,8 @@ def test_an_interrupted_run_logs_its_summary(caplog: pytest.LogCaptureFixture) -
         ),
         ("signal.raise_signal(2)", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
         ("signal.raise_signal(15)", 143, [f"error: interrupted (SIGTERM); {KEPT}"]),
-        ("end_twice()", 130, [f"error: interrupted (SIGINT); {KEPT}"]),
+        ("end_twice()", 130, ["", "ended at once (second SIGINT); finished work is kept"]),
+        ("end_twice_deferred()", 143, ["", "ended at once (second SIGTERM); finished work is kept"]),
         ("utils.LOG.info('hello'); utils.LOG.warning('careful'); return 0", 0, ["hello", "warning: careful"]),
     ],
 )
@@ -266,7 +273,7 @@ def test_a_deferred_interrupt_is_raised_by_check(restored_handlers: None, number
         with pytest.raises(Interrupted) as interrupted:
             check()
     assert interrupted.value.exit_code == 128 + number
-    assert signal.getsignal(number) == signal.SIG_IGN  # the run is ending
+    assert signal.getsignal(number) is cli.script._end_at_once  # the run is ending
 
 
 def test_signal_handlers_are_restored_without_an_interrupt(restored_handlers: None) -> None:

@@ -1,9 +1,12 @@
 """Runs that are killed, interrupted or doubled: nothing that was finished is lost, and no file is half written."""
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,6 +160,41 @@ def test_a_lock_names_its_owner_and_is_gone_with_it(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["map.tif"]
     with event_lock(folder):
         assert (folder / LOCK_NAME).exists()
+
+
+def take_locks(folder: Path, times: int) -> int:
+    """Lock an empty folder many times; returns how often another process had it."""
+    busy = 0
+    for _ in range(times):
+        try:
+            with event_lock(folder):
+                pass
+        except EventBusyError:
+            busy += 1
+    return busy
+
+
+def test_two_processes_take_turns_on_a_folder_that_each_removes(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        both = [pool.submit(take_locks, tmp_path / "1_event", 3000) for _ in range(2)]
+        assert all(one.result() < 3000 for one in both)  # no other error, and neither is locked out
+    assert not (tmp_path / "1_event").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "1_event").touch()
+    with pytest.raises(FileExistsError), event_lock(tmp_path / "1_event"):
+        pass
+
+
+def test_an_error_of_the_block_is_not_hidden_by_its_end(tmp_path: Path) -> None:
+    def end() -> None:
+        with event_lock(tmp_path / "1_event"):
+            shutil.rmtree(tmp_path / "1_event")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        end()
 
 
 def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
