@@ -1,13 +1,19 @@
 """Parts of a GeoPackage: layer, related table, style in QGIS, and checks that the file is whole."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from osgeo import gdal, ogr, osr
 
+from utils import LOG, EventError
+
 # The GeoPackage standard's definition of "no CRS". By default, GDAL writes an undefined geographic CRS.
 NO_CRS = 'LOCAL_CS["Undefined Cartesian SRS"]'
 
+CONTENT_KEY = "ANOMALYCD_CONTENT"  # metadata item of a layer
+JOURNALS = ("-wal", "-shm", "-journal")  # of SQLite, beside a file that is being edited
 STYLES = "layer_styles"  # the table in which QGIS looks for the styles of a file's layers
 # Its columns as QGIS creates them. Name, type, width.
 STYLE_FIELDS = (
@@ -124,3 +130,62 @@ def _query(dataset: gdal.Dataset, sql: str) -> str | int:
     value = result.GetNextFeature().GetField(0)
     dataset.ReleaseResultSet(result)
     return value
+
+
+# --- Files that somebody works on ------------------------------------------------------------------------------------
+def record_content(layer: ogr.Layer) -> None:
+    """Record a layer's content in its metadata, so that later edits are noticed."""
+    layer.SetMetadata(layer.GetMetadata_Dict() | {CONTENT_KEY: _content(layer)})
+
+
+def without_content(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return a layer's metadata as it was before `record_content`."""
+    return {name: text for name, text in metadata.items() if name != CONTENT_KEY}
+
+
+def _content(layer: ogr.Layer) -> str:
+    """Return the SHA-256 of a layer's features: fields, values and geometries."""
+    digest = hashlib.sha256()
+    layer.ResetReading()
+    for feature in layer:
+        geometry = feature.GetGeometryRef()
+        digest.update(repr(sorted(feature.items().items())).encode())
+        digest.update(bytes(geometry.ExportToWkb()) if geometry else b"")
+    return digest.hexdigest()
+
+
+def keep_if_edited(path: Path, tables: Collection[str], fields: Collection[str]) -> None:
+    """Rename a GeoPackage that somebody edited, or that a GIS holds open, so that it is not overwritten; say so.
+
+    It counts as edited if its first layer differs from what `record_content` recorded, if it has other tables or fields
+    than these, several styles, or a journal beside it. Raises EventError if another program locks it.
+    """
+    journals = [file for file in (path.with_name(path.name + suffix) for suffix in JOURNALS) if file.exists()]
+    if not journals and not (path.exists() and _is_edited(path, tables, fields)):
+        return
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    kept = path.with_name(f"{path.stem}_{stamp}{path.suffix}")
+    for file in (path, *journals):
+        if file.exists():
+            file.rename(kept.with_name(kept.name + file.name.removeprefix(path.name)))
+    LOG.warning("%s: was edited, or is open in another program: kept as %s", path, kept.name)
+
+
+def _is_edited(path: Path, tables: Collection[str], fields: Collection[str]) -> bool:
+    try:
+        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        layers = [dataset.GetLayer(number) for number in range(dataset.GetLayerCount())]
+        styles = dataset.GetLayerByName(STYLES)
+        recorded = layers[0].GetMetadata_Dict().get(CONTENT_KEY)
+        return (
+            any(layer.GetName() not in tables for layer in layers)
+            or any(field.GetName() not in fields for field in layers[0].schema)
+            or (styles is not None and styles.GetFeatureCount() > 1)
+            or (recorded is not None and _content(layers[0]) != recorded)
+        )
+    except RuntimeError as error:
+        if "locked" in str(error):
+            raise EventError(f"{path}: is locked by another program; close it there") from None
+        return False  # damaged: it is no longer anybody's work
+    except (AttributeError, IndexError):  # not a GeoPackage with layers
+        return False

@@ -8,7 +8,17 @@ from osgeo import gdal, ogr, osr
 
 from eval_metrics import BinaryMap
 from evaluation.explanations import ExplanationRaster, RegionExplanation, explain_regions
-from evaluation.geopackage import STYLES, create_layer, is_whole, verify, write_default_style, write_related_table
+from evaluation.geopackage import (
+    STYLES,
+    create_layer,
+    is_whole,
+    keep_if_edited,
+    record_content,
+    verify,
+    without_content,
+    write_default_style,
+    write_related_table,
+)
 from evaluation.outlines import outline_regions, simplify_outline
 from evaluation.region_style import region_style
 from evaluation.regions import Region, measure_regions
@@ -100,6 +110,8 @@ def write_regions(
     rows = {LAYER: len(found.regions), STYLES: 1}
     if found.dates:
         rows[DATES_TABLE] = len(found.regions) * len(found.dates)
+    known = {name for name, _ in (*FIELDS, *EXPLANATION_FIELDS)} | set(attributes)
+    keep_if_edited(path, {LAYER, DATES_TABLE, STYLES}, known)
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with close_dataset(dataset):
@@ -112,19 +124,20 @@ def write_regions(
                 write_related_table(dataset, DATES_TABLE, DATES_COLUMNS, (LAYER, "region"), _dates_rows(found))
             write_default_style(dataset, layer, region_style(bool(found.dates)), "mean anomaly score")
             dataset.CommitTransaction()
+            record_content(layer)
         verify(part, rows)
 
 
-def write_geojson(path: Path, found: Regions, attributes: Mapping[str, str]) -> None:
+def write_geojson(path: Path, found: Regions, attributes: Mapping[str, str]) -> bool:
     """Write regions as GeoJSON (RFC 7946) in WGS 84, with the fields of `write_regions`.
 
-    The file appears whole or not at all. Without a CRS that PROJ can transform, a warning says so, and no file is
-    written. Raises EventError if the file cannot be written.
+    The file appears whole or not at all. Without a CRS that PROJ can transform, a warning says so, no file is written,
+    and the result is False. Raises EventError if the file cannot be written.
     """
     outlines = outlines_in_wgs84([placed.outline for placed in found.regions], found.crs)
     if outlines is None:
         warn_once(f"{path}: not written: the raster has no CRS that can be transformed to WGS 84")
-        return
+        return False
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GeoJSON").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with close_dataset(dataset):
@@ -134,6 +147,7 @@ def write_geojson(path: Path, found: Regions, attributes: Mapping[str, str]) -> 
         written = gdal.OpenEx(str(part), gdal.OF_VECTOR, allowed_drivers=["GeoJSON"])
         if written.GetLayer(0).GetFeatureCount() != len(found.regions):
             raise RuntimeError("verification after writing failed")
+    return True
 
 
 def _create_fields(layer: ogr.Layer, found: Regions, attributes: Mapping[str, str]) -> None:
@@ -193,6 +207,6 @@ def read_regions_metadata(path: Path) -> dict[str, str] | None:
         dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
         layer = dataset.GetLayer(LAYER)
         whole = is_whole(dataset) and all(feature.GetGeometryRef() is not None for feature in layer)
-        return layer.GetMetadata_Dict() if whole else None
+        return without_content(layer.GetMetadata_Dict()) if whole else None
     except (RuntimeError, TypeError, AttributeError):
         return None

@@ -19,6 +19,7 @@ from pipeline.explanation import StoredExplanation, empty_table, region_table
 from pipeline.stage import Stage, StageRequest, StageSettings, settings_record
 from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.filtered_map import FilteredMap, filter_change_map
+from rasters.gdal_output import remove_outputs
 from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_map, read_parameters, write_raster
 from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sam.engine import SamEngine, ScaledImage
     from sam.features import WindowFeatures
 
+NO_GEOJSON = {"ANOMALYCD_GEOJSON": "not possible without a usable CRS"}  # in the polygons' metadata
 CHANGES_NAME = "changes"  # file in the window store's folder
 
 
@@ -276,7 +278,7 @@ class Stage2(Stage):
             else:
                 explanation = self._current_explanation()
                 if explanation is None:
-                    self.explanation_path.unlink(missing_ok=True)  # made with other parameters
+                    remove_outputs(self.explanation_path)  # made with other parameters
             self._write_side_files(store, explanation)
             filtered_path = self.folder / config.FILTERED_MAP_NAME
             write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
@@ -292,11 +294,12 @@ class Stage2(Stage):
     def has_side_files(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""
         of_preview, of_polygons = self._records(self._current_explanation() is not None)
-        return (
-            read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) == of_preview
-            and read_regions_metadata(self.folder / config.REGIONS_NAME) == of_polygons
-            and (self.geojson_path.exists() or not self.extras.geojson)
-        )
+        if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != of_preview:
+            return False
+        found = read_regions_metadata(self.folder / config.REGIONS_NAME)
+        if self.extras.geojson and not self.geojson_path.exists():
+            return found == of_polygons | NO_GEOJSON
+        return found == of_polygons
 
     def write_side_files(self, scores: Raster) -> None:
         """Write the binary anomaly map as a preview, and its regions as polygons, explained if possible."""
@@ -311,10 +314,11 @@ class Stage2(Stage):
         regions = find_regions(binary, scores, self.images.georeference, explanation)
         if self.extras.simplify:
             regions = simplify_regions(regions, self.extras.simplify)
-        if self.extras.geojson:
-            write_geojson(self.geojson_path, regions, attributes)
-        else:
-            self.geojson_path.unlink(missing_ok=True)  # it would differ from the polygons of this run
+        if not self.extras.geojson:
+            remove_outputs(self.geojson_path)  # it would differ from the polygons of this run
+        elif not write_geojson(self.geojson_path, regions, attributes):
+            remove_outputs(self.geojson_path)
+            of_polygons |= NO_GEOJSON
         write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons)
 
 

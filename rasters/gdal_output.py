@@ -7,21 +7,37 @@ from pathlib import Path
 
 from osgeo import gdal
 
-from utils import EventError, atomic_file, one_line
+from utils import LOG, EventError, atomic_file, one_line
 
 # Keep GDAL from writing side files: masks, CRSs that a GeoTIFF cannot hold, and SQLite journals (an unfinished file is
 # discarded anyway).
 OPTIONS = {"GDAL_PAM_ENABLED": "NO", "GDAL_TIFF_INTERNAL_MASK": "YES", "OGR_SQLITE_JOURNAL": "OFF"}
 
 
+# Files of GDAL and QGIS beside an output, such as statistics: they are those of the file that is replaced.
+COMPANIONS = (".aux.xml", ".ovr", ".msk")
+
+
 @contextmanager
 def event_file(path: Path) -> Iterator[Path]:
-    """Open an `atomic_file`; raise EventError instead of OSError. Yields the path of the temporary file."""
+    """Open an `atomic_file`; raise EventError instead of OSError. Yields the path of the temporary file.
+
+    Companions of a file that is replaced are removed.
+    """
     try:
         with atomic_file(path) as part:
             yield part
+        remove_outputs(*(path.with_name(path.name + suffix) for suffix in COMPANIONS))
     except OSError as error:
         raise EventError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def remove_outputs(*paths: Path) -> None:
+    """Remove outputs that do not fit the new ones, if they exist, and say so."""
+    for path in paths:
+        if path.exists():
+            path.unlink()
+            LOG.info("%s: removed, it belonged to outputs that are replaced", path)
 
 
 @contextmanager

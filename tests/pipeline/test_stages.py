@@ -93,6 +93,38 @@ def test_a_missing_side_file_is_written_again(small_events: Path, results: Path,
     assert path.exists()
 
 
+@pytest.mark.usefixtures("no_sam")
+def test_outputs_that_no_longer_fit_are_removed_with_a_line(
+    small_events: Path, results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    geojson = results / "stage2" / FIRE / config.REGIONS_GEOJSON_NAME
+    roots = ("--data-root", small_events, "--stage1-root", results / "stage1", "--stage2-root", results / "stage2")
+    flags = [*map(str, roots), "--skip-existing-stage2", *DEMO_SAM]
+    assert run.main([*flags, "--geojson"]) == 0
+    assert geojson.exists()
+    assert run.main(flags) == 0
+    assert not geojson.exists()
+    assert f"{geojson}: removed, it belonged to outputs that are replaced" in caplog.text
+
+
+@pytest.mark.usefixtures("no_sam")
+def test_geojson_without_a_usable_crs_is_asked_for_once(
+    small_events: Path, results: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("evaluation.polygons.outlines_in_wgs84", lambda *_: None)
+    old = results / "stage2" / FIRE / config.REGIONS_GEOJSON_NAME
+    old.write_text("of an earlier run")
+    roots = ("--data-root", small_events, "--stage1-root", results / "stage1", "--stage2-root", results / "stage2")
+    flags = [*map(str, roots), "--skip-existing-stage2", "--geojson", *DEMO_SAM]
+    written = []
+    for _ in range(2):
+        assert run.main(flags) == 0
+        written.append((results / "stage2" / FIRE / config.REGIONS_NAME).stat().st_mtime_ns)
+    assert not old.exists()
+    assert written[0] == written[1]
+    assert caplog.text.count("preview and polygons are written again from the map") == 2  # of two events, once
+
+
 def test_previews_record_their_settings(finished: Path) -> None:
     preview = finished / "stage2" / FIRE / config.ANOMALY_PREVIEW_NAME
     assert read_preview_text(preview) == {
