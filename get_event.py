@@ -8,6 +8,7 @@ import config
 from catalogs.query import Box, Query, box_of_geojson
 from catalogs.sources import SOURCES, Source
 from cli.flags import (
+    ScriptParser,
     add_color_arguments,
     add_folder,
     add_log_argument,
@@ -27,7 +28,7 @@ NEEDED = "get_event.py needs pystac-client: pip install -r requirements-stac.txt
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     parser.add_argument("--name", help="name of the event folder; it begins with the category, as in 3_landslide_x")
     place = parser.add_mutually_exclusive_group()
     place.add_argument(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.flags import add_data_arguments, add_image_arguments
+from cli.flags import ScriptParser, add_data_arguments, add_image_arguments
 from sam.flags import add_sam_arguments
 
 # Modules that need the packages of `check_packages` are imported after that check.
@@ -57,7 +57,7 @@ def _numbers(version: str) -> list[int]:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     add_data_arguments(parser)
     add_image_arguments(parser)
     add_sam_arguments(parser)
@@ -83,17 +83,20 @@ def check_weights(args: argparse.Namespace) -> "SamEngine":
 
 
 def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
-    """Return the event given by --event, else the data root's first one, else a generated demo event if it has none.
+    """Return the event given by --event, else the data root's first one, else a generated demo event.
 
-    Raises SetupError if no event folder is usable, UsageError if the given event is unknown.
+    The latter only if the default data root has none. Raises SetupError if no event folder is usable, UsageError if a
+    data root that was named has none, or if the given event is unknown.
     """
+    import config
     from demo.make_events import DEMO_EVENTS, write_event
     from utils import UsageError, list_events, read_event
 
     try:
         listing = list_events(args.data_root, args.event)
     except UsageError as error:
-        if args.event is not None:
+        is_named = args.data_root != config.DEFAULT_DATA_ROOT or "DEFAULT_DATA_ROOT" in config.OVERRIDDEN
+        if args.event is not None or is_named:
             raise
         print(f"no data ({error}); GDL is available on request; using a generated demo event")
         return read_event(write_event(scratch, DEMO_EVENTS[-1]))
@@ -134,7 +137,10 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
 
     images = open_event(event, ImageOptions.of(args))
     window, pixels = first_window_with_data(images)
-    print(f"event {event.name}: {len(event.historical)} historical images, label: {event.label is not None}, {window}")
+    print(
+        f"event {event.name}: {len(event.historical)} historical images, {'a' if event.label else 'no'} label; "
+        f"window of {window.width} x {window.height} pixels at column {window.x}, row {window.y}"
+    )
     features = engine.encode([engine.scale(of_image.rgb) for of_image in pixels])
     masks = [engine.generate_masks(pixels[i].rgb, features[i], config.STAGE1_SAM_PARAMS).collect() for i in (-2, -1)]
     changes = change_map(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import config
 from cli.flags import (
+    ScriptParser,
     add_data_arguments,
     add_folder,
     add_number,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     parser.add_argument("--stage", choices=("all", "1", "2"), default="all", help="what to run (default: %(default)s)")
     add_data_arguments(parser)
     add_folder(parser, "--stage1-root", config.STAGE1_OUTPUT_DIR, "folder for stage 1's outputs")

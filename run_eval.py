@@ -5,14 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import add_folder, add_log_argument, add_number, finite, fraction, not_negative, positive_int
+from cli.flags import (
+    ScriptParser,
+    add_folder,
+    add_log_argument,
+    add_number,
+    finite,
+    fraction,
+    not_negative,
+    positive_int,
+)
 from cli.script import keep_log, run_script
 from utils import LOG, list_events
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     add_folder(parser, "--data-root", config.DEFAULT_DATA_ROOT, "folder with one folder per event, for its label")
     add_folder(parser, "--result-root", config.STAGE2_OUTPUT_DIR, "folder of stage 2's outputs")
     for flag, kind, default, role in (

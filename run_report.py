@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import add_data_arguments, add_folder, add_log_argument, add_number, positive_int
+from cli.flags import ScriptParser, add_data_arguments, add_folder, add_log_argument, add_number, positive_int
 from cli.script import keep_log, require_package, run_script
 from utils import list_events
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     add_data_arguments(parser)
     add_folder(parser, "--result-root", config.STAGE2_OUTPUT_DIR, "folder of stage 2's outputs")
     add_folder(parser, "--stage1-root", config.STAGE1_OUTPUT_DIR, "folder of stage 1's outputs")

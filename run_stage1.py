@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import config
 from cli.flags import (
+    ScriptParser,
     add_data_arguments,
     add_folder,
     add_number,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     add_data_arguments(parser)
     add_folder(parser, "--output-root", config.STAGE1_OUTPUT_DIR, "folder for one output folder per event")
     add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a window in pixels")

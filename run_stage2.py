@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import config
-from cli.flags import add_data_arguments, add_folder, add_overlap_argument, add_stage2_arguments, check_overlap
+from cli.flags import (
+    ScriptParser,
+    add_data_arguments,
+    add_folder,
+    add_overlap_argument,
+    add_stage2_arguments,
+    check_overlap,
+)
 from cli.script import run_script
 from cluster.flags import add_run_arguments, parse_run_arguments
 from cluster.launch import launch
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ScriptParser(description=__doc__)
     add_data_arguments(parser)
     add_folder(parser, "--stage1-root", config.STAGE1_OUTPUT_DIR, "where stage 1 wrote its change maps")
     add_folder(parser, "--output-root", config.STAGE2_OUTPUT_DIR, "folder for one output folder per event")

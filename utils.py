@@ -68,6 +68,8 @@ def one_line(error: Exception) -> str:
 def describe_error(error: Exception) -> str:
     """Return an error's message as one line."""
     text = one_line(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, (AnomalyCDError, OSError, MemoryError)):
         return text
     # A bug in this program.

@@ -6,10 +6,20 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from math import isfinite
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import config
 
 MOST_DAYS = 36_500
+Number = TypeVar("Number", int, float)
+
+
+class ScriptParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with code 2."""
+        self.exit(2, f"error: {message} ({self.prog} --help lists all flags)\n")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,42 +113,34 @@ def add_number(
 
 def band_numbers(text: str) -> tuple[int, ...]:
     """An argparse type: three band numbers, as in `3,2,1`."""
-    numbers = tuple(int(number) for number in text.split(","))
-    if len(numbers) != 3 or min(numbers) < 1:
+    found = re.fullmatch(r"([1-9]\d*),([1-9]\d*),([1-9]\d*)", text)
+    if found is None:
         raise argparse.ArgumentTypeError(f"{text}: needs three band numbers, 1 or greater, as in 3,2,1")
-    return numbers
+    return tuple(map(int, found.groups()))
 
 
-def finite(text: str) -> float:
-    """An argparse type: a number, neither infinite nor NaN."""
-    value = float(text)
-    if not isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return value
+def _number(kind: type[Number], is_valid: Callable[[Number], bool], needs: str) -> Callable[[str], Number]:
+    """Return an argparse type for numbers. `needs`: what is valid, for messages."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not is_valid(value):
+            raise argparse.ArgumentTypeError(f"{text}: needs {needs}")
+        return value
+
+    return parse
 
 
-def not_negative(text: str) -> float:
-    """An argparse type: a number, 0 or more."""
-    value = finite(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def positive(text: str) -> float:
-    """An argparse type: a number above 0."""
-    value = finite(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def percentage(text: str) -> float:
-    """An argparse type: a number from 0 to 100."""
-    value = float(text)
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return value
+finite = _number(float, isfinite, "a number")
+not_negative = _number(float, lambda value: isfinite(value) and value >= 0, "a number, 0 or more")
+positive = _number(float, lambda value: isfinite(value) and value > 0, "a number above 0")
+fraction = _number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+percentage = _number(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
+positive_int = _number(int, lambda value: value > 0, "a whole number above 0")
+not_negative_int = _number(int, lambda value: value >= 0, "a whole number, 0 or more")
 
 
 def calendar_date(text: str) -> date:
@@ -159,30 +161,6 @@ def period(text: str) -> timedelta:
     if found is None or days > MOST_DAYS:
         raise argparse.ArgumentTypeError(f"{text}: needs days, months or years, at most 100y, as 30d, 18m or 2y")
     return timedelta(days=days)
-
-
-def not_negative_int(text: str) -> int:
-    """An argparse type: an integer, 0 or more."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def positive_int(text: str) -> int:
-    """An argparse type: an integer above 0."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number in [0, 1]."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def add_log_argument(parser: argparse.ArgumentParser) -> None:

@@ -100,7 +100,10 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     maps = {kind: open_map(path) for kind, path in paths.items() if path.exists()}
     made_with = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)
     images = open_event(event, recorded_options(made_with))
-    label = open_event_label(event, made_with)
+    try:
+        label, label_problem = open_event_label(event, made_with), "no label"
+    except EventError as error:
+        label, label_problem = None, f"label not used: {error}"
     for raster in (*maps.values(), *([label] if label else [])):
         if raster.shape != images.shape:
             raise EventError(
@@ -109,7 +112,7 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     report = EventReport(event, images, find_place(images.georeference, images.shape), maps, label, [])
     report.missing += [f"no {path.name}" for kind, path in paths.items() if kind not in maps]
     if label is None and event.category != 0:
-        report.missing.append("no label")
+        report.missing.append(label_problem)
     _find_origin(report)
     _measure(report)
     _explain(report, result_root / event.name / config.EXPLANATION_NAME)

@@ -9,7 +9,7 @@ from report.event_page import write_event_page
 from report.event_report import read_report
 from report.html import ASSETS, SHIPPED, script_data, viridis_script, write_text
 from report.overview import Row, overview, row_of
-from utils import LOG, Event, Listing, atomic_file
+from utils import LOG, Event, Listing, UsageError, atomic_file
 
 
 def write_site(
@@ -17,8 +17,14 @@ def write_site(
 ) -> int:
     """Write the report of all events to the folder `output`; returns the exit code.
 
-    `max_width`: the longer side of the images in the report, pixels.
+    `max_width`: the longer side of the images in the report, pixels. Raises UsageError if no event has any output.
     """
+    folders = [root / event.name for event in listing.events for root in (stage1_root, result_root)]
+    if folders and not any(folder.is_dir() for folder in folders):
+        raise UsageError(
+            f"{result_root} and {stage1_root}: no maps of the events in {data_root}; run both stages first, or name "
+            "the folders with --result-root and --stage1-root"
+        )
     rows: list[Row] = []
 
     def process(event: Event, event_done: Callable[[], object]) -> None:

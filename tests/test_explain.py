@@ -162,9 +162,9 @@ def test_geojson_has_the_polygons_in_degrees_and_follows_the_flags(
     ("flags", "message"),
     [
         (("--overlap", "66"), "argument --overlap: 66 is above 65, half of the smallest window"),
-        (("--overlap", "-1"), "-1 is below 0"),
-        (("--simplify", "-1"), "-1 is below 0"),
-        (("--simplify", "nan"), "nan is not a finite number"),
+        (("--overlap", "-1"), "-1: needs a whole number, 0 or more"),
+        (("--simplify", "-1"), "-1: needs a number, 0 or more"),
+        (("--simplify", "nan"), "nan: needs a number, 0 or more"),
     ],
 )
 def test_impossible_values_are_refused(

@@ -4,18 +4,28 @@ from pathlib import Path
 
 import pytest
 
+import config
 import quick_test
 from tests.scripts import DEMO_SAM, FEW_POINTS, FIRE, run_process
 
 pytestmark = pytest.mark.usefixtures("few_points")
 
 
-def test_quick_test_passes_without_data(tmp_path: Path) -> None:
-    done = run_process("quick_test.py", "--data-root", tmp_path, *DEMO_SAM, **FEW_POINTS)
+@pytest.mark.skipif(config.DEFAULT_DATA_ROOT.exists(), reason=f"{config.DEFAULT_DATA_ROOT} holds data")
+def test_quick_test_passes_without_data() -> None:
+    done = run_process("quick_test.py", *DEMO_SAM, **FEW_POINTS)
     assert done.returncode == 0, done.stderr
     assert "no data (" in done.stdout
     assert "change map (1024, 1024) float32" in done.stdout
     assert done.stdout.splitlines()[-1] == "QUICK TEST PASSED"
+    assert ", a label; window of 1024 x 1024 pixels at column 0, row 0" in done.stdout
+
+
+def test_a_data_root_that_is_named_must_hold_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quick_test.main(["--data-root", str(tmp_path), *DEMO_SAM]) == 1
+    output = capsys.readouterr()
+    assert output.err == f"error: {tmp_path}: no event folders (names beginning with 0_ to 6_) in this data root\n"
+    assert "PASSED" not in output.out
 
 
 def test_quick_test_uses_the_given_event(small_events: Path, capsys: pytest.CaptureFixture[str]) -> None:

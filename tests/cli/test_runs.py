@@ -47,7 +47,8 @@ def process_two_windows(_: Event, window_done: Callable[[], object]) -> None:
     ("error", "reason"),
     [
         (EventError("x.tif: is\ncut off"), "x.tif: is cut off"),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (FileNotFoundError(2, "No such file or directory", "a.tif"), "a.tif: No such file or directory"),
         (MemoryError(), "MemoryError"),
         (
             ZeroDivisionError("by zero"),
@@ -151,7 +152,7 @@ def test_an_interrupted_run_logs_its_summary(caplog: pytest.LogCaptureFixture) -
         ("return 0", 0, []),
         ("return 1", 1, []),
         ("raise utils.UsageError('no such thing')", 2, ["error: no such thing"]),
-        ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: [Errno 28] No space left: 'a.csv'"]),
+        ("raise OSError(28, 'No space left', 'a.csv')", 1, ["error: a.csv: No space left"]),
         (
             "raise KeyError('a defect')",
             1,

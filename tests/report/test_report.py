@@ -25,7 +25,8 @@ from report.event_report import report_curve, slug
 from report.html import ASSETS, script_data, spread_marks
 from report.pictures import encode_photo, fitted_shape, pack_masks
 from tests.scripts import CONTROL, FIRE, run_process
-from utils import Window, list_events
+from tests.tiffs import write_tiff
+from utils import UsageError, Window, list_events
 
 DATES = ["2018-06-14", "2018-10-02", "2019-03-11", "2019-06-20"]  # the historical dates of the labelled event
 
@@ -136,7 +137,23 @@ def test_regions_are_measured_on_all_pixels() -> None:
     assert set(np.unique(places)) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("stages", [(), ("stage1",), ("stage2",)])
+def test_folders_without_any_output_are_an_error(small_events: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{tmp_path / 'stage2'} and {tmp_path / 'stage1'}: no maps of the events"):
+        write_report(small_events, tmp_path, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_an_unusable_label_is_named_on_the_events_page(finished: Path, data_root: Path, tmp_path: Path) -> None:
+    label = data_root / FIRE / "anomaly_20210720_label.tif"
+    write_tiff(label, np.zeros((256, 256, 3), np.uint8))
+    assert write_report(data_root, finished, tmp_path / "report", "--event", FIRE) == 0
+    page = (tmp_path / "report" / "events" / f"{slug(FIRE)}.html").read_text("utf-8")
+    assert "label not used: " in page
+    assert "a label is one band of whole numbers" in page
+    assert 'id="threshold"' in page
+
+
+@pytest.mark.parametrize("stages", [("stage1",), ("stage2",)])
 def test_partial_results_are_shown_with_the_missing_maps(
     finished: Path, small_events: Path, tmp_path: Path, stages: tuple[str, ...]
 ) -> None:
