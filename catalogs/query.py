@@ -50,7 +50,7 @@ class Box(NamedTuple):
 def box_of_geojson(path: Path) -> Box:
     """Return the bounding box of a GeoJSON file. Raises UsageError if it has no coordinates."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
 """Turns a catalog's items into scenes, and scenes of one date and sensor into acquisitions."""
 
-from collections import defaultdict
+import re
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from catalogs.addresses import resolve
@@ -18,6 +18,10 @@ CLOUDS = ("cloud",)
 CLOUD_PROBABILITY = 50  # percent; from here on a pixel of a probability is cloud
 # Properties with the cloud cover of a whole item in percent: Maxar's items have the first one.
 CLOUD_COVER = ("tile:clouds_percent", "eo:cloud_cover")
+# Properties with the version of the processing: Sentinel-2's items have the first one.
+BASELINES = ("s2:processing_baseline", "processing:version")
+SAME_PASS = timedelta(minutes=10)  # between scenes of one pass of a sensor
+FOOTPRINT_DIGITS = 3  # of degrees: footprints of two processings differ by less
 
 
 class CloudAsset(NamedTuple):
@@ -40,6 +44,7 @@ class Scene(NamedTuple):
     collection: str | None
     licence: str | None
     source: str  # address or path of the item, or of the document that contains it
+    processing: tuple[tuple[int, ...], str] = ((), "")  # baseline and time of processing: the greatest is the latest
 
 
 class Acquisition(NamedTuple):
@@ -67,7 +72,7 @@ def find_scenes(found: Found, query: Query) -> tuple[list[Scene], list[str]]:
 
     Raises UsageError if no item has the wanted asset, or if an identifier that the query names was not found.
     """
-    scenes: dict[str, Scene] = {}
+    scenes: dict[tuple[str, str], Scene] = {}  # by collection, or else document, and identifier
     unusable = list(found.unusable)
     lacking: list[Item] = []
     for item in found.items:
@@ -77,14 +82,16 @@ def find_scenes(found: Found, query: Query) -> tuple[list[Scene], list[str]]:
         try:
             if _matches(item.content, query):
                 if query.asset in mapping(item.content, "assets"):
-                    scenes.setdefault(name, _scene(name, item, query))
+                    scene = _scene(name, item, query)
+                    scenes.setdefault((scene.collection or scene.source, name), scene)
                 else:
                     lacking.append(item)
         except EventError as error:
             unusable.append(f"{name}: {error}")
-    _check_assets(scenes, lacking, query)
+    _check_assets(lacking, query, none_has_it=not scenes)
     unusable += [f"{item.content.get('id')}: no asset {query.asset!r}" for item in lacking]
-    unknown = [name for name in query.images if name not in scenes]
+    known = {scene.item for scene in scenes.values()}
+    unknown = [name for name in query.images if name not in known]
     if unknown:
         missing = f"{list_names(unknown)}: not found at this place from {query.first} to {query.last}"
         reason = next((line for line in unusable if line.startswith(f"{unknown[0]}:")), missing)
@@ -92,8 +99,8 @@ def find_scenes(found: Found, query: Query) -> tuple[list[Scene], list[str]]:
     return list(scenes.values()), unusable
 
 
-def _check_assets(scenes: dict[str, Scene], lacking: Sequence[Item], query: Query) -> None:
-    if lacking and not scenes:
+def _check_assets(lacking: Sequence[Item], query: Query, none_has_it: bool) -> None:
+    if lacking and none_has_it:
         there = sorted({name for item in lacking for name in mapping(item.content, "assets")})
         raise UsageError(f"no item has an asset {query.asset!r}; --asset names one of {', '.join(there) or 'none'}")
 
@@ -122,7 +129,7 @@ def _time(content: dict[str, Any]) -> datetime:
 def _scene(name: str, item: Item, query: Query) -> Scene:
     properties, assets = mapping(item.content, "properties"), mapping(item.content, "assets")
     sensor = next((properties[key] for key in ("platform", "constellation") if properties.get(key)), "")
-    covers = [properties[key] for key in CLOUD_COVER if isinstance(properties.get(key), int | float)]
+    covers = [cover for cover in (_percent(properties.get(key)) for key in CLOUD_COVER) if cover is not None]
     return Scene(
         name,
         _time(item.content),
@@ -130,11 +137,23 @@ def _scene(name: str, item: Item, query: Query) -> Scene:
         _href(item, assets[query.asset]),
         item.content["geometry"],
         _cloud_asset(item, assets),
-        float(covers[0]) if covers else None,
+        covers[0] if covers else None,
         item.collection or item.content.get("collection"),
         item.licence,
         item.address,
+        _processing(properties),
     )
+
+
+def _percent(value: Any) -> float | None:
+    """Return a cloud cover; None for what cannot be one, such as -1 or a text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 100 else None
+
+
+def _processing(properties: dict[str, Any]) -> tuple[tuple[int, ...], str]:
+    baseline = next((str(properties[key]) for key in BASELINES if properties.get(key)), "")
+    return tuple(map(int, re.findall(r"\d+", baseline))), str(properties.get("created") or "")
 
 
 def _href(item: Item, asset: Any) -> str:
@@ -156,11 +175,29 @@ def _cloud_asset(item: Item, assets: dict[str, Any]) -> CloudAsset | None:
 
 
 def group(scenes: Iterable[Scene]) -> list[Acquisition]:
-    """Return the acquisitions of scenes, oldest first."""
-    groups: dict[tuple[date, str], list[Scene]] = defaultdict(list)
-    for scene in scenes:
-        groups[scene.time.date(), scene.sensor].append(scene)
+    """Return the acquisitions of scenes, oldest first.
+
+    A pass of a sensor over midnight UTC is one acquisition, of the date on which it begins.
+    """
+    groups: dict[tuple[date, str], list[Scene]] = {}
+    last: dict[str, tuple[date, datetime]] = {}  # by sensor: date of the acquisition, time of its latest scene
+    for scene in sorted(_latest_processing(scenes), key=lambda scene: scene.time):
+        day = scene.time.date()
+        if scene.sensor in last and scene.time - last[scene.sensor][1] <= SAME_PASS:
+            day = last[scene.sensor][0]
+        last[scene.sensor] = (day, scene.time)
+        groups.setdefault((day, scene.sensor), []).append(scene)
     return [
         Acquisition(day, sensor, tuple(sorted(members, key=lambda scene: scene.item)))
         for (day, sensor), members in sorted(groups.items())
     ]
+
+
+def _latest_processing(scenes: Iterable[Scene]) -> list[Scene]:
+    """Return the scenes without earlier processings of the same acquisition: same time, sensor and place."""
+    latest: dict[tuple[datetime, str, tuple[float, ...]], Scene] = {}
+    for scene in scenes:
+        place = tuple(round(number, FOOTPRINT_DIGITS) for number in bounds(scene.footprint))
+        key = (scene.time, scene.sensor, place)
+        latest[key] = max(latest.get(key, scene), scene, key=lambda one: one.processing)
+    return list(latest.values())

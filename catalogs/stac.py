@@ -105,7 +105,7 @@ class CatalogIO(StacApiIO):
     def document(self, address: str) -> dict[str, Any]:
         """Return the JSON object at an address. Raises EventError if there is none."""
         try:
-            content = json.loads(self.read_text(address))
+            content = json.loads(self.read_text(address).removeprefix("\ufeff"))
         except OSError as error:
             raise EventError(f"{address}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError):

@@ -101,8 +101,9 @@ def test_item_over_the_antimeridian_lies_on_both_sides(box: Box, expected: bool)
 )
 def test_geojson_has_a_bounding_box(tmp_path: Path, content: dict[str, Any]) -> None:
     file = tmp_path / "place.geojson"
-    file.write_text(json.dumps(content))
-    assert box_of_geojson(file) == BOX
+    for encoding in ("utf-8", "utf-8-sig"):  # with and without a byte order mark
+        file.write_text(json.dumps(content), encoding=encoding)
+        assert box_of_geojson(file) == BOX
 
 
 @pytest.mark.parametrize(
