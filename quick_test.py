@@ -182,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in config.OVERRIDDEN.items():
         print(f"config: {name}={value} from the environment")
     try:
+        importlib.import_module("rasters.geotiff")  # checks PROJ
         engine = check_weights(args)
         with tempfile.TemporaryDirectory() as scratch:
             run_window(find_event(args, Path(scratch)), engine, args)

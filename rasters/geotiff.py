@@ -11,7 +11,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 import config
-from utils import LOG, EventError, Window, one_line
+from utils import LOG, EventError, UsageError, Window, one_line
 
 for module in (gdal, ogr, osr):
     module.UseExceptions()
@@ -29,6 +29,19 @@ for _name in IGNORED_SETTINGS:
     os.environ.pop(_name, None)
     gdal.SetConfigOption(_name, None)
 osr.SetPROJEnableNetwork(False)  # else transformations would depend on a network, and wait for it
+
+
+def _check_proj() -> None:
+    """Raise UsageError if PROJ finds no usable database, often because another installation's is named."""
+    try:
+        osr.SpatialReference().ImportFromEPSG(4326)
+    except RuntimeError as error:
+        named = [f"{name} is {os.environ[name]}" for name in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(name)]
+        cure = f"{' and '.join(named)}: unset it" if named else "install proj-data, or set PROJ_DATA to its folder"
+        raise UsageError(f"PROJ does not work ({one_line(error)}); {cure}") from None
+
+
+_check_proj()  # before any work: without PROJ, every place would be unknown
 # By default GDAL caches decoded blocks in 5 % of the machine's memory, so memory would grow with the raster. Maps are
 # read in order, each block once. An image stored in strips is decoded once per column of windows; this takes seconds,
 # while SAM takes minutes.

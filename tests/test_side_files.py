@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from osgeo import gdal
 
 import config
@@ -71,6 +72,17 @@ def test_the_shells_settings_change_no_map(small_events: Path, tmp_path: Path) -
         np.testing.assert_array_equal(pixels, found[1][name][0])
         assert np.isnan(pixels[CLOUDS]).all()
         assert transform == found[1][name][1] == (500000.0, 0.5, 0.0, 5200000.0, 0.0, -0.5)
+
+
+@pytest.mark.parametrize("script", ["run.py", "run_eval.py", "run_report.py", "quick_test.py"])
+def test_a_proj_of_another_installation_is_named_before_any_work(
+    small_events: Path, tmp_path: Path, script: str
+) -> None:
+    done = run_process(script, "--data-root", small_events, PROJ_LIB=str(tmp_path), PROJ_DATA=str(tmp_path))
+    assert done.returncode == (1 if script == "quick_test.py" else 2)
+    assert done.stderr.splitlines()[-1].startswith("error: PROJ does not work (")
+    assert f"PROJ_DATA is {tmp_path} and PROJ_LIB is {tmp_path}: unset it" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_side_files_that_are_added_later_count(small_events: Path, tmp_path: Path) -> None:
