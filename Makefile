@@ -50,13 +50,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Against the literal method, and workers against one, on this machine's CPU: about an hour. docs/benchmarks.md has the
+# Against the literal method, and workers against one, on this machine's CPU: a few hours. docs/benchmarks.md has the
 # commands for a GPU.
 bench: $(READY)
+	$(BIN)/python -m benchmarks.bench_pipeline --size 1024
 	$(BIN)/python -m benchmarks.bench_pipeline --size 2048
 	$(BIN)/python -m benchmarks.bench_pipeline --size 1024 --model vit_b --random
-	$(BIN)/python -m benchmarks.bench_waterfall --size 2048
-	$(BIN)/python -m benchmarks.bench_raster --megapixels 1 4 16
+	$(BIN)/python -m benchmarks.bench_waterfall --size 2048 --model vit_demo
+	$(BIN)/python -m benchmarks.bench_raster --megapixels 1 4 16 --model vit_demo
 	$(BIN)/python -m benchmarks.bench_host
 	$(BIN)/python -m benchmarks.bench_host --device-seconds 2.0 0.5 --events 8
 	$(BIN)/python -m benchmarks.bench_stages
