@@ -25,7 +25,7 @@ from evaluation.regions import Region, measure_regions
 from img_io import EventImages, Label, open_event
 from rasters.maps import ScoreMap, find_map, open_map, read_parameters
 from rasters.place import Place, find_place
-from rasters.raster import Raster
+from rasters.raster import Raster, read_strips
 from rasters.resize import nearest_pixels, resize_nearest
 from report.pictures import fitted_shape, pack, pack_masks
 from utils import Event, EventError, date_text
@@ -100,8 +100,11 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     maps = {kind: open_map(path) for kind, path in paths.items() if path.exists()}
     made_with = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)
     images = open_event(event, recorded_options(made_with))
+    label, label_problem = None, "no label"
     try:
-        label, label_problem = open_event_label(event, made_with), "no label"
+        label = open_event_label(event, made_with)
+        for _ in read_strips(label) if label else ():
+            pass  # finds values that are not whole
     except EventError as error:
         label, label_problem = None, f"label not used: {error}"
     for raster in (*maps.values(), *([label] if label else [])):

@@ -108,7 +108,13 @@ def test_labels_of_all_kinds_are_evaluated_alike(labelled: dict[str, tuple[objec
 
 def test_labels_of_all_kinds_are_reported_alike(labelled: dict[str, tuple[object, ...]], tmp_path: Path) -> None:
     done = run_process("run_report.py", *labelled["run_report.py"], "--output", tmp_path)
-    outcome_of_labels(done)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(LABELS) + len(REFUSED) - 1} done, 1 skipped, 0 failed" in done.stderr
+    for name, (_, reason) in REFUSED.items():
+        (line,) = [
+            line for line in done.stderr.splitlines() if line.startswith((f"warning: {name}", f"  skipped {name}"))
+        ]
+        assert reason in line
     shown = [page_data(tmp_path / "events" / f"{slug(name)}.html") for name in LABELS]
     assert shown[0]["label"]
     assert all(data["label"] == shown[0]["label"] for data in shown)

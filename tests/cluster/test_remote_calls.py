@@ -39,8 +39,8 @@ def test_call_returns_the_value() -> None:
     [
         (EventError("x.tif: is\ncut off"), "x.tif: is cut off", True),
         (UsageError("invalid SAM mask parameters"), "invalid SAM mask parameters", True),
-        (OSError(28, "No space left on device", "a.tif"), "[Errno 28] No space left on device: 'a.tif'", True),
-        (FileNotFoundError(2, "No such file", "a.tif"), "[Errno 2] No such file: 'a.tif'", True),
+        (OSError(28, "No space left on device", "a.tif"), "a.tif: No space left on device", True),
+        (FileNotFoundError(2, "No such file", "a.tif"), "a.tif: No such file", True),
         (MemoryError(), "MemoryError", False),
         (
             ZeroDivisionError("by\n zero"),

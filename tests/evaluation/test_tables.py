@@ -132,8 +132,7 @@ def test_an_unwritable_path_is_reported_in_one_line(
     done = run_process("run_eval.py", *roots, flag, tmp_path / "file" / "inside")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: [Errno ")
-    assert str(tmp_path / "file") in last
+    assert last.startswith(f"error: {tmp_path / 'file'}")
     assert "Traceback" not in done.stderr
 
 
@@ -144,5 +143,5 @@ def test_a_full_disk_is_reported_in_one_line(
     roots = ("--data-root", small_events, "--result-root", finished / "stage2", "--output-csv", tmp_path / "table.csv")
     done = run_process("run_eval.py", *roots, "--plots", small_disk)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: [Errno 28] No space left on device: ")
+    assert done.stderr.splitlines()[-1].endswith(": No space left on device")
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
