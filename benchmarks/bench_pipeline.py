@@ -134,7 +134,8 @@ def main() -> None:
     print("  ".join(f"{column:>10}" for column in rows[0]))
     for row in rows:
         print("  ".join(f"{value:>{max(10, len(column))}}" for column, value in row.items()))
-    described = describe_environment(args.device) | {"model": args.model, "weights": Weights.of(args).name}
+    weights = f"{Weights.of(args).name}, {config.STAGE1_SAM_PARAMS['points_per_side']} points per side"
+    described = describe_environment(args.device) | {"model": args.model, "weights": weights}
     append_rows(args.results, [described | row for row in rows])
 
 
