@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from catalogs.query import Box, Query, box_of_geojson
+from catalogs.query import Box, Query
 from catalogs.sources import SOURCES, Source
 from cli.flags import (
     ScriptParser,
@@ -114,6 +114,8 @@ def source_of(args: argparse.Namespace) -> Source:
 
 def query_of(args: argparse.Namespace) -> Query:
     """Return the query of a parsed command line. Raises UsageError if the place is invalid."""
+    from catalogs.geojson import box_of_geojson  # loads GDAL
+
     source = source_of(args)
     return Query(
         source.stac,

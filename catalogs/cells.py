@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any, NamedTuple
 
-from catalogs.query import bounds
+from catalogs.geojson import bounds
 from catalogs.stac import CatalogIO, Found, Item, catalog_address, children, mapping, parse_time, read_documents, walk
 from catalogs.table import warn_left_out
 from utils import LOG, UsageError, hide_secrets
@@ -22,7 +22,7 @@ def list_catalog(stac: str, collection: str | None, event_date: date | None) -> 
     if collection is None:
         _print_collections(io, address)
     else:
-        found = walk(io, address, io.document(address), collection)
+        found = walk(io, io.document(address), collection)
         if not found.items:
             raise UsageError(f"{hide_secrets(address)}: no items in a collection {collection!r}; list them with --list")
         warn_left_out(found.unusable)
@@ -32,10 +32,11 @@ def list_catalog(stac: str, collection: str | None, event_date: date | None) -> 
 
 def _print_collections(io: CatalogIO, address: str) -> None:
     found = Found()
-    links = [link for kind, link in children(address, io.document(address), found.unusable) if kind == "child"]
-    for content in read_documents(io, links, found):
-        if content is None:
+    links = [link for kind, link in children(io.document(address), found.unusable) if kind == "child"]
+    for document in read_documents(io, links, found):
+        if document is None:
             continue
+        content = document.content
         spans = mapping(mapping(content, "extent"), "temporal").get("interval")
         first = spans[0] if isinstance(spans, list) and spans and isinstance(spans[0], list) else [None, None]
         period = " to ".join(str(text)[:10] if text else "..." for text in first)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -77,8 +77,9 @@ def _fetch_all(plan: Plan, query: Query, work: Path) -> None:
             _fetch(one, query, grid, next_windows(), _fetched_path(one, work))
 
         try:
-            for _ in fetchers.map(fetch, missing, [_own_grid(plan.grid) for _ in missing]):
-                pass
+            futures = [fetchers.submit(fetch, one, _own_grid(plan.grid)) for one in missing]
+            for future in as_completed(futures):  # not in order: the first error ends the run
+                future.result()
         finally:
             stopped.set()  # after an error or Ctrl-C: the other images end with their present window
             fetchers.shutdown(cancel_futures=True)

@@ -1,10 +1,8 @@
 """What is asked of a catalog: the place, the dates, and what counts as a usable image."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from utils import UsageError
 
@@ -45,40 +43,6 @@ class Box(NamedTuple):
         if west > east:
             return self.east >= west or self.west <= east
         return west <= self.east and east >= self.west
-
-
-def box_of_geojson(path: Path) -> Box:
-    """Return the bounding box of a GeoJSON file. Raises UsageError if it has no coordinates."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{path}: is not GeoJSON") from None
-    try:
-        return Box.of(bounds(content))
-    except ValueError:
-        raise UsageError(f"{path}: has no coordinates; it must be GeoJSON in longitude and latitude") from None
-    except UsageError as error:
-        raise UsageError(f"{path}: {str(error).removeprefix('--bbox ')}") from None
-
-
-def bounds(geojson: Any) -> tuple[float, float, float, float]:
-    """Return the least and greatest coordinates of a GeoJSON object. Raises ValueError if it has none."""
-    x, y = zip(*_points(geojson), strict=True)
-    return min(x), min(y), max(x), max(y)
-
-
-def _points(value: Any) -> Iterator[tuple[float, float]]:
-    """Yield the positions in a GeoJSON object, at any depth."""
-    if isinstance(value, dict):
-        for name in ("features", "geometry", "geometries", "coordinates"):
-            yield from _points(value.get(name))
-    elif isinstance(value, list) and len(value) > 1 and all(isinstance(one, int | float) for one in value):
-        yield float(value[0]), float(value[1])
-    elif isinstance(value, list):
-        for one in value:
-            yield from _points(one)
 
 
 class Query(NamedTuple):

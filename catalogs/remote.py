@@ -12,7 +12,7 @@ from osgeo import gdal
 
 import config
 from catalogs.addresses import gdal_path, is_web
-from catalogs.retries import BUSY, NetworkError, network_reason, patiently
+from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, patiently
 from rasters.affine import Affine
 from rasters.gdal_output import gdal_options
 from rasters.geotiff import GeoTiff, check_size, open_dataset
@@ -32,7 +32,8 @@ GDAL_OPTIONS = {
     "CPL_VSIL_CURL_CACHE_SIZE": str(128 << 20),  # neighbouring windows share tiles
     "GDAL_HTTP_TIMEOUT": str(config.CATALOG_TIMEOUT),
     "GDAL_HTTP_CONNECTTIMEOUT": str(config.CATALOG_TIMEOUT),
-    "GDAL_HTTP_MAX_RETRY": str(config.CATALOG_ATTEMPTS - 1),
+    # A read takes many requests, so that GDAL repeats each one once; the rest is left to `_patiently`.
+    "GDAL_HTTP_MAX_RETRY": "1",
     "GDAL_HTTP_RETRY_DELAY": str(config.CATALOG_PAUSE),
 }
 
@@ -85,10 +86,13 @@ class _RemoteTiff(GeoTiff):
 
     def _patiently(self, read: Callable[[], Result]) -> Result:
         """Return what `read` returns; repeat it while its failure can be the network's."""
-        failures = 0
+        failures, is_busy = 0, False
 
         def attempt() -> Result:
-            nonlocal failures
+            nonlocal failures, is_busy
+            if is_busy:
+                self._check_server()  # takes one request, where GDAL would send several
+            is_busy = False
             try:
                 return read()
             except EventError as error:
@@ -96,7 +100,9 @@ class _RemoteTiff(GeoTiff):
                 # GDAL remembers what it could not read.
                 vars(self._handles).pop("dataset", None)
                 gdal.VSICurlPartialClearCache(gdal_path(self._asset.address, self._asset.signed_for))
+                is_busy = True
                 self._check_server(str(error))
+                is_busy = False
                 if failures < config.CATALOG_ATTEMPTS:
                     raise NetworkError(f"{self.path}: the connection broke") from None
                 raise EventError(hide_secrets(str(error))) from None
@@ -109,8 +115,8 @@ class _RemoteTiff(GeoTiff):
         finally:
             self._handles.is_patient = False
 
-    def _check_server(self, failure: str) -> None:
-        """Find out why a read failed: GDAL does not say it.
+    def _check_server(self, failure: str = "") -> None:
+        """Find out why reads fail: GDAL does not say it.
 
         Raises EventError if the server refuses the file, NetworkError if it is busy or cannot be reached. `failure`:
         GDAL's message, which is all there is where GDAL has access that this program does not have.
@@ -123,12 +129,12 @@ class _RemoteTiff(GeoTiff):
             with requests.get(
                 self._asset.address, headers={"Range": "bytes=0-0"}, timeout=config.CATALOG_TIMEOUT, stream=True
             ) as answer:
-                code = answer.status_code
+                code, pause = answer.status_code, asked_pause(answer.headers)
         except requests.RequestException as error:
             reason = network_reason(error)
             raise NetworkError(f"{self.path}: the server cannot be reached ({reason}); {AGAIN}") from None
         if code in BUSY:
-            raise NetworkError(f"{self.path}: the server is busy (HTTP {code}); {AGAIN}")
+            raise NetworkError(f"{self.path}: the server is busy (HTTP {code}); {AGAIN}", pause)
         if code >= 400 and code != NO_SUCH_RANGE:
             raise EventError(f"{self.path}: {hide_secrets(self._asset.address)}: the server refuses it (HTTP {code})")
 

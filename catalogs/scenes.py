@@ -6,7 +6,8 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from catalogs.addresses import resolve
-from catalogs.query import Query, bounds
+from catalogs.geojson import bounds
+from catalogs.query import Query
 from catalogs.stac import Found, Item, mapping, parse_time
 from utils import EventError, UsageError, list_names
 

@@ -1,6 +1,7 @@
 """Finds items: searches STAC APIs, and walks static catalogs as far as their declared extents allow."""
 
 import json
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urldefrag
+from urllib.parse import quote, urldefrag
 
 import pystac
 from pystac.utils import str_to_datetime
@@ -16,12 +17,11 @@ from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from tqdm import tqdm
-from urllib3 import Retry
 
 import config
 from catalogs.addresses import is_web, resolve
 from catalogs.query import Query
-from catalogs.retries import BUSY, NetworkError, network_reason, patiently
+from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, patiently
 from cli.progress import progress_bar
 from utils import EventError, UsageError, first_line, hide_secrets, list_names
 
@@ -49,23 +49,22 @@ class Found:
     unusable: list[str] = field(default_factory=list)  # one line for each document that could not be read
 
 
+class Document(NamedTuple):
+    """A JSON object of a catalog, and where it lies."""
+
+    content: dict[str, Any]
+    address: str  # after redirects: links are relative to it
+
+
 class CatalogIO(StacApiIO):
     """Reads documents of a catalog; repeats requests that a network or a busy server made fail."""
 
     def __init__(self, catalog: str) -> None:
         """Prepare a session, without connecting. `catalog`: address or path of the first document."""
         self._on_network = is_web(catalog)
-        retry = Retry(
-            total=config.CATALOG_ATTEMPTS - 1,
-            connect=0,
-            read=0,
-            other=0,  # `request` repeats these, also where the connection breaks within the answer
-            status_forcelist=BUSY,
-            allowed_methods=None,  # a search is a POST
-            backoff_factor=config.CATALOG_PAUSE,
-            raise_on_status=False,
-        )
-        super().__init__(timeout=config.CATALOG_TIMEOUT, max_retries=retry)
+        self._thread = threading.local()  # `answer`: the latest one, after redirects
+        super().__init__(timeout=config.CATALOG_TIMEOUT, max_retries=None)  # `request` repeats
+        self.session.hooks["response"].append(lambda answer, **_: setattr(self._thread, "answer", answer))
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
         """Return the text at an address. Raises EventError if a catalog on the network names a local file."""
@@ -79,7 +78,7 @@ class CatalogIO(StacApiIO):
     def request(self, href: str, *args: Any, **kwargs: Any) -> str:
         """Return the text at an address.
 
-        Raises EventError if the server refuses it, NetworkError if the server cannot be reached.
+        Raises RefusedError if the server refuses it, NetworkError if the server is busy or cannot be reached.
         """
         shown = hide_secrets(href)
 
@@ -87,22 +86,21 @@ class CatalogIO(StacApiIO):
             try:
                 return super(CatalogIO, self).request(href, *args, **kwargs)
             except APIError as error:
-                if getattr(error, "status_code", None) is not None:
-                    raise  # an answer: the session has repeated the request if the server was busy
-                reason = network_reason(error)
-                raise NetworkError(
-                    f"{shown}: cannot be reached ({reason}); check the address and the network"
-                ) from None
+                code = getattr(error, "status_code", None)
+                if code is None:  # no answer
+                    reason = network_reason(error)
+                    raise NetworkError(
+                        f"{shown}: cannot be reached ({reason}); check the address and the network"
+                    ) from None
+                if code in BUSY:
+                    pause = asked_pause(self._thread.answer.headers)
+                    raise NetworkError(f"{shown}: the server is busy (HTTP {code}); try again later", pause) from None
+                said = hide_secrets(first_line(error))[:200]
+                raise RefusedError(f"{shown}: the server refuses it (HTTP {code}: {said})") from None
 
-        try:
-            return patiently(attempt)
-        except APIError as error:
-            if error.status_code in BUSY:
-                raise NetworkError(f"{shown}: the server is busy (HTTP {error.status_code}); try again later") from None
-            said = hide_secrets(first_line(error))[:200]
-            raise EventError(f"{shown}: the server refuses it (HTTP {error.status_code}: {said})") from None
+        return patiently(attempt)
 
-    def document(self, address: str) -> dict[str, Any]:
+    def document(self, address: str) -> Document:
         """Return the JSON object at an address. Raises EventError if there is none."""
         try:
             content = json.loads(self.read_text(address).removeprefix("\ufeff"))
@@ -112,7 +110,11 @@ class CatalogIO(StacApiIO):
             raise EventError(f"{hide_secrets(address)}: is not JSON") from None
         if not isinstance(content, dict):
             raise EventError(f"{hide_secrets(address)}: is not a STAC document")
-        return content
+        return Document(content, self._thread.answer.url if is_web(address) else address)
+
+
+class RefusedError(EventError):
+    """A server refuses a document, or does not have it."""
 
 
 def catalog_address(stac: str) -> str:
@@ -140,14 +142,15 @@ def search(query: Query) -> Found:
     """
     address = catalog_address(query.stac)
     io = CatalogIO(address)
-    content = io.document(address)
+    first = io.document(address)
+    content, address = first
     kind = content.get("type")
     if kind == "FeatureCollection":
         return _of_feature_collection(content, address)
     if kind == "Catalog" and _is_api(content):
         return _search_api(io, address, query)
     if kind in ("Catalog", "Collection"):
-        return walk(io, address, content, query.collection, query)
+        return walk(io, first, query.collection, query)
     raise EventError(f"{hide_secrets(address)}: is no STAC catalog, its type is {kind!r}")
 
 
@@ -191,7 +194,17 @@ def _search_api(io: CatalogIO, address: str, query: Query) -> Found:
 
 
 def _licence_of_api(client: Client, collection: str | None, address: str) -> str | None:
-    """Return the licence of a collection. Raises UsageError, with the API's collections, if it is not one of them."""
+    """Return the licence of a collection. Raises UsageError, with the API's collections, if it is not one of them.
+
+    Asks for the collection itself, as the API may list its collections in pages or not all of them.
+    """
+    if collection is not None:
+        try:
+            found = client.get_collection(quote(collection, safe=""))
+        except RefusedError:
+            found = None
+        if found is not None:
+            return licence_of(found.to_dict(transform_hrefs=False))
     collections = {one.id: one for one in client.get_collections()}
     if collection not in collections:
         problem = "--collection is missing" if collection is None else f"has no collection {collection!r}"
@@ -219,7 +232,7 @@ def _of_feature_collection(content: dict[str, Any], address: str) -> Found:
 
 
 # --- Static catalogs -------------------------------------------------------------------------------------------------
-class _Document(NamedTuple):
+class _Link(NamedTuple):
     """A document that is still to be read."""
 
     address: str
@@ -228,80 +241,79 @@ class _Document(NamedTuple):
     is_wanted: bool = False  # whether it lies in the wanted collection
 
 
-def walk(
-    io: CatalogIO, address: str, content: dict[str, Any], collection: str | None, query: Query | None = None
-) -> Found:
+def walk(io: CatalogIO, first: Document, collection: str | None, query: Query | None = None) -> Found:
     """Walk a static catalog, each document once, and read the items in documents whose extents do not exclude them.
 
-    `content`: the first document, from `address`. `collection`: identifier of the only collection to read; None: all.
-    `query`: None to read all items. Documents that cannot be read are recorded in the result.
+    `collection`: identifier of the only collection to read; None: all. `query`: None to read all items. Documents that
+    cannot be read are recorded in the result.
     """
     found = Found()
-    batch: list[tuple[_Document, dict[str, Any] | None]]
-    batch = [(_Document(address, is_wanted=collection is None), content)]
-    seen = {address}
-    items: list[_Document] = []
+    batch: list[tuple[_Link, Document | None]]
+    batch = [(_Link(first.address, is_wanted=collection is None), first)]
+    seen = {first.address}
+    items: list[_Link] = []
     with progress_bar("walking the catalog", "document") as bar, _readers() as readers:
         while batch:
-            waiting: list[_Document] = []
-            for document, opened in batch:
+            waiting: list[_Link] = []
+            for link, document in batch:
                 bar.update()
-                if opened is None or not _may_contain(opened, query):
+                if document is None or not _may_contain(document.content, query):
                     continue
-                inside = _inside(document, opened, collection)
-                for kind, link in children(document.address, opened, found.unusable):
-                    if link not in seen:
-                        seen.add(link)
-                        (waiting if kind == "child" else items).append(inside._replace(address=link))
+                inside = _inside(link, document.content, collection)
+                for kind, address in children(document, found.unusable):
+                    if address not in seen:
+                        seen.add(address)
+                        (waiting if kind == "child" else items).append(inside._replace(address=address))
             if len(seen) > MAX_DOCUMENTS:
-                raise EventError(f"{hide_secrets(address)}: more than {MAX_DOCUMENTS} documents at this place")
-            if collection is not None and any(document.is_wanted for document in waiting):
+                raise EventError(f"{hide_secrets(first.address)}: more than {MAX_DOCUMENTS} documents at this place")
+            if collection is not None and any(link.is_wanted for link in waiting):
                 # The collection was found: nothing else has to be walked.
-                waiting = [document for document in waiting if document.is_wanted]
-            opened_ones = readers.map(_reader(io, found), [document.address for document in waiting])
-            batch = list(zip(waiting, opened_ones, strict=True))
-    return _read_items(io, [document for document in items if document.is_wanted], found)
+                waiting = [link for link in waiting if link.is_wanted]
+            documents = readers.map(_reader(io, found), [link.address for link in waiting])
+            batch = list(zip(waiting, documents, strict=True))
+    return _read_items(io, [link for link in items if link.is_wanted], found)
 
 
-def _inside(document: _Document, content: dict[str, Any], wanted: str | None) -> _Document:
+def _inside(link: _Link, content: dict[str, Any], wanted: str | None) -> _Link:
     """Return what holds for the documents below one that was read, but for their addresses."""
     is_collection = content.get("type") == "Collection"
     name = str(content.get("id"))
-    return _Document(
-        document.address,
-        name if is_collection else document.collection,
-        licence_of(content) or document.licence,
-        document.is_wanted or name == wanted,
+    return _Link(
+        link.address,
+        name if is_collection else link.collection,
+        licence_of(content) or link.licence,
+        link.is_wanted or name == wanted,
     )
 
 
-def _read_items(io: CatalogIO, items: Sequence[_Document], found: Found) -> Found:
-    contents = read_documents(io, [item.address for item in items], found)
-    for item, content in zip(items, contents, strict=True):
-        if content is not None:
-            found.items.append(Item(content, item.address, item.collection, licence_of(content) or item.licence))
+def _read_items(io: CatalogIO, links: Sequence[_Link], found: Found) -> Found:
+    documents = read_documents(io, [link.address for link in links], found)
+    for link, document in zip(links, documents, strict=True):
+        if document is not None:
+            licence = licence_of(document.content) or link.licence
+            found.items.append(Item(document.content, document.address, link.collection, licence))
     return found
 
 
-def read_documents(io: CatalogIO, addresses: Sequence[str], found: Found) -> Iterator[dict[str, Any] | None]:
+def read_documents(io: CatalogIO, addresses: Sequence[str], found: Found) -> Iterator[Document | None]:
     """Yield the documents at these addresses, in order, with a bar; None for one that cannot be read.
 
     The reasons are added to `found.unusable`.
     """
     with progress_bar("reading items", "item", len(addresses)) as bar, _readers() as readers:
-        for content in readers.map(_reader(io, found), addresses):
+        for document in readers.map(_reader(io, found), addresses):
             bar.update()
-            yield content
+            yield document
 
 
 def _readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(READERS, "catalog")
 
 
-def _reader(io: CatalogIO, found: Found) -> Callable[[str], dict[str, Any] | None]:
+def _reader(io: CatalogIO, found: Found) -> Callable[[str], Document | None]:
     """Return a function that reads a document, and records it as unusable if it cannot be read."""
 
-    def read(address: str) -> dict[str, Any] | None:
+    def read(address: str) -> Document | None:
         try:
             return io.document(address)
         except EventError as error:
@@ -311,15 +323,15 @@ def _reader(io: CatalogIO, found: Found) -> Callable[[str], dict[str, Any] | Non
     return read
 
 
-def children(address: str, content: dict[str, Any], refused: list[str]) -> Iterator[tuple[str, str]]:
+def children(document: Document, refused: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the kind (`child` or `item`) and the address of each link to a document below this one.
 
     Addresses that are not read are added to `refused`, one line each.
     """
-    for link in _links(content):
+    for link in _links(document.content):
         if link.get("rel") in ("child", "item"):
             try:
-                yield link["rel"], urldefrag(resolve(address, str(link.get("href")))).url
+                yield link["rel"], urldefrag(resolve(document.address, str(link.get("href")))).url
             except EventError as error:
                 refused.append(str(error))
 

@@ -3,14 +3,13 @@
 import math
 import re
 
-import numpy as np
 from osgeo import osr
 
 from catalogs.query import Box
 from catalogs.remote import RemoteImage, grid_of
 from rasters.affine import Affine
-from rasters.place import epsg_crs, pixel_metres, same_crs, transform_points, wgs84, x_first
-from rasters.warp import Grid, edge_points
+from rasters.place import epsg_crs, pixel_metres, same_crs, wgs84, x_first
+from rasters.warp import Grid, transform_bounds
 from utils import EventError, UsageError
 
 COARSE_SIDE = 256  # longer side of the grid on which clouds and coverage are measured, pixels
@@ -78,12 +77,10 @@ def _grid(
 
 def _extent(box: Box, crs: osr.SpatialReference) -> tuple[float, float, float, float]:
     """Return the least and greatest coordinates of a box in a CRS. Raises EventError outside of the CRS."""
-    x, y = edge_points(box.west, box.south, box.east - box.west, box.north - box.south)
-    there = transform_points(wgs84(), crs, np.stack([x, y], axis=1).tolist())
-    if there is None or not np.isfinite(there).all():
+    extent = transform_bounds(box, wgs84(), crs)
+    if extent is None:
         raise EventError(f"the box cannot be transformed to {crs.GetName()}; name another --crs")
-    (left, bottom), (right, top) = np.min(there, axis=0), np.max(there, axis=0)
-    return float(left), float(bottom), float(right), float(top)
+    return extent
 
 
 def utm_zone(box: Box) -> osr.SpatialReference:

@@ -129,6 +129,22 @@ def edge_points(x: float, y: float, width: float, height: float) -> tuple[np.nda
     return x + u * width, y + v * height
 
 
+def transform_bounds(
+    bounds: tuple[float, float, float, float], crs: osr.SpatialReference, other: osr.SpatialReference
+) -> tuple[float, float, float, float] | None:
+    """Return the bounds, in another CRS, of a rectangle: the least x and y, and the greatest x and y.
+
+    Both CRSs have x first. Returns None where PROJ cannot transform the rectangle's edges.
+    """
+    left, bottom, right, top = bounds
+    x, y = edge_points(left, bottom, right - left, top - bottom)
+    points = transform_points(crs, other, np.stack([x, y], axis=1).tolist())
+    if points is None or not np.isfinite(points).all():
+        return None
+    (left, bottom), (right, top) = np.min(points, axis=0).tolist(), np.max(points, axis=0).tolist()
+    return left, bottom, right, top
+
+
 def _to_other(other: Grid, grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels of another grid at pixels of a grid; infinite where PROJ cannot transform them."""
     if same_crs(other.crs, grid.crs):

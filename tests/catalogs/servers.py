@@ -27,6 +27,9 @@ class FileServer:
         self.sent: Counter[str] = Counter()
         self.requests: defaultdict[str, list[str]] = defaultdict(list)  # ranges by path
         self.fault: Fault = lambda _: None
+        self.documents: dict[str, bytes] = {}  # contents by path, beside those of the folder
+        self.moved: dict[str, str] = {}  # where requests of paths that begin so are redirected to
+        self.headers: dict[str, str] = {}  # of faults
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,6 +40,10 @@ class FileServer:
                 outer.answer(self)
 
             do_HEAD = do_GET  # noqa: N815
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                outer.answer(self)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -62,21 +69,22 @@ class FileServer:
         self.requests[path].append(wanted)
         fault = self.fault(path)
         file = self.folder / path.lstrip("/")
-        if isinstance(fault, int) or not file.is_file():
-            handler.send_response(fault if isinstance(fault, int) else 404)
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
+        content = self.documents.get(path)
+        old = next((old for old in self.moved if path.startswith(old)), None)
+        if old is not None:
+            self.send_empty(handler, 302, {"Location": self.moved[old] + path.removeprefix(old)})
             return
-        content = file.read_bytes()
+        if isinstance(fault, int) or (content is None and not file.is_file()):
+            self.send_empty(handler, fault if isinstance(fault, int) else 404, self.headers)
+            return
+        content = file.read_bytes() if content is None else content
         size = len(content)
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
         if span:
             first = int(span[1])
             last = min(int(span[2] or size - 1), size - 1)
             if first >= size:
-                handler.send_response(416)
-                handler.send_header("Content-Length", "0")
-                handler.end_headers()
+                self.send_empty(handler, 416, {})
                 return
             content = content[first : last + 1]
             handler.send_response(206)
@@ -99,6 +107,14 @@ class FileServer:
         if fault == "break":
             handler.wfile.flush()
             handler.connection.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def send_empty(handler: BaseHTTPRequestHandler, code: int, headers: dict[str, str]) -> None:
+        """Answer without content."""
+        handler.send_response(code)
+        for name, value in ({"Content-Length": "0"} | headers).items():
+            handler.send_header(name, value)
+        handler.end_headers()
 
 
 @contextmanager

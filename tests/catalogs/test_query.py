@@ -1,15 +1,11 @@
-import json
 from datetime import date, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from catalogs.query import Box, Query, box_of_geojson
+from catalogs.query import Box, Query
 from utils import UsageError
 
 BOX = Box(10.0, 40.0, 12.0, 42.0)
-SQUARE = [[[10, 40], [12, 40], [12, 42], [10, 42], [10, 40]]]
 
 
 def test_box_keeps_its_numbers() -> None:
@@ -76,64 +72,6 @@ def test_boxes_intersect(other: tuple[float, ...], expected: bool) -> None:
 )
 def test_item_over_the_antimeridian_lies_on_both_sides(box: Box, expected: bool) -> None:
     assert box.intersects((170, 30, -170, 50)) is expected
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"type": "Polygon", "coordinates": SQUARE},
-        {"type": "Feature", "properties": {"a": [0, 0]}, "geometry": {"type": "Polygon", "coordinates": SQUARE}},
-        {"type": "MultiPolygon", "coordinates": [SQUARE]},
-        {"type": "LineString", "coordinates": [[10, 40, 500], [12, 42, 600]]},
-        {
-            "type": "GeometryCollection",
-            "geometries": [{"type": "Point", "coordinates": [10, 42]}, {"type": "Point", "coordinates": [12, 40]}],
-        },
-        {
-            "type": "FeatureCollection",
-            "features": [
-                {"type": "Feature", "geometry": {"type": "Point", "coordinates": point}}
-                for point in ([10, 40], [12, 42])
-            ]
-            + [{"type": "Feature", "geometry": None}],
-        },
-    ],
-)
-def test_geojson_has_a_bounding_box(tmp_path: Path, content: dict[str, Any]) -> None:
-    file = tmp_path / "place.geojson"
-    for encoding in ("utf-8", "utf-8-sig"):  # with and without a byte order mark
-        file.write_text(json.dumps(content), encoding=encoding)
-        assert box_of_geojson(file) == BOX
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("<kml/>", "is not GeoJSON"),
-        ("", "is not GeoJSON"),
-        ("[" * 100_000, "is not GeoJSON"),
-        ("3", "has no coordinates"),
-        ("{}", "has no coordinates"),
-        ('{"type": "FeatureCollection", "features": []}', "has no coordinates"),
-        ('{"type": "Point", "coordinates": [10, 40]}', "south below north"),
-        ('{"type": "LineString", "coordinates": [[500000, 4649776], [500100, 4649876]]}', "in degrees"),
-    ],
-)
-def test_geojson_without_a_box_is_refused_by_name(tmp_path: Path, text: str, problem: str) -> None:
-    file = tmp_path / "place.geojson"
-    file.write_text(text)
-    with pytest.raises(UsageError, match=problem) as caught:
-        box_of_geojson(file)
-    assert str(caught.value).startswith(f"{file}: ")
-    assert "--bbox" not in str(caught.value)
-
-
-def test_missing_geojson_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.geojson: cannot be read"):
-        box_of_geojson(tmp_path / "none.geojson")
-    (tmp_path / "latin.geojson").write_bytes(b'{"name": "\xe9"}')
-    with pytest.raises(UsageError, match="is not GeoJSON"):
-        box_of_geojson(tmp_path / "latin.geojson")
 
 
 def test_query_spans_its_period() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from catalogs.query import Box, Query
 from catalogs.scenes import Acquisition, find_scenes, group
-from catalogs.stac import CatalogIO, Found, Item
+from catalogs.stac import CatalogIO, Document, Found, Item
 from tests.catalogs.made import lonlat_box, make_item
 
 BOX = Box(*lonlat_box((500_100.0, 4_649_700.0), 50.0, 50.0))
@@ -92,4 +92,4 @@ def test_a_pass_over_midnight_is_one_acquisition() -> None:
 def test_a_document_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "catalog.json"
     path.write_bytes(b'\xef\xbb\xbf{"type": "Catalog"}')
-    assert CatalogIO(str(path)).document(str(path)) == {"type": "Catalog"}
+    assert CatalogIO(str(path)).document(str(path)) == Document({"type": "Catalog"}, str(path))
