@@ -81,7 +81,8 @@ def hide_secrets(text: str) -> str:
     end = r"(?=['\")\]]*[:,;.]?(?:\s|$))"  # punctuation of the text, not of the address
     text = re.sub(r"\b(\w[\w+.-]*://)[^/?#\s]*@", r"\1", text)
     text = re.sub(rf"(://[^?\s]*)\?\S*?{end}", r"\1", text)
-    return re.sub(rf"\?[^\s?=]*=\S*?{end}", "", text)  # of an address without its server
+    # Addresses without a server, in messages of urllib and in names of GDAL; a local path may have a `?` in it.
+    return re.sub(rf"((?:\burl: |/vsi\w+)[^?\s]*)\?\S*?{end}", r"\1", text)
 
 
 # --- Warnings --------------------------------------------------------------------------------------------------------

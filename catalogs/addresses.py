@@ -20,7 +20,7 @@ def resolve(base: str, href: str) -> str:
     Only http and https, and files if `base` is a file, are allowed: a catalog must not make this program or GDAL open
     another scheme, a virtual file system of GDAL, or a local file from the network. Raises EventError.
     """
-    shown = hide_secrets(href)
+    shown = hide_secrets(href).partition("?")[0] if is_web(base) else hide_secrets(href)
     if not href.isprintable():
         raise EventError(f"{shown!r}: is no address, it has control characters in it")
     try:

@@ -39,6 +39,9 @@ def asked_pause(headers: Mapping[str, str]) -> float:
 def network_reason(error: Exception) -> str:
     """Return the system's reason in an error of requests, which wraps it in the text of other errors."""
     text = hide_secrets(one_line(error))
+    untrusted = re.search(r"certificate verify failed[^()]*", text)
+    if untrusted:
+        return f"{untrusted[0].strip()}; CURL_CA_BUNDLE names a file of certificates to trust"
     systems = re.findall(r"\[Errno[^\]]*\] [^()\"']*", text)
     return (systems[-1] if systems else text).strip()[:200] or type(error).__name__
 

@@ -16,6 +16,8 @@ from tqdm import tqdm
 import config
 from utils import LOG, UsageError, describe_error, hide_secrets
 
+# Variables that name a file of trusted certificates: of GDAL and curl, of requests, of Python. The first one counts.
+CERTIFICATES = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -72,6 +74,8 @@ def run_script(main: Callable[[], int]) -> NoReturn:
 
     Exit codes: 2 after a UsageError, 1 after any other error, 130 or 143 after a signal.
     """
+    _use_utf8()
+    _share_certificates()
     LOG.addHandler(_TerminalHandler(logging.INFO))
     LOG.setLevel(logging.DEBUG)
     for number in INTERRUPTS:
@@ -89,6 +93,20 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     except Interrupted as error:
         LOG.error("interrupted (%s); finished work is kept, and the next run resumes from it", error)
         sys.exit(error.exit_code)
+
+
+def _use_utf8() -> None:
+    """Start the script anew in Python's UTF-8 mode if the locale has another encoding: GDAL takes paths in UTF-8."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for processes that the script starts
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _share_certificates() -> None:
+    """Let every library trust the certificates that one of them was told to: each has a variable of its own."""
+    file = next((os.environ[name] for name in CERTIFICATES if os.environ.get(name)), None)
+    if file is not None and Path(file).is_file():
+        os.environ.update({name: file for name in CERTIFICATES if not os.environ.get(name)})
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

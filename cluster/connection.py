@@ -21,6 +21,9 @@ PATIENCE_SECONDS = 600  # for a first machine or worker: an autoscaler may be st
 # a second, and starting one takes longer than computing many windows.
 LOCAL_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_idle_worker_killing_time_threshold_ms": "600000"}
 
+# Of the folder below which Ray makes its sockets, bytes: a socket's whole path may have 107.
+LONGEST_FOLDER = 107 - len("/ray/session_2026-01-31_00-00-00_000000_4194304/sockets/plasma_store")
+
 
 def machines(ray: ModuleType) -> list[dict[str, float]]:
     """Return the resources of each machine of the cluster, as Ray names them."""
@@ -62,6 +65,7 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
     if args.ray == "local":
         for name, value in LOCAL_SETTINGS.items():
             os.environ.setdefault(name, value)
+        _check_folder()
         cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
         cpus = cpus and max(cpus, os.cpu_count() or 1)
         ray.init("local", num_cpus=cpus, num_gpus=0 if wants_cpu(args) else None, include_dashboard=False, **quiet)
@@ -73,6 +77,21 @@ def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_folder() -> None:
+    """Let a Ray on this machine use /tmp if the path of TMPDIR is too long for its sockets.
+
+    Raises UsageError if that of RAY_TMPDIR is.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR", "/tmp")
+    if len(os.fsencode(folder)) <= LONGEST_FOLDER:
+        return
+    too_long = f"longer than the {LONGEST_FOLDER} bytes that Ray's sockets leave"
+    if "RAY_TMPDIR" in os.environ:
+        raise UsageError(f"RAY_TMPDIR={folder}: its path is {too_long}; name a shorter folder")
+    os.environ["RAY_TMPDIR"] = "/tmp"
+    LOG.info("the path of TMPDIR is %s: Ray keeps its files in /tmp (RAY_TMPDIR names another folder)", too_long)
 
 
 def _probe(address: str) -> None:

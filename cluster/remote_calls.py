@@ -4,7 +4,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from utils import LOG, AnomalyCDError, describe_error, warn_once
 
@@ -39,7 +39,9 @@ class Outcome(NamedTuple):
 
 
 class _Recorder(logging.Handler):
-    """Records the log lines of the current thread."""
+    """Records the log lines of the current thread, and those of helper threads, such as readers of images."""
+
+    calling: ClassVar[set[int]] = set()  # identifiers of all threads that are in a call
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -47,13 +49,16 @@ class _Recorder(logging.Handler):
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:
+        # Which call a helper thread works for is not known: its line goes to one of them.
+        is_helper = record.thread not in self.calling and vars(record).setdefault("recorder", self) is self
+        if is_helper or record.thread == self._thread:
             self.lines.append(Line(record.levelno, record.getMessage()))
 
 
 def call(work: Callable[[], Any]) -> Outcome:
     """Call `work` and return its outcome, which can be sent to another process."""
     recorder = _Recorder()
+    _Recorder.calling.add(threading.get_ident())
     LOG.addHandler(recorder)
     LOG.setLevel(logging.INFO)
     try:
@@ -63,6 +68,7 @@ def call(work: Callable[[], Any]) -> Outcome:
         return Outcome(None, Failure(describe_error(error), traceback.format_exc(), expected), tuple(recorder.lines))
     finally:
         LOG.removeHandler(recorder)
+        _Recorder.calling.discard(threading.get_ident())
 
 
 def call_function(function: Callable[..., Any], *arguments: Any) -> Outcome:

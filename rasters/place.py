@@ -155,8 +155,37 @@ def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) 
 
 
 def same_crs(crs: osr.SpatialReference | None, other: osr.SpatialReference | None) -> bool:
-    """Return whether coordinates need no transformation between two CRSs; an unknown CRS counts as the other one."""
-    return crs is None or other is None or bool(crs.IsSame(other, IGNORE_AXIS_ORDER))
+    """Return whether coordinates (x, y) are the same in two CRSs; an unknown CRS counts as the other one.
+
+    Heights do not count: a compound or 3D CRS is compared by its horizontal part.
+    """
+    if crs is None or other is None or crs.IsSame(other, IGNORE_AXIS_ORDER):
+        return True
+    flat, other_flat = _horizontal(crs), _horizontal(other)
+    return bool(flat.IsSame(other_flat, IGNORE_AXIS_ORDER)) or _same_without_datum(flat, other_flat)
+
+
+def _horizontal(crs: osr.SpatialReference) -> osr.SpatialReference:
+    flat = crs.Clone()
+    flat.StripVertical()
+    flat.DemoteTo2D()
+    return flat
+
+
+def _same_without_datum(crs: osr.SpatialReference, other: osr.SpatialReference) -> bool:
+    """Return whether two CRSs differ only in the name of their datum, and both say that it agrees with WGS 84.
+
+    Files that were written from a PROJ string name no datum, but have a `towgs84` of zeros. GDAL gives the same zeros
+    to named datums that agree with WGS 84 within a metre or two, such as ETRS89.
+    """
+    no_shift = "+towgs84=0,0,0,0,0,0,0"
+    text, other_text = (
+        one.ExportToProj4()
+        .replace("+datum=WGS84", f"+ellps=WGS84 {no_shift}")
+        .replace("+datum=NAD83", f"+ellps=GRS80 {no_shift}")
+        for one in (crs, other)
+    )
+    return no_shift in text and text == other_text
 
 
 def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReference | None) -> list[ogr.Geometry] | None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ Fault = Callable[[str], int | str | None]
 class FileServer:
     """Serves a folder; counts bytes and requests by path."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
+        """`certificate`: file with a certificate and its key; None: plain HTTP."""
         self.folder = folder
         self.sent: Counter[str] = Counter()
         self.requests: defaultdict[str, list[str]] = defaultdict(list)  # ranges by path
@@ -50,12 +52,18 @@ class FileServer:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.scheme = "http"
+        if certificate is not None:
+            self.scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
         """Address of the folder."""
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_port}"
 
     def close(self) -> None:
         """Stop answering."""
@@ -118,9 +126,9 @@ class FileServer:
 
 
 @contextmanager
-def file_server(folder: Path) -> Iterator[FileServer]:
-    """Serve a folder over HTTP."""
-    server = FileServer(folder)
+def file_server(folder: Path, certificate: Path | None = None) -> Iterator[FileServer]:
+    """Serve a folder over HTTP, or over HTTPS with a certificate; see FileServer."""
+    server = FileServer(folder, certificate)
     try:
         yield server
     finally:

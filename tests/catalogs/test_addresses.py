@@ -103,9 +103,10 @@ def test_local_catalogs_cannot_name_virtual_files(href: str) -> None:
 
 
 def test_refusals_hide_secrets() -> None:
-    with pytest.raises(EventError) as caught:
-        resolve(WEB_ITEM, "http:///image.tif?sig=secret")
-    assert "secret" not in str(caught.value)
+    for href in ("http:///image.tif?sig=secret", "image\n.tif?sig=secret", "s3://bucket/image.tif?sig=secret"):
+        with pytest.raises(EventError) as caught:
+            resolve(WEB_ITEM, href)
+        assert "secret" not in str(caught.value)
 
 
 def test_signed_address_is_one_value_of_gdals_path() -> None:
@@ -132,6 +133,9 @@ def test_signed_address_is_one_value_of_gdals_path() -> None:
         ("'https://host.org/a?b=secret': no", "'https://host.org/a': no"),
         ("https://host.org/@a/mail@b", "https://host.org/@a/mail@b"),
         ("what?", "what?"),
+        ("/data/site?x=1/a.tif: cannot be read", "/data/site?x=1/a.tif: cannot be read"),
+        ("data/site?x=1&y=2/a.tif", "data/site?x=1&y=2/a.tif"),
+        ("/vsicurl?pc_url_signing=yes&url=https%3A%2F%2Fa.org: no", "/vsicurl: no"),
     ],
 )
 def test_addresses_are_shown_without_secrets(text: str, shown: str) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from osgeo import gdal, gdal_array
 
+from cli.script import CERTIFICATES
 from tests.catalogs.made import (
     ORIGIN,
     PIXEL,
@@ -254,6 +256,52 @@ def test_document_that_is_no_catalog_is_named(server: FileServer, tmp_path: Path
     (server.folder / "catalog.json").write_bytes(text.encode("latin-1"))
     message = the_error(run_get_event(f"{server.url}/catalog.json", tmp_path), tmp_path)
     assert f"{server.url}/catalog.json" in message
+
+
+# --- Servers with certificates of their own --------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that no authority has signed, with its key, in one file."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("needs openssl")
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command: list[str | Path] = [
+        program,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        file,
+        "-out",
+        file,
+        *names,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
+UNTRUSTED = dict.fromkeys(CERTIFICATES, "")
+
+
+@pytest.mark.parametrize("variable", CERTIFICATES)
+def test_one_variable_names_the_certificates_to_trust(
+    root: Path, tmp_path: Path, certificate: Path, variable: str
+) -> None:
+    with file_server(root, certificate) as server:
+        arguments = get_event_arguments(f"{server.url}/catalog.json", tmp_path, BOX)
+        run = run_process("get_event.py", *arguments, **ENVIRONMENT, **UNTRUSTED | {variable: str(certificate)})
+    check_event(run, tmp_path)
+
+
+def test_certificate_that_is_not_trusted_is_named(root: Path, tmp_path: Path, certificate: Path) -> None:
+    with file_server(root, certificate) as server:
+        arguments = get_event_arguments(f"{server.url}/catalog.json", tmp_path, BOX)
+        message = the_error(run_process("get_event.py", *arguments, **ENVIRONMENT, **UNTRUSTED), tmp_path)
+    assert "self-signed certificate; CURL_CA_BUNDLE names a file" in message
 
 
 # --- Servers that move documents, or list them in part ---------------------------------------------------------------

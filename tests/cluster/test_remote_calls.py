@@ -136,6 +136,37 @@ def test_log_lines_of_concurrent_calls_are_kept_apart() -> None:
     assert outcomes == {name: Outcome(name, None, (Line(logging.INFO, f"of {name}"),)) for name in ("one", "two")}
 
 
+def test_log_lines_of_helper_threads_are_returned_once() -> None:
+    def help_out() -> None:
+        warn_once("n.tif: its mask is ignored")
+        LOG.info("read")
+
+    def work() -> None:
+        helper = threading.Thread(target=help_out)
+        helper.start()
+        helper.join()
+        LOG.info("computed")
+
+    other: list[Outcome] = []
+    entered, left = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        left.wait(60)
+
+    thread = threading.Thread(target=lambda: other.append(call(wait)))  # another window of this worker
+    thread.start()
+    entered.wait(60)
+    lines = call(work).lines
+    left.set()
+    thread.join()
+    assert lines[-1] == Line(logging.INFO, "computed")
+    expected = {Line(logging.WARNING, "n.tif: its mask is ignored"), Line(logging.INFO, "read")}
+    helpers = [*lines[:-1], *other[0].lines]
+    assert len(helpers) == 2
+    assert set(helpers) == expected
+
+
 @pytest.mark.parametrize("work", [lambda: None, failing(EventError("x.tif")), failing(KeyError("x"))])
 def test_call_removes_its_log_handler(work: Callable[[], Any]) -> None:
     handlers = list(LOG.handlers)

@@ -6,7 +6,7 @@ import pytest
 from osgeo import gdal, osr
 
 from rasters.geotiff import Georeference
-from rasters.place import bar_length, find_place, length_text, pixel_metres
+from rasters.place import bar_length, find_place, length_text, pixel_metres, same_crs
 from tests.tiffs import crs
 
 SHAPE = (1000, 1000)
@@ -75,3 +75,33 @@ def test_pixel_width_is_none_without_georeference(georeference: Georeference) ->
 def test_scale_bars_have_round_lengths(space: float, length: float, text: str) -> None:
     assert bar_length(space) == pytest.approx(length)
     assert length_text(bar_length(space)) == text
+
+
+TOWGS84 = "+towgs84=0,0,0,0,0,0,0"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("EPSG:32633", "EPSG:32633+5773", True),  # with heights above the geoid
+        ("EPSG:4326", "EPSG:4979", True),  # with heights above the ellipsoid
+        ("EPSG:32633+5773", "EPSG:32632", False),
+        ("EPSG:25833", f"+proj=utm +zone=33 +ellps=GRS80 {TOWGS84} +units=m", True),
+        ("EPSG:32633", f"+proj=utm +zone=33 +ellps=WGS84 {TOWGS84} +units=m", True),
+        ("EPSG:26911", f"+proj=utm +zone=11 +ellps=GRS80 {TOWGS84} +units=m", True),
+        ("EPSG:25832", f"+proj=utm +zone=33 +ellps=GRS80 {TOWGS84} +units=m", False),
+        ("EPSG:32633", "+proj=utm +zone=33 +ellps=WGS84 +towgs84=100,0,0 +units=m", False),
+        # The datum of Austria lies 600 m beside WGS 84.
+        (
+            "EPSG:31256",
+            f"+proj=tmerc +lat_0=0 +lon_0=16.3333333333333 +k=1 +x_0=0 +y_0=-5000000 +ellps=bessel {TOWGS84} +units=m",
+            False,
+        ),
+    ],
+)
+def test_crs_are_the_same_if_coordinates_are(one: str, other: str, expected: bool) -> None:
+    first, second = osr.SpatialReference(), osr.SpatialReference()
+    first.SetFromUserInput(one)
+    second.SetFromUserInput(other)
+    assert same_crs(first, second) is expected
+    assert same_crs(second, first) is expected
