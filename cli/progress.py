@@ -30,14 +30,18 @@ class Summary:
         return 1 if self.failed else 0
 
     def log(self, seconds: float) -> None:
-        """Log the summary, with one line per event that is not done, and what is ignored in the data root."""
+        """Log the summary, with one line per event that is not done, and what is ignored in the data root.
+
+        Why events failed was logged when they did.
+        """
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
         if self.not_reached:
             counts += f", {len(self.not_reached)} not finished"
         LOG.info("%s: %s in %s", self.stage, counts, tqdm.format_interval(seconds))
-        for kind, events in (("skipped", self.skipped), ("failed", self.failed)):
-            for name, reason in events:
-                LOG.info("  %s %s: %s", kind, name, reason)
+        for name, reason in self.skipped:
+            LOG.info("  skipped %s: %s", name, reason)
+        for name, _ in self.failed:
+            LOG.info("  failed %s", name)
         for name in self.not_reached:
             LOG.info("  not finished %s", name)
         for line in self.ignored:

@@ -21,13 +21,11 @@ class Evaluation:
     controls: list[ControlCurve] = field(default_factory=list)  # one per usable normal control, or empty
 
     def why_empty(self) -> str:
-        """Return one line that says why no event has results: how many failed or were skipped, and the first reason."""
-        outcomes = []
-        for kind, events in (("failed", self.summary.failed), ("skipped", self.summary.skipped)):
-            if events:
-                name, reason = events[0]
-                outcomes.append(f"{len(events)} {kind}{', the first' if len(events) > 1 else ''}: {name}: {reason}")
-        return f"no event was evaluated, so nothing is written; {'; '.join(outcomes)}"
+        """Return one line that says how many events failed or were skipped, where none has results."""
+        failed, skipped = len(self.summary.failed), len(self.summary.skipped)
+        return (
+            f"no event was evaluated, so nothing is written: {failed} failed, {skipped} skipped, for the reasons above"
+        )
 
 
 def evaluate_events(

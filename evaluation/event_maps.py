@@ -19,7 +19,7 @@ from eval_metrics import (
     threshold_curve,
 )
 from img_io import ImageOptions, Label, open_label
-from rasters.maps import ScoreMap, find_map, open_map, read_parameters
+from rasters.maps import ScoreMap, open_stage_map, read_parameters
 from utils import Event, EventError
 
 
@@ -124,7 +124,7 @@ def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> 
     """
     folder = result_root / event.name
     names = (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)
-    filtered, anomalies = (open_map(find_map(folder / name)) for name in names)
+    filtered, anomalies = (open_stage_map(folder / name, stage=2) for name in names)
     label = open_event_label(event, read_parameters(anomalies.path) or {})
     if not filtered.shape == anomalies.shape == (label or anomalies).shape:
         named = f"{label.path} and the" if label else "The"

@@ -21,7 +21,7 @@ from pipeline.stage import Stage, StageProgress, StageRequest, advance, event_lo
 from pipeline.window_store import ComputedWindow, WindowStore
 from sam.engine import SamEngine
 from sam.settings import EngineSettings
-from sam.weights import SamIdentity
+from sam.weights import OTHER_FILE, SamIdentity
 from utils import Event, Listing, UsageError, Window
 
 EVENTS_IN_HAND = 2
@@ -38,6 +38,8 @@ def run_here(name: str, listing: Listing, plan: Plan, settings: EngineSettings) 
     """
     with ExitStack() as stack:
         load_engine = cache(lambda: stack.enter_context(settings.load()))
+        if settings.weights.origin == OTHER_FILE:
+            load_engine()  # weights that cannot be used are named before any event is opened
         with follow_run(
             name, listing, lambda event: sum(request.count_windows() for request in plan(event))
         ) as progress:

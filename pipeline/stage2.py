@@ -20,7 +20,16 @@ from pipeline.stage import Stage, StageRequest, StageSettings, settings_record
 from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.filtered_map import FilteredMap, filter_change_map
 from rasters.gdal_output import remove_outputs
-from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_map, read_parameters, write_raster
+from rasters.maps import (
+    MapState,
+    ScoreMap,
+    find_map,
+    map_state,
+    map_tags,
+    open_stage_map,
+    read_parameters,
+    write_raster,
+)
 from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster, RawRaster, strips
@@ -114,10 +123,8 @@ def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with:
     `made_with`: the parameters of stage 2; a warning names those that differ from stage 1's. Raises EventError if the
     map is missing, damaged or not of this shape, or if several files match its name.
     """
-    path = find_map(path)
-    if not path.exists():
-        raise EventError(f"{path}: no stage 1 output for this event; run stage 1 first")
-    changes = open_map(path)
+    changes = open_stage_map(path, stage=1)
+    path = changes.path
     if changes.shape != shape:
         sizes = " and ".join(f"{width} x {height}" for height, width in (changes.shape, shape))
         raise EventError(f"{path} and {event.monitor}: sizes differ, {sizes}; run stage 1 again")

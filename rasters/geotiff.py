@@ -80,7 +80,13 @@ def gdal_errors_named(path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise EventError(f"{path}: cannot be read, damaged or cut off ({one_line(error)})") from None
+        raise EventError(f"{path}: cannot be read, damaged or cut off ({gdal_reason(error, path)})") from None
+
+
+def gdal_reason(error: RuntimeError, path: Path) -> str:
+    """Return the message of one of GDAL's errors as one line, without the file's name at its beginning."""
+    text = one_line(error).replace(str(path.absolute()), path.name)
+    return text.removeprefix(f"{path.name}: ").removeprefix(f"{path.name}, ")
 
 
 class RasterFile:
@@ -173,7 +179,7 @@ def _open(path: Path, driver: str) -> gdal.Dataset:
             raise EventError(f"{mask}: not a TIFF, but GDAL would read it as the mask of {path.name}; remove it")
         dataset = open_dataset(str(path.absolute()), driver, OPEN_OPTIONS[driver])
     except (RuntimeError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        reason = error.strerror if isinstance(error, OSError) else gdal_reason(error, path)
         raise EventError(f"{path}: cannot be opened as a {FORMAT_NAMES[driver]} ({reason})") from None
     check_size(path, dataset)
     return dataset

@@ -63,6 +63,17 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
         raise EventError(f"{path}: its metadata item {PARAMETERS_TAG} is damaged; remove the file") from None
 
 
+def open_stage_map(path: Path, stage: int) -> ScoreMap:
+    """Open a map of stage 1 or 2, or the one of another program; see `find_map`.
+
+    Raises EventError if it is missing or damaged, or if several files may be it.
+    """
+    path = find_map(path)
+    if not path.exists():
+        raise EventError(f"{path}: no stage {stage} output for this event; run stage {stage} first")
+    return open_map(path)
+
+
 def find_map(path: Path) -> Path:
     """Return the file that holds a map: `path`, or the only other file of its folder whose name begins like it.
 

@@ -161,8 +161,11 @@ def same_crs(crs: osr.SpatialReference | None, other: osr.SpatialReference | Non
     """
     if crs is None or other is None or crs.IsSame(other, IGNORE_AXIS_ORDER):
         return True
-    flat, other_flat = _horizontal(crs), _horizontal(other)
-    return bool(flat.IsSame(other_flat, IGNORE_AXIS_ORDER)) or _same_without_datum(flat, other_flat)
+    try:
+        flat, other_flat = _horizontal(crs), _horizontal(other)
+        return bool(flat.IsSame(other_flat, IGNORE_AXIS_ORDER)) or _same_without_datum(flat, other_flat)
+    except RuntimeError:  # a CRS that PROJ cannot express, as of a damaged file
+        return False
 
 
 def _horizontal(crs: osr.SpatialReference) -> osr.SpatialReference:

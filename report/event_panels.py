@@ -9,7 +9,7 @@ import config
 from eval_metrics import Scores
 from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps, recorded_options
 from img_io import EventImages, open_event
-from rasters.maps import find_map, open_map, read_parameters
+from rasters.maps import open_stage_map, read_parameters
 from rasters.place import pixel_metres
 from rasters.raster import Raster
 from rasters.resize import resize_nearest
@@ -45,7 +45,7 @@ def read_panels(event: Event, stage1_root: Path, result_root: Path) -> EventPane
     Raises EventError if one is missing, damaged, or of another size, or if several files may be one of the maps.
     """
     maps = open_event_maps(event, result_root, EvalSettings())
-    changes = open_map(find_map(stage1_root / event.name / config.CHANGE_MAP_NAME))
+    changes = open_stage_map(stage1_root / event.name / config.CHANGE_MAP_NAME, stage=1)
     made_with = read_parameters(maps.anomalies.path) or {}
     images = open_event(event, recorded_options(made_with))
     for shape, path in ((images.shape, event.reference), (changes.shape, changes.path)):

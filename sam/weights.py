@@ -21,6 +21,7 @@ from utils import UsageError, one_line
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
+OTHER_FILE = "NOT the official file"  # origin of weights whose checksum is not the published one
 
 
 class Weights(NamedTuple):
@@ -28,7 +29,7 @@ class Weights(NamedTuple):
 
     path: Path
     sha256: str
-    origin: str  # "official" or another description, for the log
+    origin: str  # OTHER_FILE, or a variant's `origin`, for the log
 
 
 class SamIdentity(NamedTuple):
@@ -67,7 +68,7 @@ def locate_weights(model_type: str, checkpoint: Path | None, may_fetch: bool = T
     except OSError as error:
         raise UsageError(f"{path}: SAM weights cannot be read ({error.strerror})") from None
     as_published = variant.published is None or checksum == variant.published.sha256
-    return Weights(path, checksum, variant.origin if as_published else "NOT the official file")
+    return Weights(path, checksum, variant.origin if as_published else OTHER_FILE)
 
 
 def sha256(path: Path) -> str:

@@ -89,7 +89,7 @@ def outcome_of_labels(done: CompletedProcess[str]) -> None:
     assert f"{len(LABELS)} done, 1 skipped, {len(REFUSED) - 1} failed" in done.stderr
     for name, (_, reason) in REFUSED.items():
         (line,) = [
-            line for line in done.stderr.splitlines() if line.startswith((f"  failed {name}", f"  skipped {name}"))
+            line for line in done.stderr.splitlines() if line.startswith((f"error: {name}: ", f"  skipped {name}"))
         ]
         assert reason in line
 

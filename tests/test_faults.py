@@ -99,7 +99,8 @@ def run_all(data_root: Path, root: Path) -> dict[str, str]:
     assert "ERROR" not in done.stderr
     (summary,) = re.findall(r"both stages: (\d+) done, (\d+) skipped, (\d+) failed", done.stderr)
     finished, skipped, failed = map(int, summary)
-    reasons = dict(re.findall(r"^  failed (\S+): (.*)", done.stderr, re.MULTILINE))
+    lines = "\n".join(done.stderr.splitlines())
+    reasons = dict(re.findall(r"^error: (\S+): both stages failed: (.*)", lines, re.MULTILINE))
     assert len(reasons) == failed
     assert skipped == 0
     assert finished + failed == sum(path.is_dir() for path in data_root.iterdir())

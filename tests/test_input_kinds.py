@@ -251,7 +251,7 @@ class Run:
 
     def reason(self, name: str) -> str:
         lines = self.done.stderr.splitlines()
-        (line,) = [line for line in lines if line.startswith((f"  failed 4_{name}: ", f"  skipped 4_{name}: "))]
+        (line,) = [line for line in lines if line.startswith((f"error: 4_{name}: ", f"  skipped 4_{name}: "))]
         return line
 
 

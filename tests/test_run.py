@@ -351,6 +351,28 @@ def test_wrong_usage_is_reported_in_one_line_with_exit_code_2(
     assert "Traceback" not in refused.stderr
 
 
+def test_weights_that_cannot_be_used_are_named_before_an_event_is_opened(small_events: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "mobile_sam.pt"
+    weights.write_bytes(b"sign in to download")
+    flags = ("--device", "cpu", "--sam-model-type", "vit_t", "--sam-checkpoint", weights)
+    refused = run_process("run_stage1.py", "--data-root", small_events, "--output-root", tmp_path / "out", *flags)
+    assert refused.returncode == 2
+    described, last = refused.stderr.splitlines()
+    assert described == f"SAM vit_t: {weights} (NOT the official file) on cpu"
+    assert last.startswith(f"error: {weights}: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_reason_of_a_failure_and_name_of_its_file_are_printed_once(data_root: Path, tmp_path: Path) -> None:
+    (file,) = (path for path in (data_root / FIRE).glob("anomaly_*.tif") if not path.stem.endswith("label"))
+    os.truncate(file, 2000)
+    roots = ("--data-root", data_root, "--output-root", tmp_path, "--event", FIRE)
+    done = run_process("run_stage1.py", *roots, *DEMO_SAM)
+    assert done.returncode == 1
+    assert done.stderr.count(file.name) == 1
+    assert f"  failed {FIRE}" in done.stderr.splitlines()
+
+
 def test_without_a_gpu_the_default_device_is_the_cpu_with_one_warning(small_events: Path, tmp_path: Path) -> None:
     roots = ("--data-root", small_events, "--output-root", tmp_path, "--event", CONTROL)
     no_gpu = {"CUDA_VISIBLE_DEVICES": ""}

@@ -154,6 +154,7 @@ def test_evaluation_fails_events_without_maps(
 ) -> None:
     assert evaluate(small_events, tmp_path) == 1
     assert f"{FIRE}: evaluation failed" in caplog.text
+    assert "no stage 2 output for this event; run stage 2 first" in caplog.text
     assert not list(tmp_path.iterdir())
 
 

@@ -73,7 +73,8 @@ def test_a_failing_event_does_not_stop_the_others(
     assert summary.exit_code == 1
     assert f"2_b: stage 1 failed: {reason}" in caplog.messages
     assert any(line.startswith("stage 1: 2 done, 0 skipped, 1 failed in ") for line in caplog.messages)
-    assert f"  failed 2_b: {reason}" in caplog.messages
+    assert "  failed 2_b" in caplog.messages
+    assert sum(reason in line for line in caplog.messages) == 1
     assert "6/6" in capsys.readouterr().err  # the bar counts the remaining windows of the failed event
 
 
