@@ -126,6 +126,15 @@ class Event:
         """Whether no name says which image plays which role, so that the order of the names decides."""
         return self.label is not None and not _is_label(self.label)
 
+    @property
+    def roles(self) -> str:
+        """Text for messages: which image plays which role; the event has a label."""
+        assert self.label is not None
+        return (
+            f"{self.monitor.name} is the monitor image, {self.label.name} the label, {self.reference.name} the "
+            f"reference image, {list_names([path.name for path in self.historical])} the historical images"
+        )
+
 
 @dataclass
 class Listing:
@@ -247,11 +256,8 @@ def read_event(folder: Path) -> Event:
 def _warn_of_roles(event: Event) -> None:
     """Say which image plays which role if the names leave it open, and if the dates in them contradict it."""
     if event.has_roles_by_order:
-        assert event.label is not None
         warn_once(
-            f"{event.folder}: no name begins with anomaly_ or normal_, so the order of the names decides: "
-            f"{event.monitor.name} is the monitor image, {event.label.name} the label, {event.reference.name} the "
-            f"reference image, {list_names([path.name for path in event.historical])} the historical images"
+            f"{event.folder}: no name begins with anomaly_ or normal_, so the order of the names decides: {event.roles}"
         )
     times = [found.time for found in map(named_time, (*event.historical, event.monitor)) if found]
     if times != sorted(times):

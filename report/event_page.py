@@ -132,6 +132,8 @@ def _facts(report: EventReport) -> list[tuple[str, str]]:
         ("CRS", place.crs or "none"),
         ("Area flagged", f"{area(metres)} ({percent(share)})" if metres is not None else percent(share)),
     ]
+    if report.event.has_roles_by_order:
+        facts.append(("Roles, by the order of the names", report.event.roles))
     if report.label:
         first, second = (score(scores and scores.f1) for scores in (report.stage1, report.stage2))
         facts.append(("F1, stage 1 → stage 2", f"{first} → {second}"))

@@ -387,3 +387,19 @@ def test_source_and_licence_of_a_fetched_event_are_shown(finished: Path, data_ro
     record.write_text("{}", encoding="utf-8")
     write_report(data_root, finished, tmp_path / "report", "--event", FIRE)
     assert "event.json cannot be read" in page.read_text("utf-8")
+
+
+def test_roles_that_the_order_of_the_names_decides_are_shown(finished: Path, data_root: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report" / "events" / f"{slug(FIRE)}.html"
+    write_report(data_root, finished, tmp_path / "report", "--event", FIRE)
+    assert "by the order of the names" not in page.read_text("utf-8")
+    folder = data_root / FIRE
+    (label,) = folder.glob("*_label.tif")
+    (monitor,) = (path for path in folder.glob("anomaly_*.tif") if path != label)
+    monitor.rename(folder / "1.tif")
+    label.rename(folder / "2.tif")
+    for number, path in enumerate(sorted(folder.glob("normal_*.tif")), start=3):
+        path.rename(folder / f"{number}.tif")
+    write_report(data_root, finished, tmp_path / "report", "--event", FIRE)
+    shown = page.read_text("utf-8")
+    assert "<dt>Roles, by the order of the names</dt><dd>1.tif is the monitor image, 2.tif the label, " in shown
