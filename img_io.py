@@ -1,6 +1,5 @@
 """Reads the images and the label of an event, all on one grid and as 8-bit RGB (docs/data.md)."""
 
-import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +28,6 @@ class ImageOptions(NamedTuple):
     stretch: str = config.STRETCH  # one of config.STRETCH_MODES; only for images of more than 8 bits
     bands: tuple[int, ...] | None = None  # numbers of the red, green and blue band, from 1; None: the first three
     align_shift: float = 0.0  # pixels; shifts up to this are undone; 0: no estimate
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> "ImageOptions":
-        """Return the options of a parsed command line."""
-        return cls(args.stretch, args.bands, args.align_shift)
 
 
 class Pixels(NamedTuple):

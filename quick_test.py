@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.flags import ScriptParser, add_data_arguments, add_image_arguments
-from sam.flags import add_sam_arguments
+from runs.flags import image_options
+from sam.flags import SamFlags, add_sam_arguments
 
 # Modules that need the packages of `check_packages` are imported after that check.
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def check_weights(args: argparse.Namespace) -> "SamEngine":
     from sam.settings import load_engine
     from sam.weights import default_checkpoint
 
-    engine, sam = load_engine(args)
+    engine, sam = load_engine(SamFlags.of(args))
     path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
     checksum = sam.provenance["sam_checkpoint_sha256"]
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
@@ -128,14 +129,14 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
     import numpy as np
 
     import config
-    from img_io import ImageOptions, open_event, valid_in_all
+    from img_io import open_event, valid_in_all
     from rasters.filtered_map import filter_change_map
     from rasters.raster import MemoryRaster
     from stage1_analysis import change_map
     from stage2_analysis import anomaly_map
     from utils import Window
 
-    images = open_event(event, ImageOptions.of(args))
+    images = open_event(event, image_options(args))
     window, pixels = first_window_with_data(images)
     print(
         f"event {event.name}: {len(event.historical)} historical images, {'a' if event.label else 'no'} label; "

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import config
@@ -16,8 +17,8 @@ from cli.flags import (
     positive_int,
 )
 from cli.script import run_script
-from cluster.flags import add_run_arguments, parse_run_arguments
-from cluster.launch import launch
+from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments, stage2_extras
+from runs.launch import launch
 from utils import Event
 
 if TYPE_CHECKING:
@@ -52,18 +53,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def plan(event: Event, args: argparse.Namespace) -> "list[StageRequest]":
     """Return the stages to run for an event."""
-    from img_io import ImageOptions
     from pipeline.stage1 import Stage1Request, Stage1Settings
-    from pipeline.stage2 import Stage2Extras, Stage2Request, Stage2Settings
+    from pipeline.stage2 import Stage2Request, Stage2Settings
 
-    options = ImageOptions.of(args)
+    options = image_options(args)
     settings1 = Stage1Settings(args.patch_size, overlap=args.overlap)
     settings2 = Stage2Settings(overlap=args.overlap)
     folder1, folder2 = args.stage1_root / event.name, args.stage2_root / event.name
     stage1 = Stage1Request(event, folder1, options, not args.no_skip_existing_stage1, settings1)
     change_map = folder1 / config.CHANGE_MAP_NAME
     stage2 = Stage2Request(
-        event, folder2, options, args.skip_existing_stage2, change_map, settings2, Stage2Extras.of(args)
+        event, folder2, options, args.skip_existing_stage2, change_map, settings2, stage2_extras(args)
     )
     requests: dict[str, list[StageRequest]] = {"1": [stage1], "2": [stage2], "all": [stage1, stage2]}
     return requests[args.stage]
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages asked for; returns the exit code."""
     args = parse_arguments(arguments)
     name = "both stages" if args.stage == "all" else f"stage {args.stage}"
-    return launch(name, plan, args)
+    return launch(name, partial(plan, args=args), RunFlags.of(args))
 
 
 if __name__ == "__main__":

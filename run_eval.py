@@ -85,7 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if args.plots:
         figures.require_matplotlib()
-    settings = EvalSettings.of(args)
+    settings = EvalSettings(
+        args.quantile_threshold,
+        args.stage2_threshold,
+        args.area_ratio,
+        args.background_weight,
+        args.normalize_anomaly_map,
+    )
     listing = list_events(args.data_root).first(args.max_events)
     with keep_log(args.log_file):
         evaluation = evaluate_events(
@@ -107,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_csv(path, evaluation.results)
     LOG.info("table: %s", path)
     if args.output_json:
-        write_json(args.output_json, args, evaluation.results, evaluation.summary)
+        write_json(args.output_json, vars(args), evaluation.results, evaluation.summary)
         LOG.info("results with settings: %s", args.output_json)
     if args.plots:
         draw_all(args.plots, evaluation.results, evaluation.curves, settings)

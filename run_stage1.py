@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import config
@@ -15,8 +16,8 @@ from cli.flags import (
     positive_int,
 )
 from cli.script import run_script
-from cluster.flags import add_run_arguments, parse_run_arguments
-from cluster.launch import launch
+from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments
+from runs.launch import launch
 from utils import Event
 
 if TYPE_CHECKING:
@@ -45,16 +46,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def plan(event: Event, args: argparse.Namespace) -> "list[Stage1Request]":
     """Return stage 1 of an event."""
-    from img_io import ImageOptions
     from pipeline.stage1 import Stage1Request, Stage1Settings
 
     folder, settings = args.output_root / event.name, Stage1Settings(args.patch_size, overlap=args.overlap)
-    return [Stage1Request(event, folder, ImageOptions.of(args), args.skip_existing, settings)]
+    return [Stage1Request(event, folder, image_options(args), args.skip_existing, settings)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 1; returns the exit code."""
-    return launch("stage 1", plan, parse_arguments(arguments))
+    args = parse_arguments(arguments)
+    return launch("stage 1", partial(plan, args=args), RunFlags.of(args))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import config
@@ -14,8 +15,8 @@ from cli.flags import (
     check_overlap,
 )
 from cli.script import run_script
-from cluster.flags import add_run_arguments, parse_run_arguments
-from cluster.launch import launch
+from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments, stage2_extras
+from runs.launch import launch
 from utils import Event
 
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
     """Return stage 2 of an event."""
-    from img_io import ImageOptions
-    from pipeline.stage2 import Stage2Extras, Stage2Request, Stage2Settings
+    from pipeline.stage2 import Stage2Request, Stage2Settings
 
     folder, change_map = args.output_root / event.name, args.stage1_root / event.name / config.CHANGE_MAP_NAME
-    settings, extras = Stage2Settings(overlap=args.overlap), Stage2Extras.of(args)
-    return [Stage2Request(event, folder, ImageOptions.of(args), args.skip_existing, change_map, settings, extras)]
+    settings, extras = Stage2Settings(overlap=args.overlap), stage2_extras(args)
+    return [Stage2Request(event, folder, image_options(args), args.skip_existing, change_map, settings, extras)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 2; returns the exit code."""
-    return launch("stage 2", plan, parse_arguments(arguments))
+    args = parse_arguments(arguments)
+    return launch("stage 2", partial(plan, args=args), RunFlags.of(args))
 
 
 if __name__ == "__main__":

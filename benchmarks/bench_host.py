@@ -41,6 +41,7 @@ from pipeline.stage2 import Stage2Settings
 from sam.assemble import assemble_sam
 from sam.engine import PendingMasks, SamEngine, ScaledImage
 from sam.features import WindowFeatures
+from sam.flags import SamFlags
 from sam.masks import Mask
 from sam.settings import EngineSettings, engine_settings
 from sam.weights import SamIdentity
@@ -211,8 +212,8 @@ def main() -> None:
         write_events(Path(folder) / "events", args.events, args.size, args.dates)
         listing = list_events(Path(folder) / "events")
         parsed = [_arguments(Path(folder) / name) for name in ("together", "apart")]
-        windows = run.plan(listing.events[0], parsed[0])[0].count_windows() * args.events
-        settings = SimulatedSettings(*engine_settings(parsed[0], torch.device("cpu")))
+        windows = len(run.plan(listing.events[0], parsed[0])[0].tile_event()) * args.events
+        settings = SimulatedSettings(*engine_settings(SamFlags.of(parsed[0]), torch.device("cpu")))
         stage1, stage2 = args.device_seconds
         per_image = stage2 / (args.dates - 2)  # stage 2 encodes neither the reference nor the monitor image again
         side = min(args.size, SCENE)

@@ -23,6 +23,7 @@ from benchmarks.measure import append_rows, describe_environment, measure
 from cli.progress import follow_run
 from demo.scenes import make_event
 from pipeline.local import LocalRun
+from sam.flags import SamFlags
 from sam.registry import SAM_VARIANTS
 from sam.settings import load_engine
 from utils import list_events
@@ -71,10 +72,10 @@ def measure_event(args: argparse.Namespace) -> None:
     roots = ["--stage1-root", str(args.folder / "stage1"), "--stage2-root", str(args.folder / "stage2")]
     flags = ["--device", args.device, "--sam-model-type", args.model]
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
-    engine, sam = load_engine(arguments)
+    engine, sam = load_engine(SamFlags.of(arguments))
     listing = list_events(args.folder)
     stages = run.plan(listing.events[0], arguments)
-    windows = sum(stage.count_windows() for stage in stages)
+    windows = sum(len(stage.tile_event()) for stage in stages)
     with follow_run("both stages", listing, lambda _: windows) as progress:
         local = LocalRun(listing, lambda _: stages, sam, lambda: engine, progress)
         _, took = measure(args.device, local.run)

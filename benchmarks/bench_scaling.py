@@ -37,6 +37,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,12 +53,14 @@ from cli.flags import positive_int
 from cli.progress import Progress
 from cluster.connection import connected
 from cluster.dispatch import Dispatcher, Pool
+from cluster.resources import WantedWorkers
 from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
-from pipeline.stage import StageProgress, advance
+from pipeline.stage import StageProgress, advance, count_windows
 from report.figures import check_format, new_figure
 from report.style import HIT, MISS, THRESHOLD
+from sam.flags import SamFlags
 from sam.settings import engine_settings, load_engine
-from utils import Listing, list_events, read_event
+from utils import list_events, read_event
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -132,13 +135,13 @@ def run_task(text: str) -> None:
     """Run the task in this process and print `RunMeasurement` as JSON."""
     extents, costs, workers, processes = json.loads(text)
     task = Task([Extent(*extent) for extent in extents], Costs(*costs), workers, processes)
-    settings = engine_settings(run.parse_arguments(DEMO), torch.device("cpu"))
-    flags = argparse.Namespace(ray="local", ray_workers=1, ray_cpus_per_worker=1, device="cpu")
+    settings = engine_settings(SamFlags.of(run.parse_arguments(DEMO)), torch.device("cpu"))
+    wanted = WantedWorkers("local", "cpu", number=1, gpus=1.0, cpus=1)
     with tempfile.TemporaryDirectory() as folder:
         simulation = Simulation.from_extents(task.extents, task.costs, Path(folder))
         paper = PaperPool(workers, task.costs.open)
         dispatch(paper, simulation)
-        with connected(flags) as ray:
+        with connected(wanted) as ray:
             pool = SimulatedPool(ray, settings, workers, processes, task.costs.open)
             before = time.process_time()
             _, took = measure("cpu", lambda: dispatch(pool, simulation))
@@ -149,9 +152,7 @@ def run_task(text: str) -> None:
 def dispatch(pool: Pool, simulation: Simulation) -> None:
     """Run all stages of all events."""
     listing = simulation.listing
-    progress = Progress(
-        "simulated", listing, lambda event: sum(stage.count_windows() for stage in simulation.plan(event)), "window"
-    )
+    progress = Progress("simulated", listing, count_windows(simulation.plan), "window")
     Dispatcher(pool, listing, simulation.plan, progress).run()
     progress.close()
     if len(progress.summary.done) != len(listing.events):
@@ -165,7 +166,7 @@ def measure_costs(size: int) -> Costs:
         event = read_event(write_event(Path(folder) / "events", DEMO_EVENTS[-1], size))
         roots = ("--stage1-root", f"{folder}/1", "--stage2-root", f"{folder}/2")
         arguments = run.parse_arguments([*roots, *DEMO])
-        engine, sam = load_engine(arguments)
+        engine, sam = load_engine(SamFlags.of(arguments))
         seconds: list[float] = []
         windows: list[int] = []
 
@@ -287,7 +288,8 @@ def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
             like = DEMO_EVENTS[number % len(DEMO_EVENTS)]
             write_event(folder / "events", DemoEvent(f"{like.name}_{number}", like.seed + 100 * number), args.size)
         listing = list_events(folder / "events")
-        windows = count_windows(listing)
+        windows_of = count_windows(partial(run.plan, args=run.parse_arguments(DEMO)))
+        windows = sum(map(windows_of, listing.events))
         alone = 0.0  # worker-seconds of a single worker
         for workers in (None, *args.workers):
             seconds, ready = time_run(folder, workers)
@@ -307,12 +309,6 @@ def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
             )
             print_row(rows[-1])
     return rows
-
-
-def count_windows(listing: Listing) -> int:
-    """Count the windows of both stages of all events."""
-    args = run.parse_arguments(DEMO)
-    return sum(stage.count_windows() for event in listing.events for stage in run.plan(event, args))
 
 
 def time_run(folder: Path, workers: int | None) -> tuple[float, list[float]]:

@@ -1,6 +1,5 @@
 """Starts Ray on this machine or joins a cluster, and lists the cluster's machines."""
 
-import argparse
 import os
 import signal
 import socket
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from cluster.resources import named_device, wants_cpu
+from cluster.resources import WantedWorkers
 from utils import LOG, UsageError
 
 CONNECT_SECONDS = 4  # for a machine to accept a connection
@@ -30,16 +29,16 @@ def machines(ray: ModuleType) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def machines_with_room(ray: ModuleType, args: argparse.Namespace, check: Callable[[], None]) -> list[dict[str, float]]:
+def machines_with_room(ray: ModuleType, wanted: WantedWorkers, check: Callable[[], None]) -> list[dict[str, float]]:
     """Wait until one of the machines can hold a worker; returns the resources of all machines.
 
     The machines of an allocation join one by one. Gives up after PATIENCE_SECONDS and returns what is there.
     `check`: called every second.
     """
-    needed = "GPU" if named_device(args) in ("cuda", "cuda:0") else "CPU"
+    needed = "GPU" if wanted.named_device in ("cuda", "cuda:0") else "CPU"
     for waited in range(PATIENCE_SECONDS):
         found = machines(ray)
-        if args.ray == "local" or any(node.get(needed, 0) >= 1 for node in found):
+        if wanted.address == "local" or any(node.get(needed, 0) >= 1 for node in found):
             break
         if not waited:
             LOG.info("waiting for a machine with a %s to join the cluster", needed)
@@ -57,21 +56,21 @@ def _import_ray() -> ModuleType:
 
 
 @contextmanager
-def connected(args: argparse.Namespace) -> Iterator[ModuleType]:
+def connected(wanted: WantedWorkers) -> Iterator[ModuleType]:
     """Start Ray on this machine, or join a cluster; disconnect at the end. Raises UsageError if this is impossible."""
     ray = _import_ray()
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     on_terminate = signal.getsignal(signal.SIGTERM)
-    if args.ray == "local":
+    if wanted.address == "local":
         for name, value in LOCAL_SETTINGS.items():
             os.environ.setdefault(name, value)
         _check_folder()
-        cpus = args.ray_workers and args.ray_workers * (args.ray_cpus_per_worker or 1)
+        cpus = wanted.number and wanted.number * (wanted.cpus or 1)
         cpus = cpus and max(cpus, os.cpu_count() or 1)
-        ray.init("local", num_cpus=cpus, num_gpus=0 if wants_cpu(args) else None, include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=cpus, num_gpus=0 if wanted.on_cpus else None, include_dashboard=False, **quiet)
     else:
-        _probe(args.ray)
-        ray.init(args.ray, **quiet)
+        _probe(wanted.address)
+        ray.init(wanted.address, **quiet)
     signal.signal(signal.SIGTERM, on_terminate)  # Ray's handler would end this process without a summary
     try:
         yield ray

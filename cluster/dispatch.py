@@ -1,14 +1,14 @@
 """Decides which window each worker computes next, and what happens when a window, a worker or a step fails."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from cli.progress import Progress
 from cluster.remote_calls import Failure, Outcome, relay
-from pipeline.stage import Stage, StageProgress, StageRequest, event_locks, join_reasons
+from pipeline.stage import Stage, StagePlan, StageProgress, StageRequest, event_locks, join_reasons
 from utils import Event, EventBusyError, Listing, Window
 
 MOST_DEATHS = 3  # workers lost with the same window; then its event fails
@@ -196,9 +196,7 @@ class _Worker:
 class Dispatcher:
     """Runs the stages of the events of a listing on the workers of a pool."""
 
-    def __init__(
-        self, pool: Pool, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], progress: Progress
-    ) -> None:
+    def __init__(self, pool: Pool, listing: Listing, plan: StagePlan, progress: Progress) -> None:
         self._pool = pool
         self._plan = plan
         self._progress = progress

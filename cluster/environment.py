@@ -8,7 +8,7 @@ from typing import Any
 import config
 
 LIBRARIES = ("numpy", "torch", "cv2", "osgeo.gdal")
-PACKAGES = ("cli", "cluster", "evaluation", "pipeline", "rasters", "sam")  # and the modules in the root folder
+PACKAGES = ("cli", "cluster", "evaluation", "pipeline", "rasters", "runs", "sam")  # and the modules in the root folder
 
 
 def environment() -> dict[str, Any]:

@@ -1,14 +1,36 @@
 """Determines the resources of each worker of a cluster from the flags and the machines."""
 
-import argparse
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
 import config
 from utils import LOG, UsageError
+
+
+class WantedWorkers(NamedTuple):
+    """The cluster and the workers that the command line asks for."""
+
+    address: str  # of a cluster; `local`: one that is started on this machine; `auto`: the one of this machine
+    device: str | None  # torch device named on the command line
+    number: int | None  # of workers, on CPUs; None: not named
+    gpus: float  # share of a GPU per worker
+    cpus: int | None  # per worker; None: the machine's, shared by its workers
+
+    @property
+    def named_device(self) -> str | None:
+        """The device named by the flag or the environment; None if neither names one."""
+        return self.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")
+
+    @property
+    def on_cpus(self) -> bool:
+        """Whether workers compute on CPUs even if there are GPUs."""
+        return self.number is not None or self.named_device == "cpu"
+
+    @property
+    def device_type(self) -> str:
+        """The type of the device that workers will use, according to the flags alone."""
+        return "cpu" if self.on_cpus else "cuda"
 
 
 class WorkerResources(NamedTuple):
@@ -37,60 +59,44 @@ def on_gpus(node: dict[str, float], share: float) -> int:
     return int(node.get("GPU", 0)) * math.floor(1 / share)
 
 
-def worker_resources(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+def worker_resources(wanted: WantedWorkers, nodes: Sequence[dict[str, float]]) -> WorkerResources:
     """Return the resources of each worker. Raises UsageError if flags and machines do not match.
 
     `nodes`: the resources of the machines, as Ray names them.
     """
-    named = named_device(args)
+    named = wanted.named_device
     if named is not None and named not in ("cpu", "cuda", "cuda:0"):
         raise UsageError(f"--device {named}: with --ray, Ray chooses the GPUs; use cuda or cpu")
-    if args.ray_workers is not None and named is not None and named != "cpu":
+    if wanted.number is not None and named is not None and named != "cpu":
         raise UsageError(
             "--ray-workers sets the number of CPU workers; omit --device, or omit --ray-workers for one worker per GPU"
         )
-    if wants_cpu(args):
-        return _on_cpus(args, nodes)
-    if any(on_gpus(node, args.ray_gpus_per_worker) for node in nodes):
-        return _on_gpus(args, nodes)
+    if wanted.on_cpus:
+        return _on_cpus(wanted, nodes)
+    if any(on_gpus(node, wanted.gpus) for node in nodes):
+        return _on_gpus(wanted, nodes)
     if named is not None:
         raise UsageError(f"--device {named}: no machine of the cluster has a GPU; use --device cpu")
     LOG.warning("no GPU in the cluster: running on CPUs, which takes many times longer")
-    return _on_cpus(args, nodes)
+    return _on_cpus(wanted, nodes)
 
 
-def _on_gpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+def _on_gpus(wanted: WantedWorkers, nodes: Sequence[dict[str, float]]) -> WorkerResources:
     """Return the resources for one worker per GPU, or per share of one.
 
     The machine with the fewest CPUs per worker sets the number of CPUs.
     """
-    gpus = args.ray_gpus_per_worker
-    shared = min(node.get("CPU", 0) // on_gpus(node, gpus) for node in nodes if on_gpus(node, gpus))
-    return WorkerResources(args.ray_cpus_per_worker or max(int(shared), 1), gpus, None)
+    shared = min(node.get("CPU", 0) // on_gpus(node, wanted.gpus) for node in nodes if on_gpus(node, wanted.gpus))
+    return WorkerResources(wanted.cpus or max(int(shared), 1), wanted.gpus, None)
 
 
-def _on_cpus(args: argparse.Namespace, nodes: Sequence[dict[str, float]]) -> WorkerResources:
+def _on_cpus(wanted: WantedWorkers, nodes: Sequence[dict[str, float]]) -> WorkerResources:
     """Return the resources for workers on CPUs.
 
     If only the number of workers is given, they share the CPUs; no worker spans two machines.
     """
-    cpus = args.ray_cpus_per_worker
-    if cpus is None and args.ray_workers is not None:
+    cpus = wanted.cpus
+    if cpus is None and wanted.number is not None:
         of_machines = [node["CPU"] for node in nodes if node.get("CPU", 0)]
-        cpus = max(int(min([sum(of_machines) // args.ray_workers, *of_machines])), 1)
-    return WorkerResources(cpus or 1, 0.0, args.ray_workers)
-
-
-def expected_device(args: argparse.Namespace) -> torch.device:
-    """Return the device type that workers will use, according to the flags alone."""
-    return torch.device("cpu" if wants_cpu(args) else "cuda")
-
-
-def wants_cpu(args: argparse.Namespace) -> bool:
-    """Return whether workers compute on CPUs even if there are GPUs."""
-    return args.ray_workers is not None or named_device(args) == "cpu"
-
-
-def named_device(args: argparse.Namespace) -> str | None:
-    """Return the device named by the flag or the environment; None if neither names one."""
-    return args.device or config.OVERRIDDEN.get("DEFAULT_DEVICE")
+        cpus = max(int(min([sum(of_machines) // wanted.number, *of_machines])), 1)
+    return WorkerResources(cpus or 1, 0.0, wanted.number)

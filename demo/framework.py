@@ -18,7 +18,7 @@ from report.event_panels import EventPanels, read_panels
 from report.figures import new_figure, require_matplotlib
 from report.style import SCORE_COLORS, category_color
 from sam.engine import SamEngine
-from sam.flags import add_sam_arguments
+from sam.flags import SamFlags, add_sam_arguments
 from sam.settings import load_engine
 from utils import Event, Window, list_events
 
@@ -237,7 +237,7 @@ def main() -> int:
     require_matplotlib()
     (event,) = list_events(args.data_root, EVENT).events
     panels = read_panels(event, args.results / "stage1", args.results / "stage2")
-    engine, _ = load_engine(args)
+    engine, _ = load_engine(SamFlags.of(args))
     images = [read_window(image, Window(0, 0, image.shape[1], image.shape[0])).rgb for image in dates(event)]
     features = feature_colors([encode(engine, image) for image in images])
     masks = [mask_colors(find_masks(engine, image)) for image in images[-2:]]

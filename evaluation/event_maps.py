@@ -1,6 +1,5 @@
 """Opens the maps and the label of an event for the evaluation, and scores both stages."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,11 +37,6 @@ class EvalSettings:
     normalize_anomaly_map: bool = False
     closing_size: int = _from_config("EVAL_CLOSING_SIZE")
     closing_radius: int = _from_config("EVAL_CLOSING_RADIUS")
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> "EvalSettings":
-        """Return the settings of run_eval.py's parsed command line."""
-        return cls(**{name: value for name, value in vars(args).items() if name in cls.__dataclass_fields__})
 
     @property
     def cleaning(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Prints the scores, and writes them as the published table (CSV) and with all settings (JSON)."""
 
-import argparse
 import csv
 import io
 import json
@@ -78,15 +77,14 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
     atomic_write(path, table.getvalue().encode())
 
 
-def write_json(path: Path, args: argparse.Namespace, results: Sequence[Result], summary: Summary) -> None:
+def write_json(path: Path, settings: dict[str, Any], results: Sequence[Result], summary: Summary) -> None:
     """Write the scores of all events, averages, settings, the program's version, and events without scores.
 
-    `args`: the parsed command line, all of which is written as settings. `results`: at least one. Raises OSError if the
-    file cannot be written.
+    `settings`: values of the command line. `results`: at least one. Raises OSError if the file cannot be written.
     """
     content = {
         "program": program_tags(),
-        "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+        "settings": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
         | {name.lower(): getattr(config, name) for name in FIXED_SETTINGS},
         "config_overrides": config.OVERRIDDEN,
         "events": [

@@ -1,13 +1,13 @@
 """Prints what a run would do: events, windows, memory, and what would be skipped."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from img_io import event_shape
-from pipeline.stage import StageRequest
+from pipeline.stage import StagePlan, StageRequest
 from sam.memory import estimate_memory
 from sam.settings import EngineSettings
 from sam.weights import SamIdentity
@@ -73,9 +73,7 @@ def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:
     return PlannedStage(len(job.windows) - finished, finished)
 
 
-def print_plan(
-    name: str, listing: Listing, plan: Callable[[Event], Sequence[StageRequest]], settings: EngineSettings
-) -> int:
+def print_plan(name: str, listing: Listing, plan: StagePlan, settings: EngineSettings) -> int:
     """Print the plan of a run as a table; returns 1 if an event would fail, else 0."""
     events = [
         plan_event(event, plan(event), settings.identity)
@@ -104,7 +102,7 @@ def _print_table(events: Sequence[PlannedEvent], skipped: Sequence[tuple[str, st
 
 def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
     """Print estimates of the memory and disk space that the run takes."""
-    print(f"SAM {settings.model_type}: {settings.weights.path} ({settings.weights.origin})")
+    print(settings)
     largest_window = max(event.largest_window for event in events)
     memory = estimate_memory(settings.model_type, settings.device.type, settings.execution, largest_window)
     on_device = f" and {_gib(memory.device_bytes)} of its GPU's" if memory.device_bytes else ""

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 
 from cli.progress import Progress, follow_run
 from pipeline.feature_cache import FeatureCache
-from pipeline.stage import Stage, StageProgress, StageRequest, advance, event_locks, join_reasons
+from pipeline.stage import (
+    Stage,
+    StagePlan,
+    StageProgress,
+    StageRequest,
+    advance,
+    count_windows,
+    event_locks,
+    join_reasons,
+)
 from pipeline.window_store import ComputedWindow, WindowStore
 from sam.engine import SamEngine
 from sam.settings import EngineSettings
@@ -28,10 +37,9 @@ EVENTS_IN_HAND = 2
 M_ARENA_MAX = -8  # parameter of glibc's mallopt
 
 EngineLoader = Callable[[], SamEngine]
-Plan = Callable[[Event], Sequence[StageRequest]]  # the stages to run for an event
 
 
-def run_here(name: str, listing: Listing, plan: Plan, settings: EngineSettings) -> int:
+def run_here(name: str, listing: Listing, plan: StagePlan, settings: EngineSettings) -> int:
     """Run the stages of every event; returns the exit code. `name`: name of the run, for its summary.
 
     In windows common to both stages, stage 2 reuses the features that stage 1 encoded.
@@ -40,9 +48,7 @@ def run_here(name: str, listing: Listing, plan: Plan, settings: EngineSettings) 
         load_engine = cache(lambda: stack.enter_context(settings.load()))
         if settings.weights.origin == OTHER_FILE:
             load_engine()  # weights that cannot be used are named before any event is opened
-        with follow_run(
-            name, listing, lambda event: sum(request.count_windows() for request in plan(event))
-        ) as progress:
+        with follow_run(name, listing, count_windows(plan)) as progress:
             LocalRun(listing, plan, settings.identity, load_engine, progress).run()
     return progress.summary.exit_code
 
@@ -79,7 +85,7 @@ class LocalRun:
     """Runs the stages of the events of a listing."""
 
     def __init__(
-        self, listing: Listing, plan: Plan, sam: SamIdentity, load_engine: EngineLoader, progress: Progress
+        self, listing: Listing, plan: StagePlan, sam: SamIdentity, load_engine: EngineLoader, progress: Progress
     ) -> None:
         self._plan = plan
         self._sam = sam

@@ -59,13 +59,17 @@ class StageRequest(ABC):
     def tile_event(self) -> list[Window]:
         """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
 
-    def count_windows(self) -> int:
-        """Return the number of windows. Raises EventError if the reference image cannot be opened."""
-        return len(self.tile_event())
-
     @abstractmethod
     def open(self, sam: SamIdentity) -> "Stage":
         """Open all files. Raises EventError if a file is unusable or the files do not match."""
+
+
+StagePlan = Callable[[Event], Sequence[StageRequest]]  # the stages to run for an event
+
+
+def count_windows(plan: StagePlan) -> Callable[[Event], int]:
+    """Return a function that counts the windows of all stages of an event; it raises EventError as a request does."""
+    return lambda event: sum(len(request.tile_event()) for request in plan(event))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Stage 2 of an event: change map and all historical images → anomaly map (docs/method.md, section 4)."""
 
-import argparse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -69,11 +68,6 @@ class Stage2Extras:
     explain: bool = False  # the explanation map, and its averages in the polygons
     simplify: float = 0.0  # metres by which the polygons' outlines are simplified; 0: not
     geojson: bool = False  # the polygons as GeoJSON, too
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> "Stage2Extras":
-        """Return what the parsed flags of `add_stage2_arguments` ask for."""
-        return cls(args.explain, args.simplify, args.geojson)
 
     @property
     def of_polygons(self) -> dict[str, Any]:

@@ -2,11 +2,37 @@
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import config
 from cli.flags import positive_int
 from sam.execution import PRECISIONS
 from sam.registry import SAM_VARIANTS
+
+
+class SamFlags(NamedTuple):
+    """The values of the flags for the SAM."""
+
+    device: str | None  # torch device; None: the default one
+    checkpoint: Path | None  # weights file; None: the default one of the model type
+    model_type: str
+    precision: str
+    points_per_batch: int | None  # None: from the device's memory
+    encode_batch: int | None  # None: from the device's memory
+    compile: bool
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "SamFlags":
+        """Return the values of the flags of `add_sam_arguments`."""
+        return cls(
+            args.device,
+            args.sam_checkpoint,
+            args.sam_model_type,
+            args.precision,
+            args.points_per_batch,
+            args.encode_batch,
+            args.compile,
+        )
 
 
 def add_sam_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,5 @@
 """Resolves the SAM flags of the command line and loads the engine."""
 
-import argparse
 from typing import NamedTuple
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from sam.devices import resolve_device
 from sam.engine import SamEngine
 from sam.execution import Execution
+from sam.flags import SamFlags
 from sam.models import load_model
 from sam.registry import SAM_VARIANTS
 from sam.weights import SamIdentity, Weights, locate_weights
@@ -21,6 +21,10 @@ class EngineSettings(NamedTuple):
     weights: Weights
     device: torch.device
     execution: Execution
+
+    def __str__(self) -> str:
+        """Text for messages: model type and weights."""
+        return f"SAM {self.model_type}: {self.weights.path} ({self.weights.origin})"
 
     @property
     def identity(self) -> SamIdentity:
@@ -39,22 +43,20 @@ class EngineSettings(NamedTuple):
         return SamEngine(model, self.device, self.execution, SAM_VARIANTS[self.model_type].encoder_kind())
 
 
-def engine_settings(args: argparse.Namespace, device: torch.device, fetch: bool = True) -> EngineSettings:
+def engine_settings(flags: SamFlags, device: torch.device, fetch: bool = True) -> EngineSettings:
     """Resolve the SAM flags; with `fetch`, missing official weights are downloaded.
 
     Raises UsageError for an unknown model type, and for weights that cannot be found, read or downloaded.
     """
-    model_type = args.sam_model_type
-    if model_type not in SAM_VARIANTS:  # argparse does not check a default from the environment
-        raise UsageError(f"{model_type}: no such SAM model type; choose one of {', '.join(SAM_VARIANTS)}")
-    weights = locate_weights(model_type, args.sam_checkpoint, fetch)
-    execution = Execution(args.precision, args.points_per_batch, args.encode_batch, args.compile)
-    return EngineSettings(model_type, weights, device, execution)
+    if flags.model_type not in SAM_VARIANTS:  # argparse does not check a default from the environment
+        raise UsageError(f"{flags.model_type}: no such SAM model type; choose one of {', '.join(SAM_VARIANTS)}")
+    weights = locate_weights(flags.model_type, flags.checkpoint, fetch)
+    execution = Execution(flags.precision, flags.points_per_batch, flags.encode_batch, flags.compile)
+    return EngineSettings(flags.model_type, weights, device, execution)
 
 
-def load_engine(args: argparse.Namespace) -> tuple[SamEngine, SamIdentity]:
+def load_engine(flags: SamFlags) -> tuple[SamEngine, SamIdentity]:
     """Load the engine that the flags choose, and log its weights and device. Raises UsageError if that fails."""
-    settings = engine_settings(args, resolve_device(args.device))
-    weights = settings.weights
-    LOG.info("SAM %s: %s (%s) on %s", settings.model_type, weights.path, weights.origin, settings.device)
+    settings = engine_settings(flags, resolve_device(flags.device))
+    LOG.info("%s on %s", settings, settings.device)
     return settings.load(), settings.identity

@@ -13,13 +13,13 @@ SCRIPTS = ("run", "run_stage1", "run_stage2", "run_eval", "run_report", "quick_t
 METHOD = ("img_io", "stage1_analysis", "stage2_analysis", "eval_metrics")
 # A layer may import itself and the layers after it in a list that contains both.
 CHAINS = (
-    ("scripts", "cluster", "pipeline", "evaluation", "method", "sam", "cli", "utils", "config"),
-    ("scripts", "cluster", "pipeline", "evaluation", "method", "rasters", "cli", "utils", "config"),
+    ("scripts", "runs", "cluster", "pipeline", "evaluation", "method", "sam", "cli", "utils", "config"),
+    ("scripts", "runs", "cluster", "pipeline", "evaluation", "method", "rasters", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "sam", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "rasters", "cli", "utils", "config"),
     ("scripts", "catalogs", "rasters", "cli", "utils", "config"),
 )
-PACKAGES = ("cluster", "pipeline", "report", "evaluation", "catalogs", "sam", "rasters", "cli")
+PACKAGES = ("runs", "cluster", "pipeline", "report", "evaluation", "catalogs", "sam", "rasters", "cli")
 ROOT = {
     ".ci",
     ".github",

@@ -12,7 +12,8 @@ from cli.progress import Summary, follow_run
 from cluster.dispatch import Answer, Dispatcher, WorkerLost, WorkerReady
 from cluster.remote_calls import Outcome, call, call_function
 from cluster.window_worker import WindowWorker
-from pipeline.stage import Stage, StageRequest, advance
+from pipeline.stage import Stage, StageRequest, advance, count_windows
+from sam.flags import SamFlags
 from sam.settings import EngineSettings, engine_settings
 from utils import Event, Window, list_events
 
@@ -61,15 +62,12 @@ class InProcessPool:
 def run_in_process(arguments: Sequence[str], script: ModuleType = run) -> Summary:
     """Run `script --ray` with these arguments on an InProcessPool."""
     args = script.parse_arguments(list(arguments))
-    pool = InProcessPool(engine_settings(args, torch.device("cpu")))
+    pool = InProcessPool(engine_settings(SamFlags.of(args), torch.device("cpu")))
 
     def plan(event: Event) -> list[StageRequest]:
         return script.plan(event, args)
 
-    def count_windows(event: Event) -> int:
-        return sum(stage.count_windows() for stage in plan(event))
-
     listing = list_events(Path(args.data_root))
-    with follow_run("both stages", listing, count_windows) as progress:
+    with follow_run("both stages", listing, count_windows(plan)) as progress:
         Dispatcher(pool, listing, plan, progress).run()
     return progress.summary

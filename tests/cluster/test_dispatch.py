@@ -18,7 +18,7 @@ from cli.script import Interrupted
 from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, WorkerLost, WorkerReady
 from cluster.remote_calls import Failure, Line, Outcome
 from img_io import ImageOptions
-from pipeline.stage import Stage, StageProgress, StageRequest
+from pipeline.stage import Stage, StageProgress, StageRequest, count_windows
 from rasters.event_lock import event_lock
 from sam.weights import SamIdentity
 from tests.helpers import property_test
@@ -229,12 +229,12 @@ def run(pool: FakePool, plans: Mapping[str, Sequence[FakeRequest]]) -> Summary:
     listing = Listing([stages[0].event for stages in plans.values()])
     folders = {stage.folder for stages in plans.values() for stage in stages if not stage.folder.exists()}
 
-    def count_windows(event: Event) -> int:
-        return sum(stage.count_windows() for stage in plans[event.name])
+    def plan(event: Event) -> Sequence[FakeRequest]:
+        return plans[event.name]
 
     try:
-        with follow_run("a run", listing, count_windows) as progress:
-            Dispatcher(pool, listing, lambda event: plans[event.name], progress).run()
+        with follow_run("a run", listing, count_windows(plan)) as progress:
+            Dispatcher(pool, listing, plan, progress).run()
     finally:
         assert not any(folder.exists() for folder in folders)  # a folder that held only the lock is removed
         assert pool.forgotten >= set(pool.prepared)

@@ -14,6 +14,7 @@ from cluster.ray_pool import RayPool
 from cluster.ray_worker import WorkerInfo
 from cluster.remote_calls import Outcome
 from cluster.resources import WorkerResources
+from sam.flags import SamFlags
 from sam.settings import engine_settings
 from tests.scripts import DEMO_SAM
 from utils import UsageError
@@ -48,7 +49,7 @@ class InstantRay:
 
 
 def pool_on(ray: InstantRay) -> RayPool:
-    settings = engine_settings(run.parse_arguments(list(DEMO_SAM)), torch.device("cpu"))
+    settings = engine_settings(SamFlags.of(run.parse_arguments(list(DEMO_SAM))), torch.device("cpu"))
     return RayPool(ray, WorkerResources(1, 0.0, 2), settings, [], lambda: None)  # type: ignore[arg-type]
 
 

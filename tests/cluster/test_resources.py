@@ -6,17 +6,20 @@ from typing import Any
 import pytest
 
 import config
+from cli.flags import add_data_arguments
 from cluster.connection import machines_with_room
-from cluster.flags import add_ray_arguments
-from cluster.resources import WorkerResources, worker_resources
+from cluster.resources import WantedWorkers, WorkerResources, worker_resources
+from runs.flags import RunFlags, add_run_arguments
 from utils import UsageError
 
 
-def parse(*flags: str) -> argparse.Namespace:
+def parse(*flags: str) -> WantedWorkers:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--device")
-    add_ray_arguments(parser)
-    return parser.parse_args(flags)
+    add_data_arguments(parser)
+    add_run_arguments(parser)
+    wanted = RunFlags.of(parser.parse_args(flags)).workers
+    assert wanted is not None
+    return wanted
 
 
 def resources_of(*flags: str, nodes: list[dict[str, float]]) -> WorkerResources:

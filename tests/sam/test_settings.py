@@ -15,16 +15,16 @@ from sam import settings as engine_options
 from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.engine import SamEngine
 from sam.execution import Execution
-from sam.flags import add_sam_arguments
+from sam.flags import SamFlags, add_sam_arguments
 from sam.settings import load_engine
 from tests.scripts import DEMO_SAM
 from utils import UsageError
 
 
-def parse(*flags: str) -> argparse.Namespace:
+def parse(*flags: str) -> SamFlags:
     parser = argparse.ArgumentParser()
     add_sam_arguments(parser)
-    return parser.parse_args(flags)
+    return SamFlags.of(parser.parse_args(flags))
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
@@ -41,8 +41,8 @@ def test_defaults_are_the_published_settings() -> None:
     assert args.precision == "fp32"
     assert args.compile is False
     # Checkpoint and batch sizes are chosen later, from the device.
-    assert (args.device, args.sam_checkpoint, args.points_per_batch, args.encode_batch) == (None, None, None, None)
-    assert args.sam_model_type == config.SAM_MODEL_TYPE
+    assert (args.device, args.checkpoint, args.points_per_batch, args.encode_batch) == (None, None, None, None)
+    assert args.model_type == config.SAM_MODEL_TYPE
 
 
 def test_flags_are_read() -> None:
@@ -51,7 +51,7 @@ def test_flags_are_read() -> None:
     assert args.points_per_batch == 7
     assert args.encode_batch == 2
     assert args.compile is True
-    assert args.sam_checkpoint == Path("a.pth")
+    assert args.checkpoint == Path("a.pth")
 
 
 @pytest.mark.parametrize("flag", ["--points-per-batch", "--encode-batch"])

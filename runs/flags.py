@@ -3,9 +3,15 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from cli.flags import add_image_arguments, add_log_argument, positive_int
-from sam.flags import add_sam_arguments
+from sam.flags import SamFlags, add_sam_arguments
+
+if TYPE_CHECKING:
+    from cluster.resources import WantedWorkers
+    from img_io import ImageOptions
+    from pipeline.stage2 import Stage2Extras
 
 
 def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,3 +75,39 @@ def parse_run_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str
             if isinstance(value, Path):
                 setattr(args, name, value.absolute())
     return args
+
+
+class RunFlags(NamedTuple):
+    """What the command line says about a run, apart from its stages."""
+
+    sam: SamFlags
+    workers: "WantedWorkers | None"  # of a cluster; None: the run is in this process
+    data_root: Path
+    event: str | None  # the one event to process; None: all
+    dry_run: bool
+    log_file: Path | None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "RunFlags":
+        """Return the values of the flags of `add_data_arguments` and `add_run_arguments`."""
+        workers = None
+        if args.ray is not None:
+            from cluster.resources import WantedWorkers
+
+            shares = (args.ray_workers, args.ray_gpus_per_worker, args.ray_cpus_per_worker)
+            workers = WantedWorkers(args.ray, args.device, *shares)
+        return cls(SamFlags.of(args), workers, args.data_root, args.event, args.dry_run, args.log_file)
+
+
+def image_options(args: argparse.Namespace) -> "ImageOptions":
+    """Return the values of the flags of `add_image_arguments`."""
+    from img_io import ImageOptions  # loads GDAL
+
+    return ImageOptions(args.stretch, args.bands, args.align_shift)
+
+
+def stage2_extras(args: argparse.Namespace) -> "Stage2Extras":
+    """Return the values of the flags of `add_stage2_arguments`."""
+    from pipeline.stage2 import Stage2Extras  # loads GDAL
+
+    return Stage2Extras(args.explain, args.simplify, args.geojson)

@@ -1,0 +1,41 @@
+"""Runs the stages of events on a Ray cluster."""
+
+from pathlib import Path
+
+import torch
+
+from cli.progress import follow_run
+from cli.script import deferred_interrupts
+from cluster.connection import connected, machines_with_room
+from cluster.dispatch import Dispatcher
+from cluster.ray_pool import RayPool
+from cluster.resources import WantedWorkers, worker_resources
+from pipeline.stage import StagePlan, count_windows
+from sam.flags import SamFlags
+from sam.settings import engine_settings
+from utils import LOG, Listing
+
+
+def run_on_cluster(
+    name: str, listing: Listing, plan: StagePlan, sam: SamFlags, wanted: WantedWorkers, data_root: Path
+) -> int:
+    """Run the stages of every event; returns the exit code. `name`: of the run, for its summary.
+
+    Raises UsageError if there is no such cluster, or if it cannot run the workers.
+    """
+    with connected(wanted) as ray, deferred_interrupts() as check:
+        nodes = machines_with_room(ray, wanted, check)
+        resources = worker_resources(wanted, nodes)
+        settings = engine_settings(sam, torch.device("cuda:0" if resources.gpus else "cpu"))
+        settings = settings._replace(execution=settings.execution._replace(host_threads=resources.cpus))
+        outputs = {stage.folder.parent for event in listing.events[:1] for stage in plan(event)}
+        for folder in outputs:
+            folder.mkdir(parents=True, exist_ok=True)
+        LOG.info("%s; workers with %s each, now room for %d", settings, resources, resources.room(nodes))
+        pool = RayPool(ray, resources, settings, [data_root, *outputs], check)
+        with follow_run(name, listing, count_windows(plan)) as progress:
+            try:
+                Dispatcher(pool, listing, plan, progress).run()
+            finally:
+                pool.close()
+    return progress.summary.exit_code

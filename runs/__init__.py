@@ -1,0 +1,1 @@
+"""Starts a run: in this process, on a Ray cluster, or as a dry run."""
