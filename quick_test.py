@@ -130,7 +130,7 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
 
     import config
     from img_io import open_event, valid_in_all
-    from rasters.filtered_map import filter_change_map
+    from pipeline.filtered_map import filter_change_map
     from rasters.raster import MemoryRaster
     from stage1_analysis import change_map
     from stage2_analysis import anomaly_map

@@ -63,7 +63,7 @@ def plan(event: Event, args: argparse.Namespace) -> "list[StageRequest]":
     stage1 = Stage1Request(event, folder1, options, not args.no_skip_existing_stage1, settings1)
     change_map = folder1 / config.CHANGE_MAP_NAME
     stage2 = Stage2Request(
-        event, folder2, options, args.skip_existing_stage2, change_map, settings2, stage2_extras(args)
+        event, folder2, options, args.skip_existing_stage2, settings2, change_map, stage2_extras(args)
     )
     requests: dict[str, list[StageRequest]] = {"1": [stage1], "2": [stage2], "all": [stage1, stage2]}
     return requests[args.stage]

@@ -49,7 +49,7 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
 
     folder, change_map = args.output_root / event.name, args.stage1_root / event.name / config.CHANGE_MAP_NAME
     settings, extras = Stage2Settings(overlap=args.overlap), stage2_extras(args)
-    return [Stage2Request(event, folder, image_options(args), args.skip_existing, change_map, settings, extras)]
+    return [Stage2Request(event, folder, image_options(args), args.skip_existing, settings, change_map, extras)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from benchmarks import reference
 from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.measure import Measurement, measure
 from demo.scenes import SyntheticEvent
-from rasters.filtered_map import filter_change_map
+from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
 from sam.execution import Execution

@@ -114,7 +114,7 @@ class Simulation(NamedTuple):
             event = Event(folder / f"4_event_{number}", folder, (), None)
             megapixels = shape[0] * shape[1] / 1e6
             step1, step2 = costs.stage1_megapixel * megapixels, costs.stage2_megapixel * megapixels
-            rest = (event, event.folder, ImageOptions(), False, shape)
+            rest = (event, event.folder, ImageOptions(), False, Stage2Settings(), shape)
             patch_size2 = max(Stage2Settings().tile(shape)[0][2:])
             plans[event.name] = [
                 SimulatedRequest(*rest, config.STAGE1_PATCH_SIZE, costs.stage1_window, step1),

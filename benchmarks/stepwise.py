@@ -10,5 +10,6 @@ def compute_windows(step: StageProgress, engine: SamEngine, features: FeatureCac
     assert step.stage is not None
     store = step.stage.store()
     for window in step.missing:
-        item = step.stage.read(window, engine, features)
-        store.write(window, step.stage.compute(window, item, engine, features)())
+        inputs = step.stage.read(window, engine, features)
+        encoded = step.stage.encode(window, inputs, engine, features)
+        store.write(window, step.stage.score(window, encoded))

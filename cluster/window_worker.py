@@ -48,10 +48,10 @@ class WindowWorker:
         Raises EventError if a file cannot be used, OSError if the window cannot be written.
         """
         opened = self._open(key, fetch, keep_features)
-        item = opened.stage.read(window, self._engine, opened.features)
+        inputs = opened.stage.read(window, self._engine, opened.features)
         with self._device:
-            finish = opened.stage.compute(window, item, self._engine, opened.features)
-        opened.store.write(window, finish())
+            encoded = opened.stage.encode(window, inputs, self._engine, opened.features)
+        opened.store.write(window, opened.stage.score(window, encoded))
 
     def _open(self, key: int, fetch: Callable[[], Stage], keep_features: bool) -> _OpenStage:
         with self._opening:
@@ -65,7 +65,7 @@ class WindowWorker:
     def _cache(self, stage: Stage) -> FeatureCache:
         """Return the event's cache. If it was dropped, its features are computed again."""
         if stage.event.folder not in self._caches:
-            windows = Stage2Settings(overlap=stage.settings.overlap).tile(stage.images.shape)
+            windows = Stage2Settings(overlap=stage.request.settings.overlap).tile(stage.images.shape)
             # In a temporary folder of this machine: features never go to the shared file system.
             self._caches[stage.event.folder] = FeatureCache(Path(tempfile.gettempdir()), windows, CACHE_BYTES)
         return _touch(self._caches, stage.event.folder, EVENTS_CACHED)

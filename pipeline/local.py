@@ -27,7 +27,7 @@ from pipeline.stage import (
     event_locks,
     join_reasons,
 )
-from pipeline.window_store import ComputedWindow, WindowStore
+from pipeline.window_store import WindowStore
 from sam.engine import SamEngine
 from sam.settings import EngineSettings
 from sam.weights import OTHER_FILE, SamIdentity
@@ -156,13 +156,13 @@ class LocalRun:
     def _compute(self, state: _Event, window: Window, item: Future[Any]) -> None:
         """Do the device work of a window, then hand it to the writer, once that has stored the previous one."""
         try:
-            finish = state.stage.compute(window, item.result(), self._load_engine(), state.features)
+            encoded = state.stage.encode(window, item.result(), self._load_engine(), state.features)
         except Exception as error:
             self._fail(state, error)
             return
         if self._storing is not None:
             self._storing.result()
-        self._storing = self._submit(self._writer, self._store, state, window, finish)
+        self._storing = self._submit(self._writer, self._store, state, window, encoded)
 
     def _fail(self, state: _Event, error: Exception) -> None:
         """Compute no more windows of an event; it ends when the writer has stored those before.
@@ -186,13 +186,13 @@ class LocalRun:
         return thread.submit(call)
 
     # On the writer's thread.
-    def _store(self, state: _Event, window: Window, finish: Callable[[], ComputedWindow]) -> None:
+    def _store(self, state: _Event, window: Window, encoded: Any) -> None:
         if state.failed:
             return
         assert state.store is not None
         assert state.features is not None
         try:
-            state.store.write(window, finish())
+            state.store.write(window, state.stage.score(window, encoded))
         except Exception as error:
             self._fail(state, error)
             return

@@ -3,7 +3,6 @@
 `stage1.py` and `stage2.py` implement the steps; `advance` defines their order.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from img_io import EventImages, ImageOptions
+from img_io import EventImages, ImageOptions, event_shape
 from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.event_lock import event_lock
 from rasters.maps import MapState, find_map, open_map, read_parameters
@@ -23,8 +22,6 @@ from utils import LOG, Event, EventError, Window, owned_parts
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
     from sam.engine import SamEngine
-
-SIDE_FILE_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: the settings they were made with, as JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +51,11 @@ class StageRequest(ABC):
     folder: Path  # of the event's outputs
     options: ImageOptions
     skip_existing: bool  # skip the stage if its maps are current or made by another program
+    settings: StageSettings
 
-    @abstractmethod
     def tile_event(self) -> list[Window]:
         """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
+        return self.settings.tile(event_shape(self.event))
 
     @abstractmethod
     def open(self, sam: SamIdentity) -> "Stage":
@@ -76,22 +74,29 @@ def count_windows(plan: StagePlan) -> Callable[[Event], int]:
 class Stage(ABC):
     """One stage of one event, opened and checked. Can be pickled: another process opens the files again."""
 
-    event: Event
-    folder: Path  # of the event's outputs
+    request: StageRequest
     images: EventImages
     parameters: dict[str, Any]  # everything that affects the maps, recorded in their tags; JSON
-    side_settings: dict[str, Any]  # settings that affect the preview and the polygons, recorded in them; JSON
     checkpoint: str  # file name of the weights
-    settings: StageSettings
 
     MAP_NAME: ClassVar[str]  # file name of the map that is computed window by window
     SKIP_REASON: ClassVar[str]  # why an event with existing maps is skipped
     RECOMPUTE_FLAGS: ClassVar[str]  # how to call the scripts so that existing maps are computed again
 
     @property
+    def event(self) -> Event:
+        """The event."""
+        return self.request.event
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the event's outputs."""
+        return self.request.folder
+
+    @property
     def windows(self) -> list[Window]:
         """The windows of the map, in order."""
-        return self.settings.tile(self.images.shape)
+        return self.request.settings.tile(self.images.shape)
 
     @property
     def store_parameters(self) -> dict[str, Any]:
@@ -108,11 +113,11 @@ class Stage(ABC):
         """Return the state of the stage's maps. Raises EventError if several files may be one of them."""
 
     @abstractmethod
-    def has_side_files(self) -> bool:
+    def has_side_outputs(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current settings."""
 
     @abstractmethod
-    def write_side_files(self, scores: Raster) -> None:
+    def write_side_outputs(self, scores: Raster) -> None:
         """Write the preview and the polygons. `scores`: the map, float32."""
 
     @abstractmethod
@@ -124,13 +129,12 @@ class Stage(ABC):
         """Read and scale the inputs of a window; may be called on any thread."""
 
     @abstractmethod
-    def compute(
-        self, window: Window, item: Any, engine: "SamEngine", cache: "FeatureCache | None"
-    ) -> Callable[[], ComputedWindow]:
-        """Do the device work of a window; called for one window at a time. `item`: the result of `read`.
+    def encode(self, window: Window, inputs: Any, engine: "SamEngine", cache: "FeatureCache | None") -> Any:
+        """Do the device work of a window; called for one window at a time. `inputs`: the result of `read`."""
 
-        Returns a function that does the remaining work, on any thread, and returns the window's results.
-        """
+    @abstractmethod
+    def score(self, window: Window, encoded: Any) -> ComputedWindow:
+        """Return the results of a window; may be called on any thread. `encoded`: the result of `encode`."""
 
     def prepare(self, scratch: Path) -> "Stage":
         """Return the stage, prepared for its windows. `scratch`: folder for files needed until the last window."""
@@ -139,7 +143,7 @@ class Stage(ABC):
     def store(self) -> WindowStore:
         """Return the store that keeps finished windows until the map is written."""
         path = self.folder / f".{self.MAP_NAME}.windows"
-        parts = self.settings.parts(self.images.shape)
+        parts = self.request.settings.parts(self.images.shape)
         return WindowStore(path, self.images.shape, parts, self.parameters | self.store_parameters)
 
     def can_be_skipped(self) -> bool:
@@ -155,15 +159,15 @@ class Stage(ABC):
             )
         return state is not MapState.OUTDATED
 
-    def restore_side_files(self) -> None:
+    def restore_side_outputs(self) -> None:
         """Write the preview and the polygons again from the map, if they are missing or have other settings.
 
         Beside a map of another program, nothing is written.
         """
         path = find_map(self.map_path)
-        if read_parameters(path) is not None and not self.has_side_files():
+        if read_parameters(path) is not None and not self.has_side_outputs():
             LOG.info("%s: preview and polygons are written again from the map", path)
-            self.write_side_files(open_map(path))
+            self.write_side_outputs(open_map(path))
 
     def check_images(self) -> None:
         """Raise EventError if an image differs from the one with which the stage was opened on another machine."""
@@ -171,11 +175,6 @@ class Stage(ABC):
             path = self.event.folder / name
             if file_identities([path])[name] != expected:
                 raise EventError(f"{path}: changed after the run began, or differs on this machine")
-
-
-def settings_record(settings: dict[str, Any]) -> dict[str, str]:
-    """Return the record of settings that is stored in a preview or in polygons."""
-    return {SIDE_FILE_KEY: json.dumps(settings, sort_keys=True)}
 
 
 class StageProgress(NamedTuple):
@@ -205,7 +204,7 @@ def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamId
     for number, request in enumerate(requests, 1):
         stage = request.open(sam)
         if request.skip_existing and stage.can_be_skipped():
-            stage.restore_side_files()
+            stage.restore_side_outputs()
             reasons.append(stage.SKIP_REASON)
             continue
         store = stage.store()

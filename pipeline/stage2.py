@@ -1,23 +1,20 @@
 """Stage 2 of an event: change map and all historical images → anomaly map (docs/method.md, section 4)."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 import config
-from eval_metrics import binarize_anomaly_map
-from evaluation.event_maps import EvalSettings
 from evaluation.explanations import ExplanationMap, ExplanationRaster
-from evaluation.polygons import find_regions, read_regions_metadata, simplify_regions, write_geojson, write_regions
-from img_io import EventImages, event_shape, open_event, read_window, valid_in_all
+from img_io import EventImages, open_event, read_window, valid_in_all
 from pipeline.explanation import StoredExplanation, empty_table, region_table
-from pipeline.stage import Stage, StageRequest, StageSettings, settings_record
+from pipeline.filtered_map import FilteredMap, filter_change_map
+from pipeline.side_outputs import AnomalyOutputs, Stage2Extras
+from pipeline.stage import Stage, StageRequest, StageSettings
 from pipeline.window_store import ComputedWindow, WindowStore
-from rasters.filtered_map import FilteredMap, filter_change_map
 from rasters.gdal_output import remove_outputs
 from rasters.maps import (
     MapState,
@@ -29,18 +26,16 @@ from rasters.maps import (
     read_parameters,
     write_raster,
 )
-from rasters.png import read_preview_text, write_preview
 from rasters.provenance import file_identities
 from rasters.raster import Raster, RawRaster, strips
 from sam.weights import SamIdentity
-from utils import CATEGORIES, LOG, Event, EventError, Window, date_text, differing_keys, tile
+from utils import LOG, Event, EventError, Window, date_text, differing_keys, tile
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
     from sam.engine import SamEngine, ScaledImage
     from sam.features import WindowFeatures
 
-NO_GEOJSON = {"ANOMALYCD_GEOJSON": "not possible without a usable CRS"}  # in the polygons' metadata
 CHANGES_NAME = "changes"  # file in the window store's folder
 
 
@@ -62,30 +57,12 @@ class Stage2Settings(StageSettings):
 
 
 @dataclass(frozen=True)
-class Stage2Extras:
-    """What stage 2 writes in addition; it does not affect the maps."""
-
-    explain: bool = False  # the explanation map, and its averages in the polygons
-    simplify: float = 0.0  # metres by which the polygons' outlines are simplified; 0: not
-    geojson: bool = False  # the polygons as GeoJSON, too
-
-    @property
-    def of_polygons(self) -> dict[str, Any]:
-        """What affects the polygons, apart from the explanation; only what is asked for."""
-        return {name: value for name, value in asdict(self).items() if name != "explain" and value}
-
-
-@dataclass(frozen=True)
 class Stage2Request(StageRequest):
     """Stage 2 of an event, before its files are opened."""
 
+    settings: Stage2Settings
     change_map_path: Path
-    settings: Stage2Settings = field(default_factory=Stage2Settings)
-    extras: Stage2Extras = Stage2Extras()
-
-    def tile_event(self) -> list[Window]:
-        """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
-        return self.settings.tile(event_shape(self.event))
+    extras: Stage2Extras = field(default_factory=Stage2Extras)
 
     def open(self, sam: SamIdentity) -> "Stage2":
         """Open all images and the change map. Raises EventError if a file is unusable or the files do not match."""
@@ -96,19 +73,7 @@ class Stage2Request(StageRequest):
             "images": file_identities([*self.event.historical, self.event.monitor]),
             "stage1": read_parameters(changes.path),
         }
-        settings = EvalSettings()
-        side_settings = {"threshold": settings.stage2_threshold} | settings.cleaning
-        return Stage2(
-            self.event,
-            self.folder,
-            images,
-            made_with | inputs | self.settings.recorded(),
-            side_settings,
-            sam.checkpoint,
-            self.settings,
-            changes,
-            self.extras,
-        )
+        return Stage2(self, images, made_with | inputs | self.settings.recorded(), sam.checkpoint, changes)
 
 
 def open_change_map(path: Path, event: Event, shape: tuple[int, int], made_with: dict[str, Any]) -> ScoreMap:
@@ -139,13 +104,21 @@ class UnencodedDates(NamedTuple):
     pair_is_cached: bool  # whether the cache holds the features of the reference and the monitor image
 
 
+class EncodedDates(NamedTuple):
+    """A window of the change map, and the features of the dates that are compared."""
+
+    changes: np.ndarray  # (h, w) float32, filtered
+    features: "list[WindowFeatures]"  # of the compared dates and of the monitor image; empty if no pixel holds data
+    older: list[int]  # as in UnencodedDates
+    older_valid: list[np.ndarray | None]  # as in UnencodedDates
+
+
 @dataclass(frozen=True)
 class Stage2(Stage):
     """Stage 2 of an event, opened and checked."""
 
-    settings: Stage2Settings
+    request: Stage2Request
     changes: ScoreMap  # stage 1's change map
-    extras: Stage2Extras
     filtered: FilteredMap | None = None  # set by `prepare`
 
     MAP_NAME: ClassVar[str] = config.ANOMALY_MAP_NAME
@@ -160,7 +133,7 @@ class Stage2(Stage):
         anomalies = self._state_of(self.MAP_NAME)
         if anomalies is MapState.CURRENT and self._state_of(config.FILTERED_MAP_NAME) is MapState.OUTDATED:
             return MapState.OUTDATED
-        if anomalies is MapState.CURRENT and self.extras.explain:
+        if anomalies is MapState.CURRENT and self.request.extras.explain:
             explanation = map_state(self.explanation_path, self.images.shape, self.parameters, ExplanationMap)
             if explanation is not MapState.CURRENT:
                 LOG.info("%s: is computed again, because it has no current explanation (--explain)", self.map_path)
@@ -176,9 +149,9 @@ class Stage2(Stage):
         return self.folder / config.EXPLANATION_NAME
 
     @property
-    def geojson_path(self) -> Path:
-        """Path of the polygons as GeoJSON."""
-        return self.folder / config.REGIONS_GEOJSON_NAME
+    def side_outputs(self) -> AnomalyOutputs:
+        """The preview and the polygons."""
+        return AnomalyOutputs(self.folder, self.event, self.images.georeference, self.request.extras)
 
     def _current_explanation(self) -> ExplanationMap | None:
         """Return the explanation map of an earlier run, if it was made with the same parameters."""
@@ -193,7 +166,7 @@ class Stage2(Stage):
     @property
     def store_parameters(self) -> dict[str, Any]:
         """Stored windows have a table of their regions if these are explained."""
-        return {"explain": True} if self.extras.explain else {}
+        return {"explain": True} if self.request.extras.explain else {}
 
     def prepare(self, scratch: Path) -> "Stage2":
         """Return the stage with its filtered change map.
@@ -201,7 +174,7 @@ class Stage2(Stage):
         Only pixels with data in the reference and the monitor image count in the quantile.
         """
         changes = _changes_with_data(self.changes, self.images, scratch / CHANGES_NAME)
-        return replace(self, filtered=filter_change_map(changes, self.settings.change_map_quantile))
+        return replace(self, filtered=filter_change_map(changes, self.request.settings.change_map_quantile))
 
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> UnencodedDates:
         """Read the filtered change map, and all dates that are not in the cache, scaled for the encoder.
@@ -229,38 +202,36 @@ class Stage2(Stage):
         scaled = [group for group in (older_scaled, reference_and_monitor) if group]
         return UnencodedDates(changes, scaled, older, older_valid, is_cached)
 
-    def compute(
-        self, window: Window, item: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
-    ) -> Callable[[], ComputedWindow]:
+    def encode(
+        self, window: Window, inputs: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
+    ) -> EncodedDates:
         """Encode the dates that are not in the cache."""
-        features = [of_image for group in item.scaled for of_image in engine.encode(group)]
-        if item.pair_is_cached and cache is not None:
+        features = [of_image for group in inputs.scaled for of_image in engine.encode(group)]
+        if inputs.pair_is_cached and cache is not None:
             pair = (self.images.reference, self.images.monitor)
             features += [cache.get(image.path, window, engine.device) for image in pair]
-        item = item._replace(scaled=[])  # the function returned would keep them
-        return lambda: self._compare(item, features)
+        return EncodedDates(inputs.changes, features, inputs.older, inputs.older_valid)
 
-    def _compare(self, item: UnencodedDates, features: "list[WindowFeatures]") -> ComputedWindow:
-        """Compare the regions of a window in all dates. `features`: of the compared dates and of the monitor image."""
+    def score(self, window: Window, encoded: EncodedDates) -> ComputedWindow:
+        """Compare the regions of a window in all dates."""
         from stage2_analysis import ChangedRegions, compare_dates  # loads torch, which is not needed to write maps
 
-        number = len(self.images.historical)
-        if not features:
-            return ComputedWindow(item.changes, empty_table(number) if self.extras.explain else None)
-        settings = self.settings
-        regions = ChangedRegions.of(item.changes, settings.min_region_pixels, settings.max_region_fraction)
+        number, settings, explain = len(self.images.historical), self.request.settings, self.request.extras.explain
+        if not encoded.features:
+            return ComputedWindow(encoded.changes, empty_table(number) if explain else None)
+        regions = ChangedRegions.of(encoded.changes, settings.min_region_pixels, settings.max_region_fraction)
         similarities = compare_dates(
             regions,
-            features[:-1],
-            features[-1],
-            [*item.older_valid, None],
+            encoded.features[:-1],
+            encoded.features[-1],
+            [*encoded.older_valid, None],
             settings.min_date_coverage,
-            between_dates=self.extras.explain,
+            between_dates=explain,
         )
         scores = regions.paint(similarities.scores)
-        if not self.extras.explain:
+        if not explain:
             return ComputedWindow(scores)
-        dates = [*item.older, number - 1]
+        dates = [*encoded.older, number - 1]
         return ComputedWindow(scores, region_table(regions.values, similarities, dates, number))
 
     def write_outputs(self, store: WindowStore) -> None:
@@ -270,7 +241,7 @@ class Stage2(Stage):
         with ThreadPoolExecutor(1, "explanation") as thread:
             explanation: ExplanationRaster | None
             written = None
-            if self.extras.explain:
+            if self.request.extras.explain:
                 dates = [date_text(path) for path in self.event.historical]
                 explanation = StoredExplanation(store, self.filtered, dates)
                 names = [*dates, "usual score, 0 to 2"]
@@ -280,47 +251,20 @@ class Stage2(Stage):
                 explanation = self._current_explanation()
                 if explanation is None:
                     remove_outputs(self.explanation_path)  # made with other parameters
-            self._write_side_files(store, explanation)
+            self.side_outputs.write(store, explanation)
             filtered_path = self.folder / config.FILTERED_MAP_NAME
             write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
             write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
             if written is not None:
                 written.result()
 
-    def _records(self, explained: bool) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the records of the preview and of the polygons; the latter also says what these hold in addition."""
-        in_addition = self.extras.of_polygons | ({"explained": True} if explained else {})
-        return settings_record(self.side_settings), settings_record(self.side_settings | in_addition)
-
-    def has_side_files(self) -> bool:
+    def has_side_outputs(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""
-        of_preview, of_polygons = self._records(self._current_explanation() is not None)
-        if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != of_preview:
-            return False
-        found = read_regions_metadata(self.folder / config.REGIONS_NAME)
-        if self.extras.geojson and not self.geojson_path.exists():
-            return found == of_polygons | NO_GEOJSON
-        return found == of_polygons
+        return self.side_outputs.are_current(explained=self._current_explanation() is not None)
 
-    def write_side_files(self, scores: Raster) -> None:
-        """Write the binary anomaly map as a preview, and its regions as polygons, explained if possible."""
-        self._write_side_files(scores, self._current_explanation())
-
-    def _write_side_files(self, scores: Raster, explanation: ExplanationRaster | None) -> None:
-        of_preview, of_polygons = self._records(explanation is not None)
-        binary = binarize_anomaly_map(scores, **self.side_settings)
-        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, of_preview)
-        name, _ = CATEGORIES[self.event.category]
-        attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
-        regions = find_regions(binary, scores, self.images.georeference, explanation)
-        if self.extras.simplify:
-            regions = simplify_regions(regions, self.extras.simplify)
-        if not self.extras.geojson:
-            remove_outputs(self.geojson_path)  # it would differ from the polygons of this run
-        elif not write_geojson(self.geojson_path, regions, attributes):
-            remove_outputs(self.geojson_path)
-            of_polygons |= NO_GEOJSON
-        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons)
+    def write_side_outputs(self, scores: Raster) -> None:
+        """Write the preview and the polygons, explained if possible."""
+        self.side_outputs.write(scores, self._current_explanation())
 
 
 def _changes_with_data(changes: ScoreMap, images: EventImages, path: Path) -> Raster:

@@ -11,7 +11,7 @@ from sam.flags import SamFlags, add_sam_arguments
 if TYPE_CHECKING:
     from cluster.resources import WantedWorkers
     from img_io import ImageOptions
-    from pipeline.stage2 import Stage2Extras
+    from pipeline.side_outputs import Stage2Extras
 
 
 def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +108,6 @@ def image_options(args: argparse.Namespace) -> "ImageOptions":
 
 def stage2_extras(args: argparse.Namespace) -> "Stage2Extras":
     """Return the values of the flags of `add_stage2_arguments`."""
-    from pipeline.stage2 import Stage2Extras  # loads GDAL
+    from pipeline.side_outputs import Stage2Extras  # loads GDAL
 
     return Stage2Extras(args.explain, args.simplify, args.geojson)

@@ -9,7 +9,7 @@ import torch
 
 import config
 from demo.scenes import SyntheticEvent, make_event
-from rasters.filtered_map import filter_change_map
+from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine, pack_bits
 from sam.execution import Execution

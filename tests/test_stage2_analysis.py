@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import config
-from rasters.filtered_map import filter_change_map
+from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.features import WindowFeatures
 from stage2_analysis import ChangedRegions, Similarities, anomaly_map, compare_dates, cosine_similarity

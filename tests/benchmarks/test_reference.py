@@ -14,7 +14,7 @@ from benchmarks.blobs import blob_masks, use_blobs
 from benchmarks.programs import BlobDecoder
 from benchmarks.reference import filter_change_map, stage1_window, stage2_window
 from demo.scenes import make_event
-from rasters.filtered_map import filter_change_map as project_filter
+from pipeline.filtered_map import filter_change_map as project_filter
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
 from sam.models import load_model

@@ -19,6 +19,7 @@ from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher
 from cluster.remote_calls import Failure, Line, Outcome
 from img_io import ImageOptions
 from pipeline.stage import Stage, StageProgress, StageRequest, count_windows
+from pipeline.stage2 import Stage2Settings
 from rasters.event_lock import event_lock
 from sam.weights import SamIdentity
 from tests.helpers import property_test
@@ -214,7 +215,7 @@ def stages_of(root: Path, name: str, *windows: int) -> list[FakeRequest]:
     tiled = [tuple(tile(10, 10 * count, 10)) for count in windows]
     folders = [root / f"stage{number}" / name for number in range(1, len(tiled) + 1)]
     return [
-        FakeRequest(event, folder, ImageOptions(), False, number, of_stage)
+        FakeRequest(event, folder, ImageOptions(), False, Stage2Settings(), number, of_stage)
         for number, (folder, of_stage) in enumerate(zip(folders, tiled, strict=True), 1)
     ]
 

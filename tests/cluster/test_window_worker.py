@@ -55,7 +55,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def stages_of(data: Path, name: str, output: Path) -> list[StageRequest]:
     event, folder = read_event(data / name), output / name
     stage1 = Stage1Request(event, folder / "stage1", ImageOptions(), False, Stage1Settings(WINDOW))
-    stage2 = Stage2Request(event, folder / "stage2", ImageOptions(), False, stage1.folder / config.CHANGE_MAP_NAME)
+    stage2 = Stage2Request(
+        event, folder / "stage2", ImageOptions(), False, Stage2Settings(), stage1.folder / config.CHANGE_MAP_NAME
+    )
     return [stage1, stage2]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import config
-from pipeline.stage import SIDE_FILE_KEY
+from pipeline.side_outputs import SETTINGS_KEY
 from rasters.maps import open_map, read_parameters
 from rasters.png import read_preview_text
 from report.event_report import slug
@@ -97,7 +97,7 @@ def test_flags_overwrite_a_foreign_change_map(small_events: Path, results: Path,
     assert done.returncode == 0, done.stderr
     assert "1 done, 0 skipped, 0 failed" in done.stderr
     assert read_parameters(path) is not None
-    assert SIDE_FILE_KEY in read_preview_text(preview)
+    assert SETTINGS_KEY in read_preview_text(preview)
 
 
 def test_a_recomputed_map_has_the_exact_name_and_is_preferred_to_a_foreign_one(

@@ -82,7 +82,7 @@ def test_events_are_opened_and_maps_written_while_others_are_computed(
             assert written[NAMES[0]].wait(PATIENCE)
 
     monkeypatch.setattr(local, "advance", note)
-    before(monkeypatch, Stage1, "compute", wait_for_others)
+    before(monkeypatch, Stage1, "encode", wait_for_others)
     assert run_events(events, demo_engine).done == list(NAMES)
     assert_nothing_is_left(events)
 
@@ -103,7 +103,7 @@ def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, d
     assert held[-1] == 0
 
 
-@pytest.mark.parametrize("method", ["read", "compute", "write_outputs"])
+@pytest.mark.parametrize("method", ["read", "encode", "write_outputs"])
 def test_an_event_that_fails_stops_no_other(
     monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, method: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_a_run_that_ends_early_leaves_no_locks(
         if name == NAMES[1]:
             raise error
 
-    before(monkeypatch, Stage1, "compute", stop)
+    before(monkeypatch, Stage1, "encode", stop)
     with pytest.raises(error):
         run_events(events, demo_engine)
     assert not list(events.parent.glob("stage*/*/.lock"))

@@ -12,9 +12,9 @@ import config
 import run
 from evaluation.polygons import read_regions_metadata
 from img_io import ImageOptions
-from pipeline.stage import SIDE_FILE_KEY
+from pipeline.side_outputs import SETTINGS_KEY
 from pipeline.stage1 import Stage1Request, Stage1Settings
-from pipeline.stage2 import Stage2Request
+from pipeline.stage2 import Stage2Request, Stage2Settings
 from rasters.maps import read_parameters
 from rasters.png import read_preview_text
 from sam.settings import EngineSettings
@@ -73,7 +73,7 @@ def test_previews_and_polygons_are_rewritten_without_sam_if_settings_change(
     monkeypatch.setattr(config, "EVAL_STAGE2_FIXED_THRESH", 0.9)
     assert run_again(small_events, results) == 0
     assert caplog.text.count("preview and polygons are written again from the map") == 4  # two stages of two events
-    assert read_preview_text(change) == {SIDE_FILE_KEY: '{"quantile": 0.3}'}
+    assert read_preview_text(change) == {SETTINGS_KEY: '{"quantile": 0.3}'}
     assert share_set(anomaly) < share
     assert regions.read_bytes() != before[2]
     assert read_regions_metadata(regions) is not None
@@ -128,7 +128,7 @@ def test_geojson_without_a_usable_crs_is_asked_for_once(
 def test_previews_record_their_settings(finished: Path) -> None:
     preview = finished / "stage2" / FIRE / config.ANOMALY_PREVIEW_NAME
     assert read_preview_text(preview) == {
-        SIDE_FILE_KEY: '{"area_ratio": 0.0003, "closing_radius": 3, "closing_size": 512, "threshold": 0.08}'
+        SETTINGS_KEY: '{"area_ratio": 0.0003, "closing_radius": 3, "closing_size": 512, "threshold": 0.08}'
     }
 
 
@@ -138,12 +138,12 @@ def test_a_stage_records_its_settings(finished: Path, small_events: Path, tmp_pa
     stage = Stage1Request(event, tmp_path, ImageOptions(), True, settings).open(sam)
     recorded = {name: stage.parameters[name] for name in ("patch_size", "sam_params", "min_mask_pixels")}
     assert recorded == {"patch_size": 100, "sam_params": {"points_per_side": 3}, "min_mask_pixels": 7}
-    assert stage.parameters["max_region_fraction"] == stage.settings.max_region_fraction == 0.5
+    assert stage.parameters["max_region_fraction"] == stage.request.settings.max_region_fraction == 0.5
     assert {window.width for window in stage.windows} == {100}
     change_map = finished / "stage1" / FIRE / config.CHANGE_MAP_NAME
-    second = Stage2Request(event, tmp_path, ImageOptions(), True, change_map).open(sam)
+    second = Stage2Request(event, tmp_path, ImageOptions(), True, Stage2Settings(), change_map).open(sam)
     assert second.parameters["stage1"] == read_parameters(change_map)
-    assert second.parameters["change_map_quantile"] == second.settings.change_map_quantile == 0.7
+    assert second.parameters["change_map_quantile"] == second.request.settings.change_map_quantile == 0.7
     assert second.parameters["patch_sizes"] == [1024, 2048]
 
 
@@ -159,9 +159,9 @@ def test_the_scripts_rewrite_previews_and_polygons_with_settings_of_the_environm
         assert done.returncode == 0, done.stderr
         assert "0 done, 2 skipped, 0 failed" in done.stderr
     preview = read_preview_text(results / "stage1" / FIRE / config.CHANGE_PREVIEW_NAME)
-    assert preview == {SIDE_FILE_KEY: '{"quantile": 0.3}'}
+    assert preview == {SETTINGS_KEY: '{"quantile": 0.3}'}
     stage2 = results / "stage2" / FIRE
     recorded = read_preview_text(stage2 / config.ANOMALY_PREVIEW_NAME)
     assert recorded is not None
-    assert json.loads(recorded[SIDE_FILE_KEY])["threshold"] == 0.7
+    assert json.loads(recorded[SETTINGS_KEY])["threshold"] == 0.7
     assert read_regions_metadata(stage2 / config.REGIONS_NAME) == recorded

@@ -1,0 +1,112 @@
+"""Writes what lies beside the maps: previews, polygons, GeoJSON. Each records the settings that it was made with."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import config
+from eval_metrics import binarize_anomaly_map, binarize_by_quantile
+from evaluation.event_maps import EvalSettings
+from evaluation.explanations import ExplanationRaster
+from evaluation.polygons import find_regions, read_regions_metadata, simplify_regions, write_geojson, write_regions
+from rasters.gdal_output import remove_outputs
+from rasters.geotiff import Georeference
+from rasters.png import read_preview_text, write_preview
+from rasters.raster import Raster
+from utils import CATEGORIES, Event
+
+SETTINGS_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: the settings they were made with, as JSON
+NO_GEOJSON = {"ANOMALYCD_GEOJSON": "not possible without a usable CRS"}  # in the polygons' metadata
+
+
+def settings_record(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the record of settings that is stored in a preview or in polygons."""
+    return {SETTINGS_KEY: json.dumps(settings, sort_keys=True)}
+
+
+@dataclass(frozen=True)
+class ChangePreview:
+    """The preview of a change map: the map, binarized at a quantile."""
+
+    path: Path
+    quantile: float
+
+    def is_current(self) -> bool:
+        """Return whether the preview exists and was made with this quantile."""
+        return read_preview_text(self.path) == self._record
+
+    def write(self, scores: Raster) -> None:
+        """Write the preview. `scores`: the change map, float32."""
+        write_preview(self.path, binarize_by_quantile(scores, self.quantile), self._record)
+
+    @property
+    def _record(self) -> dict[str, str]:
+        return settings_record({"quantile": self.quantile})
+
+
+@dataclass(frozen=True)
+class Stage2Extras:
+    """What stage 2 writes in addition; it does not affect the maps."""
+
+    explain: bool = False  # the explanation map, and its averages in the polygons
+    simplify: float = 0.0  # metres by which the polygons' outlines are simplified; 0: not
+    geojson: bool = False  # the polygons as GeoJSON, too
+
+    @property
+    def of_polygons(self) -> dict[str, Any]:
+        """What affects the polygons, apart from the explanation; only what is asked for."""
+        return {name: value for name, value in asdict(self).items() if name != "explain" and value}
+
+
+@dataclass(frozen=True)
+class AnomalyOutputs:
+    """The preview of an anomaly map, which is its binary map, and the regions of that as polygons."""
+
+    folder: Path
+    event: Event
+    georeference: Georeference
+    extras: Stage2Extras
+
+    @property
+    def geojson_path(self) -> Path:
+        """Path of the polygons as GeoJSON."""
+        return self.folder / config.REGIONS_GEOJSON_NAME
+
+    def _records(self, explained: bool) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the records of the preview and of the polygons; the latter also says what these hold in addition."""
+        in_addition = self.extras.of_polygons | ({"explained": True} if explained else {})
+        return settings_record(_binarizing()), settings_record(_binarizing() | in_addition)
+
+    def are_current(self, explained: bool) -> bool:
+        """Return whether all files exist and were made with the current settings. `explained`: are the polygons."""
+        of_preview, of_polygons = self._records(explained)
+        if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != of_preview:
+            return False
+        found = read_regions_metadata(self.folder / config.REGIONS_NAME)
+        if self.extras.geojson and not self.geojson_path.exists():
+            return found == of_polygons | NO_GEOJSON
+        return found == of_polygons
+
+    def write(self, scores: Raster, explanation: ExplanationRaster | None) -> None:
+        """Write all files. `scores`: the anomaly map, float32. `explanation`: of its regions, if there is one."""
+        of_preview, of_polygons = self._records(explanation is not None)
+        binary = binarize_anomaly_map(scores, **_binarizing())
+        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, of_preview)
+        name, _ = CATEGORIES[self.event.category]
+        attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
+        regions = find_regions(binary, scores, self.georeference, explanation)
+        if self.extras.simplify:
+            regions = simplify_regions(regions, self.extras.simplify)
+        if not self.extras.geojson:
+            remove_outputs(self.geojson_path)  # it would differ from the polygons of this run
+        elif not write_geojson(self.geojson_path, regions, attributes):
+            remove_outputs(self.geojson_path)
+            of_polygons |= NO_GEOJSON
+        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons)
+
+
+def _binarizing() -> dict[str, Any]:
+    """Return the settings of the published evaluation that turn an anomaly map into a binary map."""
+    settings = EvalSettings()
+    return {"threshold": settings.stage2_threshold} | settings.cleaning
