@@ -132,6 +132,7 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
     from img_io import open_event, valid_in_all
     from pipeline.filtered_map import filter_change_map
     from rasters.raster import MemoryRaster
+    from sam.mask_generator import MaskParameters
     from stage1_analysis import change_map
     from stage2_analysis import anomaly_map
     from utils import Window
@@ -143,7 +144,8 @@ def run_window(event: "Event", engine: "SamEngine", args: argparse.Namespace) ->
         f"window of {window.width} x {window.height} pixels at column {window.x}, row {window.y}"
     )
     features = engine.encode([engine.scale(of_image.rgb) for of_image in pixels])
-    masks = [engine.generate_masks(pixels[i].rgb, features[i], config.STAGE1_SAM_PARAMS).collect() for i in (-2, -1)]
+    parameters = MaskParameters.of(config.STAGE1_SAM_PARAMS)
+    masks = [engine.generator.generate(pixels[i].rgb, features[i], parameters).collect() for i in (-2, -1)]
     changes = change_map(
         features[-2],
         features[-1],

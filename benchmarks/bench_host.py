@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import ImageEncoderViT, Sam
 from torch.nn import functional as F
 
@@ -39,9 +38,10 @@ from pipeline.local import run_here
 from pipeline.stage import advance
 from pipeline.stage2 import Stage2Settings
 from sam.assemble import assemble_sam
-from sam.engine import PendingMasks, SamEngine, ScaledImage
+from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from sam.flags import SamFlags
+from sam.mask_generator import MaskParameters, PendingMasks
 from sam.masks import Mask
 from sam.settings import EngineSettings, engine_settings
 from sam.weights import SamIdentity
@@ -98,6 +98,7 @@ class SimulatedEngine(SamEngine):
         torch.manual_seed(SEED)
         self._embeddings = torch.randn(KINDS, 1, CHANNELS, CELLS, CELLS) + 1
         self._masks = [_blobs(seed, side) for seed in range(KINDS)]
+        self.generator.generate = self._generate  # type: ignore[method-assign]
 
     def _work(self, seconds: float) -> None:
         self.busy_seconds += seconds
@@ -113,11 +114,8 @@ class SimulatedEngine(SamEngine):
             for image in images
         ]
 
-    def generate_masks(
-        self, image: np.ndarray | None, features: WindowFeatures, parameters: dict[str, Any]
-    ) -> PendingMasks:
+    def _generate(self, image: np.ndarray | None, features: WindowFeatures, parameters: MaskParameters) -> PendingMasks:
         """Return blobs that depend on the features, after the seconds of mask generation."""
-        settings = SamAutomaticMaskGenerator(self._model, **parameters)
         self._work(self._seconds.per_masks)
         height, width = features.window_size
         (kind,) = torch.nonzero(self._embeddings[:, 0, 0, 0, 0] == features.embedding[0, 0, 0, 0])[0].tolist()
@@ -126,7 +124,7 @@ class SimulatedEngine(SamEngine):
             for bits, columns, x, y in self._masks[kind]
             if x < width and y < height
         ]
-        return self._cleaned(masks, features.window_size, settings)
+        return self.generator._cleaned(masks, features.window_size, parameters)
 
 
 def _kind(pixels: np.ndarray) -> int:

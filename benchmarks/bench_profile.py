@@ -24,8 +24,9 @@ from benchmarks import reference
 from benchmarks.bench_waterfall import STOCK_PARAMETERS, Images, own_masks
 from benchmarks.programs import SEED, STAGE1_LIMITS, BlobDecoder, Weights, add_weights_arguments, blobs_for, load
 from demo.scenes import make_event
-from sam.engine import PendingMasks, SamEngine
+from sam.engine import SamEngine
 from sam.features import WindowFeatures
+from sam.mask_generator import MaskGenerator, PendingMasks
 from sam.mask_measures import WindowScale
 from sam.prompt_decoder import PromptDecoder
 from sam.registry import SAM_VARIANTS
@@ -46,7 +47,7 @@ OUR_PARTS: list[tuple[Any, str, str]] = [
     (SamEngine, "encode", "encoder, once per image"),
     (PromptDecoder, "decode", "decoder"),
     (WindowScale, "measure", "stability and boxes"),
-    (SamEngine, "_full_size", "masks to full size"),
+    (MaskGenerator, "_full_size", "masks to full size"),
     (PendingMasks, "collect", "waiting for small regions, second suppression"),
     (WindowFeatures, "mask_counts", "cell counts"),
     (stage1_analysis, "region_means", "region averages"),
@@ -92,7 +93,7 @@ def main() -> None:
     stock_model, own_model = load(weights).to(args.device), load(weights)
     engine = SamEngine(own_model, torch.device(args.device), kind=kind)
     if weights.checkpoint is None:
-        engine.decoder = BlobDecoder(own_model)
+        engine.generator.decoder = BlobDecoder(own_model)
 
     def ours() -> None:
         own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)

@@ -32,6 +32,7 @@ from benchmarks.programs import (
 from demo.scenes import make_event
 from sam.engine import SamEngine
 from sam.features import WindowFeatures
+from sam.mask_generator import MaskParameters
 from sam.masks import Mask
 from sam.prompt_decoder import DecodedMasks, PromptDecoder
 from sam.registry import SAM_VARIANTS
@@ -128,7 +129,7 @@ def window_features(predictor: EncodedPredictor) -> WindowFeatures:
 def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images) -> np.ndarray:
     """Like `weighted_cells`, but with the masks of the engine and its current decoder."""
     masks = [
-        engine.generate_masks(image, of_image, config.STAGE1_SAM_PARAMS).collect()
+        engine.generator.generate(image, of_image, MaskParameters.of(config.STAGE1_SAM_PARAMS)).collect()
         for image, of_image in zip(images, features, strict=True)
     ]
     return change_map(features[0], features[1], masks[0], masks[1], *STAGE1_LIMITS)
@@ -138,14 +139,14 @@ def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, 
     """Return variants of stage 1 of the window, each with one more technique."""
     own_model = load(weights)
     engine = SamEngine(own_model, stock_model.device, kind=SAM_VARIANTS[weights.model_type].encoder_kind())
-    own_decoder = engine.decoder if weights.checkpoint is not None else BlobDecoder(own_model)
+    own_decoder = engine.generator.decoder if weights.checkpoint is not None else BlobDecoder(own_model)
 
     def with_stock_encoder(decoder: PromptDecoder) -> np.ndarray:
-        engine.decoder = decoder
+        engine.generator.decoder = decoder
         return own_masks(engine, [window_features(EncodedPredictor(stock_model, image)) for image in images], images)
 
     def with_everything() -> np.ndarray:
-        engine.decoder = own_decoder
+        engine.generator.decoder = own_decoder
         return own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)
 
     return {

@@ -20,6 +20,7 @@ from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
 from sam.execution import Execution
+from sam.mask_generator import MaskParameters
 from sam.models import load_model
 from sam.prompt_decoder import DecodedMasks, ImageSide, PromptDecoder
 from sam.registry import SAM_VARIANTS
@@ -115,13 +116,13 @@ def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path
     model = load(weights)
     engine = SamEngine(model, torch.device(device), execution, SAM_VARIANTS[weights.model_type].encoder_kind())
     if weights.checkpoint is None:
-        engine.decoder = BlobDecoder(model)
+        engine.generator.decoder = BlobDecoder(model)
 
     def stage1() -> tuple[np.ndarray, int]:
         images = (event.historical[-1], event.monitor)
         features = engine.encode([engine.scale(image) for image in images])
         pending = [
-            engine.generate_masks(image, of_image, config.STAGE1_SAM_PARAMS)
+            engine.generator.generate(image, of_image, MaskParameters.of(config.STAGE1_SAM_PARAMS))
             for image, of_image in zip(images, features, strict=True)
         ]
         masks = [some.collect() for some in pending]

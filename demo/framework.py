@@ -19,6 +19,7 @@ from report.figures import new_figure, require_matplotlib
 from report.style import SCORE_COLORS, category_color
 from sam.engine import SamEngine
 from sam.flags import SamFlags, add_sam_arguments
+from sam.mask_generator import MaskParameters
 from sam.settings import load_engine
 from utils import Event, Window, list_events
 
@@ -44,7 +45,7 @@ def encode(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
 def find_masks(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
     """Return the number of the smallest mask at each pixel of an image, (H, W) integer; 0 for none."""
     (features,) = engine.encode([engine.scale(rgb)])
-    masks = engine.generate_masks(rgb, features, config.STAGE1_SAM_PARAMS).collect()
+    masks = engine.generator.generate(rgb, features, MaskParameters.of(config.STAGE1_SAM_PARAMS)).collect()
     numbers = np.zeros(rgb.shape[:2], int)
     for number, mask in enumerate(sorted(masks, key=lambda mask: -mask.area), 1):
         numbers[mask.box.slices][mask.pixels] = number

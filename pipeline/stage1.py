@@ -18,8 +18,9 @@ from utils import Window, tile
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
-    from sam.engine import PendingMasks, SamEngine, ScaledImage
+    from sam.engine import SamEngine, ScaledImage
     from sam.features import WindowFeatures
+    from sam.mask_generator import PendingMasks
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,17 @@ class Stage1(Stage):
         self, window: Window, inputs: ImagePair, engine: "SamEngine", cache: "FeatureCache | None"
     ) -> EncodedPair:
         """Encode both images and generate their masks."""
+        from sam.mask_generator import MaskParameters  # loads torch
+
         if not inputs.scaled:
             return EncodedPair([], [], inputs.valid)
         features = engine.encode(inputs.scaled)
         if cache is not None:
             for image, of_image in zip((self.images.reference, self.images.monitor), features, strict=True):
                 cache.keep(image.path, window, of_image)
+        parameters = MaskParameters.of(self.request.settings.sam_params)
         masks = [
-            engine.generate_masks(pixels, of_image, self.request.settings.sam_params)
+            engine.generator.generate(pixels, of_image, parameters)
             for pixels, of_image in zip(inputs.pixels, features, strict=True)
         ]
         return EncodedPair(features, masks, inputs.valid)

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 import config
+from sam.execution import PRECISIONS
 from utils import LOG, EventError, UsageError
 
 Items = TypeVar("Items", Sequence[Any], Tensor)
@@ -89,3 +91,8 @@ class Batches:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     # On a CPU torch raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Let torch compute with a precision, a key of PRECISIONS, in a block."""
+    return torch.autocast(device.type, getattr(torch, PRECISIONS[precision]), enabled=precision != "fp32")

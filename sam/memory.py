@@ -6,8 +6,8 @@ import torch
 
 import config
 from sam.devices import LARGEST_BATCH_BYTES
-from sam.engine import point_bytes
 from sam.execution import Execution
+from sam.mask_generator import point_bytes
 from sam.registry import SAM_VARIANTS
 
 LIBRARY_BYTES = 850 << 20  # of a process that has loaded torch (CUDA build), GDAL and OpenCV; measured on a CPU

@@ -9,6 +9,7 @@ from segment_anything.modeling import Sam
 
 from demo.scenes import make_event
 from sam.engine import SamEngine
+from sam.mask_generator import MaskParameters
 from sam.masks import Mask
 
 # Lower thresholds than published, so that the demo SAM finds masks with few points.
@@ -28,7 +29,7 @@ MOVED_BY_ROUNDING = 1e-4
 
 def engine_masks(engine: SamEngine, image: np.ndarray, parameters: dict[str, Any]) -> list[Mask]:
     (features,) = engine.encode([engine.scale(image)])
-    return engine.generate_masks(image, features, parameters).collect()
+    return engine.generator.generate(image, features, MaskParameters.of(parameters)).collect()
 
 
 def stock_masks(model: Sam, image: np.ndarray, parameters: dict[str, Any]) -> list[np.ndarray]:

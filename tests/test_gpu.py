@@ -11,8 +11,9 @@ import config
 from demo.scenes import SyntheticEvent, make_event
 from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
-from sam.engine import SamEngine, pack_bits
+from sam.engine import SamEngine
 from sam.execution import Execution
+from sam.mask_generator import MaskParameters, pack_bits
 from sam.models import load_model
 from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
@@ -61,7 +62,7 @@ def changes_of(engine: SamEngine) -> np.ndarray:
     before, after = scenes().historical[-1], scenes().monitor
     features = engine.encode([engine.scale(before), engine.scale(after)])
     pending = [
-        engine.generate_masks(image, encoded, PARAMETERS)
+        engine.generator.generate(image, encoded, MaskParameters.of(PARAMETERS))
         for image, encoded in zip((before, after), features, strict=True)
     ]
     masks_before, masks_after = (waiting.collect() for waiting in pending)

@@ -17,6 +17,7 @@ from demo.scenes import make_event
 from pipeline.filtered_map import filter_change_map as project_filter
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
+from sam.mask_generator import MaskParameters
 from sam.models import load_model
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
@@ -62,8 +63,8 @@ def project_change_map(engine: SamEngine, reference: np.ndarray, monitor: np.nda
     return change_map(
         of_reference,
         of_monitor,
-        engine.generate_masks(reference, of_reference, SAM_PARAMS).collect(),
-        engine.generate_masks(monitor, of_monitor, SAM_PARAMS).collect(),
+        engine.generator.generate(reference, of_reference, MaskParameters.of(SAM_PARAMS)).collect(),
+        engine.generator.generate(monitor, of_monitor, MaskParameters.of(SAM_PARAMS)).collect(),
         MIN_PIXELS,
         config.MAX_REGION_FRACTION,
     )
@@ -129,7 +130,7 @@ def test_realistic_number_of_blobs_passes_suppression() -> None:
     parameters = config.STAGE1_SAM_PARAMS | {"min_mask_region_area": 10000 // 16**2}
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
     engine = SamEngine(model, torch.device("cpu"))
-    engine.decoder = BlobDecoder(model)
+    engine.generator.decoder = BlobDecoder(model)
     masks = engine_masks(engine, window, parameters)
     assert 40 <= len(masks) <= 120
     areas = np.array([mask.area for mask in masks]) * 16**2

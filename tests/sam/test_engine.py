@@ -16,9 +16,10 @@ from torch import Tensor
 
 import config
 from demo.scenes import make_event
-from sam.engine import SamEngine, pack_bits
+from sam.engine import SamEngine
 from sam.execution import Execution
 from sam.features import WindowFeatures
+from sam.mask_generator import MaskParameters, pack_bits
 from sam.masks import Mask
 from sam.models import load_model
 from sam.prompt_decoder import DecodedMasks
@@ -191,7 +192,7 @@ def test_output_mode_is_ignored(demo_engine: SamEngine) -> None:
 def test_features_can_be_used_for_several_mask_searches(demo_engine: SamEngine, demo_model: Sam) -> None:
     (features,) = demo_engine.encode([demo_engine.scale(SCENE)])
     for parameters in ({"points_per_side": 2}, {"points_per_side": 4}):
-        masks = demo_engine.generate_masks(SCENE, features, FEW_POINTS | parameters).collect()
+        masks = demo_engine.generator.generate(SCENE, features, MaskParameters.of(FEW_POINTS | parameters)).collect()
         check_masks(masks, stock_masks(demo_model, SCENE, FEW_POINTS | parameters))
 
 
@@ -270,7 +271,8 @@ def test_pending_masks_can_be_collected_in_any_order(demo_engine: SamEngine) -> 
     images = [WINDOWS[name] for name in ("square", "wide", "tall")]
     encoded: list[WindowFeatures] = [demo_engine.encode([demo_engine.scale(image)])[0] for image in images]
     pending = [
-        demo_engine.generate_masks(image, features, parameters) for image, features in zip(images, encoded, strict=True)
+        demo_engine.generator.generate(image, features, MaskParameters.of(parameters))
+        for image, features in zip(images, encoded, strict=True)
     ]
     for image, waiting in zip(images[::-1], pending[::-1], strict=True):
         check_same(waiting.collect(), engine_masks(demo_engine, image, parameters))
@@ -282,7 +284,7 @@ def test_masks_are_the_same_after_out_of_memory_in_the_decoder(
     monkeypatch: pytest.MonkeyPatch, usual_masks: list[Mask], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(points_per_batch=64)
-    decode, sizes = engine.decoder.decode, []
+    decode, sizes = engine.generator.decoder.decode, []
 
     def decode_few(image: Any, points: Tensor, threshold: float) -> DecodedMasks:
         sizes.append(len(points))
@@ -290,7 +292,7 @@ def test_masks_are_the_same_after_out_of_memory_in_the_decoder(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(image, points, threshold)
 
-    monkeypatch.setattr(engine.decoder, "decode", decode_few)
+    monkeypatch.setattr(engine.generator.decoder, "decode", decode_few)
     found = engine_masks(engine, SCENE, FEW_POINTS | {"points_per_side": 9})
     assert sizes == [64, 32, 16, 16, 16, 16, 16, 1]
     check_masks(found, full_masks(usual_masks))
@@ -323,7 +325,7 @@ def test_no_memory_for_a_single_point_is_an_event_error(monkeypatch: pytest.Monk
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine.decoder, "decode", no_memory)
+    monkeypatch.setattr(engine.generator.decoder, "decode", no_memory)
     with pytest.raises(EventError, match="out of device memory at batch size 1"):
         engine_masks(engine, SCENE, FEW_POINTS)
 
@@ -346,7 +348,7 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     assert not torch.equal(features.embedding, expected.embedding)  # the precision has an effect
     cells = torch.nn.functional.cosine_similarity(features.embedding, expected.embedding, dim=1)
     assert cells.min() > 0.99
-    masks = engine.generate_masks(SCENE, features, FEW_POINTS).collect()
+    masks = engine.generator.generate(SCENE, features, MaskParameters.of(FEW_POINTS)).collect()
     assert len(masks) > 5
     assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
 

@@ -11,6 +11,7 @@ from segment_anything.modeling import ImageEncoderViT, Sam
 import config
 from sam.engine import SamEngine
 from sam.execution import Execution
+from sam.mask_generator import MaskParameters
 from sam.memory import estimate_memory
 from sam.registry import SAM_VARIANTS
 from tests.stock_masks import EVERYTHING, SCENE, check_masks, stock_masks
@@ -71,7 +72,7 @@ def test_features_and_masks_equal_those_of_segment_anything(
     (features,) = engine.encode([engine.scale(SCENE)])
     assert features.embedding.shape == encoded[0].shape
     assert (features.embedding - encoded[0]).abs().max() < 1e-4
-    masks = engine.generate_masks(SCENE, features, ALL_MASKS).collect()
+    masks = engine.generator.generate(SCENE, features, MaskParameters.of(ALL_MASKS)).collect()
     assert len(masks) == 12
     check_masks(masks, expected)
 
