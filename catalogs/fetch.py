@@ -18,13 +18,13 @@ from catalogs.mosaic import Mosaic
 from catalogs.plan import MONITOR, Considered, Plan
 from catalogs.query import Query
 from catalogs.scenes import Scene
+from cli.event_lock import event_lock
 from cli.progress import progress_bar
-from rasters.event_lock import event_lock
+from cli.provenance import program_tags
+from rasters.cog import fast_compression, write_raster
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference, GeoTiff
 from rasters.image_file import ImageFile, stretch_of_files
-from rasters.maps import fast_compression, write_raster
-from rasters.provenance import program_tags
 from rasters.stretch import Stretch
 from rasters.warp import Grid
 from utils import LOG, EventError, Window, atomic_write, hide_secrets, tile

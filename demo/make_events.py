@@ -12,8 +12,8 @@ from tqdm import tqdm
 import config
 from cli.script import run_script
 from demo.scenes import make_event
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
 
 EPSG = 32633  # UTM 33 N
 PIXEL_METRES = 0.5

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import config
 from cli.progress import Summary
+from cli.provenance import program_tags
 from eval_metrics import Scores, average_scores
-from rasters.provenance import program_tags
 from utils import CATEGORIES, Event, atomic_write
 
 CSV_COLUMNS = (

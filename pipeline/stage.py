@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from cli.event_lock import event_lock
+from cli.provenance import file_identities
 from img_io import EventImages, ImageOptions, event_shape
 from pipeline.window_store import ComputedWindow, WindowStore
-from rasters.event_lock import event_lock
-from rasters.maps import MapState, find_map, open_map, read_parameters
-from rasters.provenance import file_identities
+from rasters.maps import MapState, ScoreMap, find_map, read_parameters
 from rasters.raster import Raster
 from sam.weights import SamIdentity
 from utils import LOG, Event, EventError, Window, owned_parts
@@ -167,7 +167,7 @@ class Stage(ABC):
         path = find_map(self.map_path)
         if read_parameters(path) is not None and not self.has_side_outputs():
             LOG.info("%s: preview and polygons are written again from the map", path)
-            self.write_side_outputs(open_map(path))
+            self.write_side_outputs(ScoreMap(path))
 
     def check_images(self) -> None:
         """Raise EventError if an image differs from the one with which the stage was opened on another machine."""

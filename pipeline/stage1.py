@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 import config
+from cli.provenance import file_identities
 from img_io import open_event, read_window, valid_in_all
 from pipeline.side_outputs import ChangePreview
 from pipeline.stage import Stage, StageRequest, StageSettings
 from pipeline.window_store import ComputedWindow, WindowStore
-from rasters.maps import MapState, find_map, map_state, map_tags, write_raster
-from rasters.provenance import file_identities
+from rasters.cog import write_raster
+from rasters.maps import MapState, find_map, map_state, map_tags
 from rasters.raster import Raster
 from sam.weights import SamIdentity
 from utils import Window, tile

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 import config
+from cli.provenance import file_identities
 from evaluation.explanations import ExplanationMap, ExplanationRaster
 from img_io import EventImages, open_event, read_window, valid_in_all
 from pipeline.explanation import StoredExplanation, empty_table, region_table
@@ -15,18 +16,9 @@ from pipeline.filtered_map import FilteredMap, filter_change_map
 from pipeline.side_outputs import AnomalyOutputs, Stage2Extras
 from pipeline.stage import Stage, StageRequest, StageSettings
 from pipeline.window_store import ComputedWindow, WindowStore
+from rasters.cog import write_raster
 from rasters.gdal_output import remove_outputs
-from rasters.maps import (
-    MapState,
-    ScoreMap,
-    find_map,
-    map_state,
-    map_tags,
-    open_stage_map,
-    read_parameters,
-    write_raster,
-)
-from rasters.provenance import file_identities
+from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_stage_map, read_parameters
 from rasters.raster import Raster, RawRaster, strips
 from sam.weights import SamIdentity
 from utils import LOG, Event, EventError, Window, date_text, differing_keys, tile

@@ -238,14 +238,3 @@ def _distance(x0: float, y0: float, x1: float, y1: float) -> float:
     east = math.radians((x1 - x0 + 180) % 360 - 180) * AXIS / math.sqrt(curvature) * math.cos(latitude)
     north = math.radians(y1 - y0) * AXIS * (1 - ECCENTRICITY2) / curvature**1.5
     return math.hypot(east, north)
-
-
-def bar_length(metres: float) -> float:
-    """Return the greatest of 1, 2 and 5 times a power of ten that is no longer than `metres`, for a scale bar."""
-    power = 10.0 ** math.floor(math.log10(metres))
-    return next(factor * power for factor in (5, 2, 1) if factor * power <= metres * (1 + 1e-9))
-
-
-def length_text(metres: float) -> str:
-    """Format a length with its unit, as in `200 m` or `1.5 km`."""
-    return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"

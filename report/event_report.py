@@ -23,7 +23,7 @@ from evaluation.event_maps import EvalSettings, open_event_label, recorded_optio
 from evaluation.explanations import ExplanationMap, RegionExplanation, explain_regions
 from evaluation.regions import Region, measure_regions
 from img_io import EventImages, Label, open_event
-from rasters.maps import ScoreMap, find_map, open_map, read_parameters
+from rasters.maps import ScoreMap, find_map, read_parameters
 from rasters.place import Place, find_place
 from rasters.raster import Raster, read_strips
 from rasters.resize import nearest_pixels, resize_nearest
@@ -97,7 +97,7 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
         "filtered": find_map(result_root / event.name / config.FILTERED_MAP_NAME),
         "anomaly": find_map(result_root / event.name / config.ANOMALY_MAP_NAME),
     }
-    maps = {kind: open_map(path) for kind, path in paths.items() if path.exists()}
+    maps = {kind: ScoreMap(path) for kind, path in paths.items() if path.exists()}
     made_with = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)
     images = open_event(event, recorded_options(made_with))
     label, label_problem = None, "no label"

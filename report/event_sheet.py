@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rasters.place import bar_length, length_text
 from report.event_panels import EventPanels
 from report.pictures import ShrunkImage
 from report.style import FALSE_ALARM, HIT, MISS, NO_DATA, OUTLINE, SCORE_COLORS, category_color
@@ -258,3 +257,14 @@ def _draw_footer(sheet: _Sheet, panels: EventPanels, y: float) -> None:
     )
     for row, note in enumerate(notes):
         sheet.text(WIDTH - MARGIN, y + 5.2 + 3.5 * row, note, ha="right", size=6.5, color="#404040")
+
+
+def bar_length(metres: float) -> float:
+    """Return the greatest of 1, 2 and 5 times a power of ten that is no longer than `metres`, for a scale bar."""
+    power = 10.0 ** math.floor(math.log10(metres))
+    return next(factor * power for factor in (5, 2, 1) if factor * power <= metres * (1 + 1e-9))
+
+
+def length_text(metres: float) -> str:
+    """Format a length with its unit, as in `200 m` or `1.5 km`."""
+    return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"

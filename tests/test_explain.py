@@ -12,7 +12,7 @@ import config
 import run
 from evaluation.explanations import NOT_COMPARED, ExplanationMap
 from rasters.geotiff import GeoTiff
-from rasters.maps import open_map, read_parameters
+from rasters.maps import ScoreMap, read_parameters
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FIRE
 from tests.tiffs import write_tiff
@@ -43,7 +43,7 @@ def run_fire(data_root: Path, tmp_path: Path) -> Run:
 
 
 def stage2_map(tmp_path: Path, name: str) -> np.ndarray:
-    return whole(open_map(tmp_path / "two" / FIRE / name))
+    return whole(ScoreMap(tmp_path / "two" / FIRE / name))
 
 
 def polygons(tmp_path: Path, layer: str = "regions") -> list[dict]:

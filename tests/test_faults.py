@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from img_io import open_event, read_window
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.disks import mounted
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process
@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_only_complete_maps(tmp_path: Path, small_disk: Path,
     assert (done.returncode == 1) == ("No space left" in done.stderr)
     for path in small_disk.rglob("*.tif"):
         if not path.name.startswith("."):
-            assert np.isfinite(whole(open_map(path))).all()
+            assert np.isfinite(whole(ScoreMap(path))).all()
     (small_disk / "ballast").unlink()
     done = run_process("run.py", *arguments, **ONE_POINT)
     assert "both stages: 2 done, 0 skipped, 0 failed" in done.stderr

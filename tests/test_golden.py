@@ -13,7 +13,7 @@ from osgeo import gdal
 import config
 from evaluation.tables import CSV_COLUMNS
 from rasters.geotiff import GeoTiff
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, run_process
 
@@ -62,15 +62,15 @@ def share_within(found: np.ndarray, expected: np.ndarray, tolerance: float) -> f
 
 
 def test_change_map_equals_the_reference(outputs: Outputs, expected: dict[str, np.ndarray]) -> None:
-    assert share_within(whole(open_map(outputs.stage1 / config.CHANGE_MAP_NAME)), expected["change_map"], 1e-5) >= 0.999
+    assert share_within(whole(ScoreMap(outputs.stage1 / config.CHANGE_MAP_NAME)), expected["change_map"], 1e-5) >= 0.999
 
 
 def test_filtered_map_equals_the_reference(outputs: Outputs, expected: dict[str, np.ndarray]) -> None:
-    assert share_within(whole(open_map(outputs.stage2 / config.FILTERED_MAP_NAME)), expected["filtered"], 1e-5) >= 0.999
+    assert share_within(whole(ScoreMap(outputs.stage2 / config.FILTERED_MAP_NAME)), expected["filtered"], 1e-5) >= 0.999
 
 
 def test_anomaly_map_equals_the_reference(outputs: Outputs, expected: dict[str, np.ndarray]) -> None:
-    assert share_within(whole(open_map(outputs.stage2 / config.ANOMALY_MAP_NAME)), expected["anomaly"], 1e-5) >= 0.999
+    assert share_within(whole(ScoreMap(outputs.stage2 / config.ANOMALY_MAP_NAME)), expected["anomaly"], 1e-5) >= 0.999
 
 
 def test_preview_equals_the_reference(outputs: Outputs, expected: dict[str, np.ndarray]) -> None:

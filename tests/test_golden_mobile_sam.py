@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import config
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.make_golden import CASES, FEW_POINTS, FOLDER, data_root, read_images
 from tests.scripts import run_process
@@ -44,7 +44,7 @@ def maps(request: pytest.FixtureRequest, mobile_sam: Path, tmp_path_factory: pyt
         "filtered": root / "stage2" / event / config.FILTERED_MAP_NAME,
         "anomaly": root / "stage2" / event / config.ANOMALY_MAP_NAME,
     }
-    return Compared({name: whole(open_map(path)) for name, path in files.items()}, expected)
+    return Compared({name: whole(ScoreMap(path)) for name, path in files.items()}, expected)
 
 
 @pytest.mark.parametrize("name", ["change_map", "filtered", "anomaly"])

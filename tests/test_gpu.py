@@ -129,7 +129,7 @@ def test_masks_are_copied_to_the_host(gpu: SamEngine) -> None:
     random = np.random.default_rng(0)
     masks = [random.random(size) < 0.5 for size in ((1, 1), (3, 5), (8, 16), (701, 333))]
     on_device = [(torch.from_numpy(mask).cuda(), 2, 7) for mask in masks]
-    for found, mask in zip(gpu._to_host(on_device), masks, strict=True):
+    for found, mask in zip(gpu.generator._to_host(on_device), masks, strict=True):
         np.testing.assert_array_equal(found.pixels, mask)
         assert (found.box.x, found.box.y, found.area) == (2, 7, mask.sum())
     flat = torch.from_numpy(np.concatenate([mask.ravel() for mask in masks]))

@@ -10,8 +10,8 @@ import pytest
 from osgeo import gdal
 
 from img_io import ImageOptions, Pixels, open_event, open_label, read_window
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
 from tests.helpers import whole
 from tests.tiffs import NOWHERE, TRANSFORM, crs, refusal, write_png, write_tiff
 from utils import Event, EventError, Window

@@ -10,7 +10,7 @@ from osgeo import gdal, osr
 
 import config
 from demo.scenes import make_event
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 from tests.tiffs import TRANSFORM, crs, write_tiff
@@ -247,7 +247,7 @@ class Run:
     def maps(self, name: str) -> list[np.ndarray]:
         stage1, stage2 = (self.root / stage / f"4_{name}" for stage in ("stage1", "stage2"))
         paths = (stage1 / config.CHANGE_MAP_NAME, stage2 / config.FILTERED_MAP_NAME, stage2 / config.ANOMALY_MAP_NAME)
-        return [whole(open_map(path)) for path in paths]
+        return [whole(ScoreMap(path)) for path in paths]
 
     def reason(self, name: str) -> str:
         lines = self.done.stderr.splitlines()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import config
 from evaluation.polygons import read_regions_metadata
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, LIBRARIES
 
@@ -35,7 +35,7 @@ def visible(root: Path) -> dict[str, bytes]:
         if path.is_dir() or any(part.startswith(".") for part in path.relative_to(root).parts):
             continue
         if path.suffix == ".tif":
-            found[str(path.relative_to(root))] = whole(open_map(path)).tobytes()
+            found[str(path.relative_to(root))] = whole(ScoreMap(path)).tobytes()
         elif path.suffix == ".gpkg":
             assert read_regions_metadata(path) is not None
         else:

@@ -10,7 +10,7 @@ import pytest
 import config
 from demo.make_events import HISTORICAL_DATES, MONITOR_DATE
 from demo.scenes import make_event
-from rasters.maps import open_map, read_parameters
+from rasters.maps import ScoreMap, read_parameters
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 from tests.tiffs import write_tiff
@@ -83,7 +83,7 @@ def run_both_stages(root: Path, **environment: str) -> str:
 def maps(results: Path, name: str) -> list[np.ndarray]:
     """The filtered change map and the anomaly map of a stack."""
     folder = results / f"4_{name}"
-    return [whole(open_map(folder / file)) for file in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)]
+    return [whole(ScoreMap(folder / file)) for file in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)]
 
 
 @pytest.mark.parametrize("name", ["thirds", "blocks", "empty"])

@@ -12,8 +12,9 @@ import config
 import run
 import run_stage1
 import run_stage2
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference, GeoTiff
-from rasters.maps import map_tags, open_map, write_raster
+from rasters.maps import ScoreMap, map_tags
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from tests.helpers import whole
@@ -160,7 +161,7 @@ def test_runs_are_reproducible(finished: Path, small_events: Path, tmp_path: Pat
     assert stage1(small_events, tmp_path / "stage1", "--event", FIRE) == 0
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     for file in (f"stage1/{FIRE}/{config.CHANGE_MAP_NAME}", f"stage2/{FIRE}/{config.ANOMALY_MAP_NAME}"):
-        np.testing.assert_array_equal(whole(open_map(tmp_path / file)), whole(open_map(finished / file)))
+        np.testing.assert_array_equal(whole(ScoreMap(tmp_path / file)), whole(ScoreMap(finished / file)))
 
 
 def test_stage1_skips_existing_maps_by_default(
@@ -179,19 +180,19 @@ def test_stage1_recomputes_a_map_if_its_parameters_change(
     small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert stage1(small_events, tmp_path, "--event", FIRE, "--patch-size", 128) == 0
-    first = whole(open_map(tmp_path / FIRE / config.CHANGE_MAP_NAME))
+    first = whole(ScoreMap(tmp_path / FIRE / config.CHANGE_MAP_NAME))
     assert stage1(small_events, tmp_path, "--event", FIRE, "--patch-size", 256) == 0
     assert "computed with different patch_size" in caplog.text
-    assert (whole(open_map(tmp_path / FIRE / config.CHANGE_MAP_NAME)) != first).any()
+    assert (whole(ScoreMap(tmp_path / FIRE / config.CHANGE_MAP_NAME)) != first).any()
 
 
 def test_stage1_recomputes_a_truncated_map(small_events: Path, tmp_path: Path) -> None:
     assert stage1(small_events, tmp_path, "--event", FIRE) == 0
     path = tmp_path / FIRE / config.CHANGE_MAP_NAME
-    first = whole(open_map(path))
+    first = whole(ScoreMap(path))
     os.truncate(path, path.stat().st_size // 2)
     assert stage1(small_events, tmp_path, "--event", FIRE) == 0
-    np.testing.assert_array_equal(whole(open_map(path)), first)
+    np.testing.assert_array_equal(whole(ScoreMap(path)), first)
 
 
 def test_stage2_recomputes_existing_maps_by_default(
@@ -221,7 +222,7 @@ def test_stage2_warns_of_a_map_made_with_other_weights(
     finished: Path, small_events: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "stage1" / FIRE / config.CHANGE_MAP_NAME
-    changes = whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
+    changes = whole(ScoreMap(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
     write_raster(path, changes, Georeference(), map_tags({"sam_model_type": "vit_b"}, ""))
     assert stage2(small_events, tmp_path, tmp_path / "stage2", "--event", FIRE) == 0
     differing = "align_shift, precision, sam_checkpoint_sha256, sam_model_type, shifts"
@@ -312,7 +313,7 @@ def test_windows_without_data_are_not_encoded(data_root: Path, tmp_path: Path, m
     roots = ["--data-root", data_root, "--stage1-root", tmp_path / "one", "--stage2-root", tmp_path / "two"]
     arguments = [*map(str, roots), "--event", CONTROL, "--patch-size", "128", *DEMO_SAM]
     assert len(encoded_images(monkeypatch, arguments)) == 2 * 5
-    anomalies = whole(open_map(tmp_path / "two" / CONTROL / config.ANOMALY_MAP_NAME))
+    anomalies = whole(ScoreMap(tmp_path / "two" / CONTROL / config.ANOMALY_MAP_NAME))
     assert np.isnan(anomalies[:, :128]).all()
     assert not np.isnan(anomalies[:, 128:]).all()
 
@@ -324,7 +325,7 @@ def test_one_run_of_both_stages_equals_separate_runs(finished: Path, small_event
     )
     assert alone.returncode == 0, alone.stderr
     for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME):
-        maps = [whole(open_map(root / FIRE / name)) for root in (finished / "stage2", tmp_path)]
+        maps = [whole(ScoreMap(root / FIRE / name)) for root in (finished / "stage2", tmp_path)]
         np.testing.assert_allclose(maps[0], maps[1], rtol=0, atol=1e-5)
 
 

@@ -10,8 +10,8 @@ import pytest
 import config
 import run_eval
 from evaluation.tables import CSV_COLUMNS
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
 from tests.scripts import CONTROL, FIRE, run_process
 
 

@@ -8,7 +8,7 @@ import pytest
 from osgeo import gdal
 
 import config
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS, FIRE, run_process
 from tests.tiffs import write_tiff
@@ -57,7 +57,7 @@ def run_stages(data_root: Path, output: Path, *flags: str, **environment: str) -
 
 def outputs(root: Path) -> dict[str, tuple[np.ndarray, tuple[float, ...]]]:
     """Return pixels and transform of every map."""
-    maps = {path.name: open_map(path) for path in root.rglob("*.tif")}
+    maps = {path.name: ScoreMap(path) for path in root.rglob("*.tif")}
     return {name: (whole(found), found.georeference.transform or ()) for name, found in maps.items()}
 
 

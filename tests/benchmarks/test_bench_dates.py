@@ -19,7 +19,7 @@ from benchmarks.bench_dates import (
 from demo.make_events import HISTORICAL_DATES, DemoEvent, write_event
 from evaluation.event_maps import EvalSettings, open_event_maps
 from evaluation.explanations import ExplanationMap
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.report.test_figures import png_size
 from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
@@ -44,7 +44,7 @@ def test_scores_of_fewer_dates_equal_a_run_with_them(tmp_path: Path) -> None:
     explanation = whole(ExplanationMap(tmp_path / "all" / event.name / config.EXPLANATION_NAME))
     found = {}
     for dates, root in ((4, tmp_path / "all"), (2, tmp_path / "latest")):
-        anomalies = whole(open_map(root / event.name / config.ANOMALY_MAP_NAME))
+        anomalies = whole(ScoreMap(root / event.name / config.ANOMALY_MAP_NAME))
         np.testing.assert_allclose(latest_scores(explanation, dates), anomalies, atol=1e-6)
         maps = open_event_maps(event, root, EvalSettings())
         assert maps.label is not None

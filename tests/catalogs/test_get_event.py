@@ -17,8 +17,8 @@ from catalogs.remote import Asset, open_image, remote_files
 from catalogs.sources import SOURCES
 from demo.scenes import SyntheticEvent, make_event
 from img_io import open_event, read_window
+from rasters.cog import write_raster
 from rasters.image_file import ImageFile
-from rasters.maps import write_raster
 from tests.catalogs.made import (
     ORIGIN,
     PIXEL,

@@ -7,7 +7,7 @@ from osgeo import gdal
 
 import config
 from evaluation.explanations import ExplanationMap
-from rasters.maps import open_map, read_parameters
+from rasters.maps import ScoreMap, read_parameters
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS
 
@@ -27,7 +27,7 @@ def outputs(root: Path) -> dict[str, Any]:
     for path in sorted(root.glob("stage*/*/*")):
         name = str(path.relative_to(root))
         if path.suffix == ".tif":
-            opened = ExplanationMap(path) if path.name == config.EXPLANATION_NAME else open_map(path)
+            opened = ExplanationMap(path) if path.name == config.EXPLANATION_NAME else ScoreMap(path)
             found[name] = (whole(opened).tobytes(), read_parameters(path))
         elif path.suffix == ".gpkg":
             dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)

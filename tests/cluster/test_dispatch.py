@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import utils
+from cli.event_lock import event_lock
 from cli.progress import Summary, follow_run
 from cli.script import Interrupted
 from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, WorkerLost, WorkerReady
@@ -20,7 +21,6 @@ from cluster.remote_calls import Failure, Line, Outcome
 from img_io import ImageOptions
 from pipeline.stage import Stage, StageProgress, StageRequest, count_windows
 from pipeline.stage2 import Stage2Settings
-from rasters.event_lock import event_lock
 from sam.weights import SamIdentity
 from tests.helpers import property_test
 from utils import Event, Listing, UsageError, Window, tile

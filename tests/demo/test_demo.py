@@ -10,8 +10,8 @@ from demo import framework
 from demo.categories import labelled_text
 from demo.make_events import DemoEvent, write_event
 from img_io import open_event
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
 from tests.report.test_figures import png_size
 from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 from utils import list_events

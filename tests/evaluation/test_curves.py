@@ -18,8 +18,9 @@ from evaluation.curves import (
 )
 from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps, recorded_options
 from img_io import ImageOptions
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import read_parameters, write_raster
+from rasters.maps import read_parameters
 from tests.scripts import FIRE
 from utils import EventError, read_event
 

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from eval_metrics import BinaryMap
 from evaluation.explanations import NOT_COMPARED, ExplanationMap, RegionExplanation, explain_regions
 from evaluation.regions import measure_regions
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
 from rasters.raster import MemoryRaster
 from tests.helpers import property_test
 from utils import EventError, Window

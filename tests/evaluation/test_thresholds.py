@@ -11,8 +11,8 @@ from evaluation.curves import curve_thresholds
 from evaluation.evaluate import Evaluation, evaluate_events
 from evaluation.event_maps import EvalSettings
 from evaluation.thresholds import Plateau, plateau, print_suggestions
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import write_raster
 from utils import list_events
 
 SIDE = 100  # of all maps: 10000 pixels, so that 10 pixels are 0.1 %

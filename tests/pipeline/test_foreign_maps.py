@@ -9,7 +9,7 @@ import pytest
 
 import config
 from pipeline.side_outputs import SETTINGS_KEY
-from rasters.maps import open_map, read_parameters
+from rasters.maps import ScoreMap, read_parameters
 from rasters.png import read_preview_text
 from report.event_report import slug
 from tests.helpers import whole
@@ -25,7 +25,7 @@ MAP_NAMES = (config.CHANGE_MAP_NAME, config.FILTERED_MAP_NAME, config.ANOMALY_MA
 
 def make_foreign(path: Path, name: str | None = None) -> Path:
     """Replace a map by one with the same scores, written by another program under `name`."""
-    scores = whole(open_map(path))
+    scores = whole(ScoreMap(path))
     path.unlink()
     return write_tiff(path.with_name(name or path.name), scores)
 
@@ -155,7 +155,7 @@ def test_stage2_reads_a_foreign_change_map(finished: Path, small_events: Path, r
     assert "1 done, 0 skipped, 0 failed" in done.stderr
     assert "was made with different settings" not in done.stderr
     for of_stage2 in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME):
-        found, expected = (whole(open_map(root / "stage2" / FIRE / of_stage2)) for root in (results, finished))
+        found, expected = (whole(ScoreMap(root / "stage2" / FIRE / of_stage2)) for root in (results, finished))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     parameters = read_parameters(results / "stage2" / FIRE / config.ANOMALY_MAP_NAME)
     assert parameters is not None

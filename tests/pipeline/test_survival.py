@@ -14,9 +14,9 @@ import pytest
 
 import config
 import run
+from cli.event_lock import LOCK_NAME, event_lock
 from pipeline.window_store import HEADER_NAME
-from rasters.event_lock import LOCK_NAME, event_lock
-from rasters.maps import open_map
+from rasters.maps import ScoreMap
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from tests.helpers import whole
@@ -58,7 +58,7 @@ def advance(running: Dialogue, windows: int) -> None:
 def outputs(root: Path) -> dict[str, bytes]:
     """All pixels of all maps, by name; hidden files are none."""
     paths = [path for path in sorted(root.rglob("*.tif")) if not path.name.startswith(".")]
-    return {str(path.relative_to(root)): whole(open_map(path)).tobytes() for path in paths}
+    return {str(path.relative_to(root)): whole(ScoreMap(path)).tobytes() for path in paths}
 
 
 def assert_completes(data: Path, root: Path, undisturbed: Path) -> str:
@@ -201,7 +201,7 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from rasters.event_lock import event_lock
+from cli.event_lock import event_lock
 
 with event_lock(Path(sys.argv[1])):
     os._exit(9)

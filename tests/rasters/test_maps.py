@@ -10,17 +10,9 @@ from osgeo import gdal, osr
 from osgeo_utils.samples.validate_cloud_optimized_geotiff import validate
 
 import config
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import (
-    PARAMETERS_TAG,
-    MapState,
-    find_map,
-    map_state,
-    map_tags,
-    open_map,
-    read_parameters,
-    write_raster,
-)
+from rasters.maps import PARAMETERS_TAG, MapState, ScoreMap, find_map, map_state, map_tags, read_parameters
 from rasters.png import write_preview
 from rasters.raster import MemoryRaster, RawRaster
 from tests.helpers import whole
@@ -39,7 +31,7 @@ MAP = RNG.random((40, 30), dtype=np.float32)
 def test_a_map_is_read_back_with_georeference_and_parameters(tmp_path: Path) -> None:
     path = tmp_path / "event" / "map.tif"
     write_raster(path, MAP, Georeference(crs(32632), TRANSFORM), TAGS)
-    np.testing.assert_array_equal(whole(open_map(path)), MAP)
+    np.testing.assert_array_equal(whole(ScoreMap(path)), MAP)
     assert read_parameters(path) == PARAMETERS
     dataset = gdal.Open(str(path))
     assert dataset.GetGeoTransform() == TRANSFORM
@@ -69,9 +61,9 @@ def test_rasters_of_any_size_are_read_back(tmp_path: Path, shape: tuple[int, int
     raw.write(Window(0, 0, shape[1], shape[0]), values)
     write_raster(path, raw, georeference, TAGS)
     raw.path.unlink()
-    np.testing.assert_array_equal(whole(open_map(path)), values)
-    write_raster(tmp_path / "copy.tif", open_map(path), georeference, TAGS)
-    np.testing.assert_array_equal(whole(open_map(tmp_path / "copy.tif")), values)
+    np.testing.assert_array_equal(whole(ScoreMap(path)), values)
+    write_raster(tmp_path / "copy.tif", ScoreMap(path), georeference, TAGS)
+    np.testing.assert_array_equal(whole(ScoreMap(tmp_path / "copy.tif")), values)
     write_preview(tmp_path / "preview.png", MemoryRaster(values > 0.5))
     preview = cv2.imread(str(tmp_path / "preview.png"), cv2.IMREAD_UNCHANGED)
     assert preview is not None
@@ -86,7 +78,7 @@ def test_a_temporary_file_of_a_killed_run_is_replaced(tmp_path: Path) -> None:
     path.rename(left)
     os.truncate(left, left.stat().st_size // 2)
     write_raster(path, MAP, NOWHERE)
-    np.testing.assert_array_equal(whole(open_map(path)), MAP)
+    np.testing.assert_array_equal(whole(ScoreMap(path)), MAP)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -120,18 +112,18 @@ def test_a_damaged_source_is_an_error_that_names_it(tmp_path: Path) -> None:
     write_raster(source, RNG.random((700, 700), dtype=np.float32), NOWHERE)
     os.truncate(source, source.stat().st_size // 2)
     assert "damaged or cut off" in refusal(
-        source, lambda path: write_raster(tmp_path / "map.tif", open_map(path), NOWHERE)
+        source, lambda path: write_raster(tmp_path / "map.tif", ScoreMap(path), NOWHERE)
     )
     assert list(tmp_path.iterdir()) == [source]
 
 
 @pytest.mark.parametrize("values", [MAP.astype(np.float64), RGB[..., 0], np.dstack([MAP, MAP])])
 def test_other_rasters_are_refused_as_maps(tmp_path: Path, values: np.ndarray) -> None:
-    assert "not a single-band float32 map" in refusal(write_tiff(tmp_path / "map.tif", values), open_map)
+    assert "not a single-band float32 map" in refusal(write_tiff(tmp_path / "map.tif", values), ScoreMap)
 
 
 def test_a_missing_map_is_refused(tmp_path: Path) -> None:
-    refusal(tmp_path / "map.tif", open_map)
+    refusal(tmp_path / "map.tif", ScoreMap)
 
 
 # --- Cloud-optimized GeoTIFF -----------------------------------------------------------------------------------------
@@ -144,7 +136,7 @@ def test_maps_are_cloud_optimized(tmp_path: Path, shape: tuple[int, int], gap: b
     write_raster(path, values, Georeference(crs(32632), TRANSFORM), TAGS, ["anomaly score, 0 to 2"])
     warnings, errors, _ = validate(str(path), full_check=True)
     assert (warnings, errors) == ([], [])
-    np.testing.assert_array_equal(whole(open_map(path)), values)
+    np.testing.assert_array_equal(whole(ScoreMap(path)), values)
     dataset = gdal.Open(str(path))
     band = dataset.GetRasterBand(1)
     assert np.isnan(band.GetNoDataValue())
@@ -210,7 +202,7 @@ def test_all_georeference_is_kept(tmp_path: Path) -> None:
         rpcs[f"{kind}_COEFF"] = " ".join(["1", *["0"] * 19])
     place = Georeference(None, None, points, crs(32632), tuple(sorted(rpcs.items())), "Area")
     write_raster(tmp_path / "map.tif", MAP, place, TAGS)
-    found = open_map(tmp_path / "map.tif").georeference
+    found = ScoreMap(tmp_path / "map.tif").georeference
     assert found.transform is None
     assert [(p.GCPX, p.GCPY, p.GCPPixel, p.GCPLine) for p in found.gcps] == [
         (p.GCPX, p.GCPY, p.GCPPixel, p.GCPLine) for p in points
@@ -226,12 +218,12 @@ def test_all_georeference_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["Area", "Point"])
 def test_georeference_is_the_same_for_areas_and_points(tmp_path: Path, kind: str) -> None:
     write_raster(tmp_path / "map.tif", MAP, Georeference(crs(32632), TRANSFORM, area_or_point=kind))
-    found = open_map(tmp_path / "map.tif").georeference
+    found = ScoreMap(tmp_path / "map.tif").georeference
     assert found.transform == TRANSFORM
     assert found.area_or_point == kind
     points = tuple(gdal.GCP(500_000 + x, 4_200_000 - y, 0, x, y) for x in (0, 30) for y in (0, 40))
     write_raster(tmp_path / "map.tif", MAP, Georeference(None, None, points, crs(32632), area_or_point=kind))
-    found = open_map(tmp_path / "map.tif").georeference
+    found = ScoreMap(tmp_path / "map.tif").georeference
     assert [(p.GCPPixel, p.GCPLine) for p in found.gcps] == [(x, y) for x in (0, 30) for y in (0, 40)]
 
 
@@ -239,7 +231,7 @@ def test_a_crs_without_epsg_code_is_kept(tmp_path: Path) -> None:
     custom = osr.SpatialReference()
     custom.ImportFromProj4("+proj=tmerc +lat_0=47.3 +lon_0=8.5 +k=0.99987 +x_0=1234 +y_0=5678 +ellps=bessel +units=m")
     write_raster(tmp_path / "map.tif", MAP, Georeference(custom, TRANSFORM))
-    found = open_map(tmp_path / "map.tif").georeference.spatial_reference
+    found = ScoreMap(tmp_path / "map.tif").georeference.spatial_reference
     assert found is not None
     assert found.IsSame(custom)
 
@@ -359,7 +351,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from rasters.geotiff import Georeference
-from rasters.maps import map_tags, write_raster
+from rasters.cog import write_raster
+from rasters.maps import map_tags
 from rasters.png import write_preview
 from rasters.raster import MemoryRaster
 from utils import EventError
@@ -394,7 +387,7 @@ def test_a_full_disk_leaves_the_existing_map(small_disk: Path) -> None:
     with pytest.raises(EventError, match="No space left"):
         write_raster(path, large, NOWHERE, TAGS)
     assert list(small_disk.iterdir()) == [path]
-    np.testing.assert_array_equal(whole(open_map(path)), MAP)
+    np.testing.assert_array_equal(whole(ScoreMap(path)), MAP)
 
 
 def test_an_incomplete_preview_on_a_full_disk_is_removed(small_disk: Path) -> None:
@@ -410,7 +403,8 @@ from pathlib import Path
 import numpy as np
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile, score_binary_map
 from rasters.geotiff import Georeference
-from rasters.maps import MapState, map_state, map_tags, open_map, write_raster
+from rasters.cog import write_raster
+from rasters.maps import MapState, ScoreMap, map_state, map_tags
 from rasters.png import write_preview
 from rasters.raster import RawRaster
 from utils import Window
@@ -421,7 +415,7 @@ raw.create()
 raw.write(Window(0, 0, 600, 600), np.ones((600, 600), np.float32))
 write_raster(folder / "map.tif", raw, Georeference(None, None), map_tags({}, ""))
 assert map_state(folder / "map.tif", shape, {}) is MapState.CURRENT
-changes = open_map(folder / "map.tif")
+changes = ScoreMap(folder / "map.tif")
 changed = binarize_by_quantile(changes, 0.7)
 anomalous = binarize_anomaly_map(changes, 0.08, 0.0003, 512, 3, normalize=True)
 write_preview(folder / "map.png", anomalous)

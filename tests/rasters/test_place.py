@@ -1,4 +1,4 @@
-"""Pixel sizes on the ground, and lengths of scale bars."""
+"""Pixel sizes on the ground, and CRSs that are the same."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from osgeo import gdal, osr
 
 from rasters.geotiff import Georeference
-from rasters.place import bar_length, find_place, length_text, pixel_metres, same_crs
+from rasters.place import find_place, pixel_metres, same_crs
 from tests.tiffs import crs
 
 SHAPE = (1000, 1000)
@@ -66,15 +66,6 @@ def test_lengths_and_areas_of_a_local_crs_use_its_units() -> None:
 )
 def test_pixel_width_is_none_without_georeference(georeference: Georeference) -> None:
     assert pixel_metres(georeference, SHAPE) is None
-
-
-@pytest.mark.parametrize(
-    ("space", "length", "text"),
-    [(153.6, 100, "100 m"), (200, 200, "200 m"), (1999, 1000, "1 km"), (7000, 5000, "5 km"), (0.7, 0.5, "0.5 m")],
-)
-def test_scale_bars_have_round_lengths(space: float, length: float, text: str) -> None:
-    assert bar_length(space) == pytest.approx(length)
-    assert length_text(bar_length(space)) == text
 
 
 TOWGS84 = "+towgs84=0,0,0,0,0,0,0"

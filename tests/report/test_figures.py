@@ -11,10 +11,11 @@ import pytest
 
 import config
 from eval_metrics import Scores
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import open_map, write_raster
+from rasters.maps import ScoreMap
 from report.event_panels import PANEL_SIDE, EventPanels, read_panels
-from report.event_sheet import sheet_size
+from report.event_sheet import bar_length, length_text, sheet_size
 from report.figures import check_format, draw_event_figure, new_figure
 from tests.helpers import whole
 from tests.scripts import CONTROL, FIRE
@@ -59,8 +60,8 @@ def test_figure_of_a_normal_control_can_be_a_pdf(small_events: Path, finished: P
 
 def test_panels_contain_maps_and_scores(panels: EventPanels, finished: Path) -> None:
     stage2 = finished / "stage2" / FIRE
-    np.testing.assert_array_equal(panels.anomalies, whole(open_map(stage2 / config.ANOMALY_MAP_NAME)))
-    np.testing.assert_array_equal(panels.changes, whole(open_map(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME)))
+    np.testing.assert_array_equal(panels.anomalies, whole(ScoreMap(stage2 / config.ANOMALY_MAP_NAME)))
+    np.testing.assert_array_equal(panels.changes, whole(ScoreMap(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME)))
     assert len(panels.historical) == 4
     assert panels.pixel_metres == pytest.approx(0.5, rel=1e-3)
     assert panels.scores is not None
@@ -152,3 +153,12 @@ def test_no_figure_is_written_after_an_exception(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), new_figure(tmp_path / "out.png", 10, 10):
         _ = 1 / 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("space", "length", "text"),
+    [(153.6, 100, "100 m"), (200, 200, "200 m"), (1999, 1000, "1 km"), (7000, 5000, "5 km"), (0.7, 0.5, "0.5 m")],
+)
+def test_scale_bars_have_round_lengths(space: float, length: float, text: str) -> None:
+    assert bar_length(space) == pytest.approx(length)
+    assert length_text(bar_length(space)) == text

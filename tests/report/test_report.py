@@ -17,8 +17,9 @@ import run_report
 from eval_metrics import SampledMap, score_binary_map
 from evaluation.explanations import NOT_COMPARED
 from evaluation.regions import measure_regions
+from rasters.cog import write_raster
 from rasters.geotiff import Georeference
-from rasters.maps import PARAMETERS_TAG, open_map, write_raster
+from rasters.maps import PARAMETERS_TAG, ScoreMap
 from rasters.place import find_place
 from rasters.raster import MemoryRaster
 from report.event_report import report_curve, slug
@@ -47,7 +48,7 @@ def write_explanation(folder: Path, dates: Sequence[str], values: Sequence[float
 
     `values`: the similarity with each date, and the usual score. `tags`: metadata items that differ.
     """
-    anomalies = open_map(folder / config.ANOMALY_MAP_NAME)
+    anomalies = ScoreMap(folder / config.ANOMALY_MAP_NAME)
     height, width = anomalies.shape
     path, count = folder / config.EXPLANATION_NAME, len(values)
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, count, gdal.GDT_Float32)
@@ -247,7 +248,7 @@ def test_page_size_is_limited_for_noise(
     monkeypatch.setattr(config, "REPORT_PHOTO_BYTES", 50_000)
     results = Path(shutil.copytree(finished, tmp_path / "results"))
     path = results / "stage2" / FIRE / config.ANOMALY_MAP_NAME
-    noise = np.random.default_rng(1).random(open_map(path).shape, np.float32)
+    noise = np.random.default_rng(1).random(ScoreMap(path).shape, np.float32)
     write_raster(path, noise, Georeference())
     assert write_report(small_events, results, tmp_path / "report", "--event", FIRE) == 0
     data = page_data(tmp_path / "report" / "events" / f"{slug(FIRE)}.html")

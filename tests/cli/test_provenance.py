@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rasters.provenance import END_BYTES, file_identities
+from cli.provenance import END_BYTES, file_identities
 
 
 def test_file_identity_is_size_and_hash_of_both_ends(tmp_path: Path) -> None:
