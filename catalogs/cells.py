@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any, NamedTuple
 
+from catalogs.documents import CatalogIO, Found, Item, catalog_address, children, mapping, parse_time, read_documents
 from catalogs.geojson import bounds
-from catalogs.stac import CatalogIO, Found, Item, catalog_address, children, mapping, parse_time, read_documents, walk
+from catalogs.static import walk
 from catalogs.table import warn_left_out
 from utils import LOG, UsageError, hide_secrets
 

@@ -10,7 +10,7 @@ from catalogs.plan import Considered, Plan, plan_event
 from catalogs.query import Query
 from catalogs.remote import remote_files
 from catalogs.scenes import find_scenes, group
-from catalogs.stac import search
+from catalogs.search import search
 from catalogs.table import print_plan, print_table, warn_left_out, warn_of_depth, warn_of_resolution
 from catalogs.target import parse_crs
 from utils import LOG, EventError, UsageError, hide_secrets, list_names

@@ -6,9 +6,9 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from catalogs.addresses import resolve
+from catalogs.documents import Found, Item, mapping, parse_time
 from catalogs.geojson import bounds
 from catalogs.query import Query
-from catalogs.stac import Found, Item, mapping, parse_time
 from utils import EventError, UsageError, list_names
 
 # Assets with the clouds of an item; the first one that exists is used. Sentinel-2's scene classification by class:

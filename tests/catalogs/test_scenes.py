@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from catalogs.documents import CatalogIO, Document, Found, Item
 from catalogs.query import Box, Query
 from catalogs.scenes import Acquisition, find_scenes, group
-from catalogs.stac import CatalogIO, Document, Found, Item
 from tests.catalogs.made import lonlat_box, make_item
 
 BOX = Box(*lonlat_box((500_100.0, 4_649_700.0), 50.0, 50.0))
