@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import config
+
 LOG = logging.getLogger("anomalycd")
 
 # Name and colour (RGB) of every category, by the first character of the event's folder (docs/method.md, section 1).
@@ -429,6 +431,12 @@ def _owned_spans(spans: set[tuple[int, int]], deepest: bool) -> dict[int, tuple[
 
 def _starts(length: int, patch_size: int, overlap: int) -> list[int]:
     return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size - overlap)})
+
+
+# --- Settings ------------------------------------------------------------------------------------------------------
+def from_config(name: str) -> Any:
+    """Return a dataclass field whose default is a setting of config.py, read when an instance is made."""
+    return field(default_factory=lambda: getattr(config, name))
 
 
 # --- Atomic file writing ---------------------------------------------------------------------------------------------

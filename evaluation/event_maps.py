@@ -1,7 +1,7 @@
 """Opens the maps and the label of an event for the evaluation, and scores both stages."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,20 @@ from eval_metrics import (
 )
 from img_io import ImageOptions, Label, open_label
 from rasters.maps import ScoreMap, open_stage_map, read_parameters
-from utils import Event, EventError
-
-
-def _from_config(name: str) -> Any:
-    return field(default_factory=lambda: getattr(config, name))
+from utils import Event, EventError, from_config
 
 
 @dataclass(frozen=True)
 class EvalSettings:
     """Settings for binary maps and scores; the defaults are the values of config.py."""
 
-    quantile_threshold: float = _from_config("EVAL_QUANTILE_THRESH")
-    stage2_threshold: float = _from_config("EVAL_STAGE2_FIXED_THRESH")
-    area_ratio: float = _from_config("EVAL_AREA_RATIO")
-    background_weight: float = _from_config("EVAL_BACKGROUND_WEIGHT")
+    quantile_threshold: float = from_config("EVAL_QUANTILE_THRESH")
+    stage2_threshold: float = from_config("EVAL_STAGE2_FIXED_THRESH")
+    area_ratio: float = from_config("EVAL_AREA_RATIO")
+    background_weight: float = from_config("EVAL_BACKGROUND_WEIGHT")
     normalize_anomaly_map: bool = False
-    closing_size: int = _from_config("EVAL_CLOSING_SIZE")
-    closing_radius: int = _from_config("EVAL_CLOSING_RADIUS")
+    closing_size: int = from_config("EVAL_CLOSING_SIZE")
+    closing_radius: int = from_config("EVAL_CLOSING_RADIUS")
 
     @property
     def cleaning(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Stage 1 of an event: reference and monitor image → change map (docs/method.md, section 3)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from rasters.cog import write_raster
 from rasters.maps import MapState, find_map, map_state, map_tags
 from rasters.raster import Raster
 from sam.weights import SamIdentity
-from utils import Window, tile
+from utils import Window, from_config, tile
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
@@ -29,9 +29,9 @@ class Stage1Settings(StageSettings):
     """Settings that affect a change map; recorded in the map under these names."""
 
     patch_size: int  # side of a window, pixels
-    sam_params: dict[str, Any] = field(default_factory=lambda: config.STAGE1_SAM_PARAMS)
-    min_mask_pixels: int = field(default_factory=lambda: config.STAGE1_MIN_MASK_PIXELS)
-    max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
+    sam_params: dict[str, Any] = from_config("STAGE1_SAM_PARAMS")
+    min_mask_pixels: int = from_config("STAGE1_MIN_MASK_PIXELS")
+    max_region_fraction: float = from_config("MAX_REGION_FRACTION")
 
     def tile(self, shape: tuple[int, int]) -> list[Window]:
         """Return the windows of an image of this height and width (docs/method.md, section 2)."""

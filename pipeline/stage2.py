@@ -21,7 +21,7 @@ from rasters.gdal_output import remove_outputs
 from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_stage_map, read_parameters
 from rasters.raster import Raster, RawRaster, strips
 from sam.weights import SamIdentity
-from utils import LOG, Event, EventError, Window, date_text, differing_keys, tile
+from utils import LOG, Event, EventError, Window, date_text, differing_keys, from_config, tile
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
@@ -35,12 +35,12 @@ CHANGES_NAME = "changes"  # file in the window store's folder
 class Stage2Settings(StageSettings):
     """Settings that affect an anomaly map; recorded in the map under these names."""
 
-    change_map_quantile: float = field(default_factory=lambda: config.STAGE2_CHANGE_MAP_QUANTILE)
+    change_map_quantile: float = from_config("STAGE2_CHANGE_MAP_QUANTILE")
     # Side of a window, pixels: the first if the image's shorter side is below the second, else the second.
     patch_sizes: list[int] = field(default_factory=lambda: [config.STAGE2_SMALL_PATCH_SIZE, config.STAGE2_PATCH_SIZE])
-    min_region_pixels: int = field(default_factory=lambda: config.STAGE2_MIN_MASK_PIXELS)
-    max_region_fraction: float = field(default_factory=lambda: config.MAX_REGION_FRACTION)
-    min_date_coverage: float = field(default_factory=lambda: config.STAGE2_MIN_DATE_COVERAGE)
+    min_region_pixels: int = from_config("STAGE2_MIN_MASK_PIXELS")
+    max_region_fraction: float = from_config("MAX_REGION_FRACTION")
+    min_date_coverage: float = from_config("STAGE2_MIN_DATE_COVERAGE")
 
     def tile(self, shape: tuple[int, int]) -> list[Window]:
         """Return the windows of an image of this height and width (docs/method.md, section 2)."""

@@ -10,8 +10,6 @@ from osgeo import gdal, ogr, osr
 from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference
 
 LATTICE = 5  # points along each side of a raster at which longitude and latitude are computed
-# The WGS 84 ellipsoid: semi-major axis in metres, squared eccentricity.
-AXIS, ECCENTRICITY2 = 6_378_137.0, 6.69437999014e-3
 
 
 class Anchor(NamedTuple):
@@ -93,13 +91,15 @@ def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | 
     if transform is None or crs is None:
         return None
     height, width = shape
-    ends = [gdal.ApplyGeoTransform(transform, x, height / 2) for x in (width / 4, width * 3 / 4)]
-    if crs.IsLocal():
-        return math.dist(*ends) * crs.GetLinearUnits() / (width / 2) or None
-    there = _longitudes_latitudes(crs, ends)
-    if there is None or not max(abs(latitude) for _, latitude in there) <= 90:  # infinite if PROJ cannot transform
+    line = ogr.Geometry(ogr.wkbLineString)
+    for x in (width / 4, width * 3 / 4):
+        line.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x, height / 2))
+    measured = measured_on_ground(line, crs)
+    if measured is None:
         return None
-    return _distance(*there[0], *there[1]) / (width / 2) or None
+    on_ground, unit = measured
+    length = float(on_ground.Length()) * unit
+    return length / (width / 2) if 0 < length < math.inf else None
 
 
 def _longitudes_latitudes(crs: osr.SpatialReference, points: list) -> list[tuple[float, float]] | None:
@@ -229,12 +229,3 @@ def x_first(crs: osr.SpatialReference) -> osr.SpatialReference:
     """Make a CRS give x, or the longitude, first; returns it."""
     crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     return crs
-
-
-def _distance(x0: float, y0: float, x1: float, y1: float) -> float:
-    """Return the metres between two points (longitude, latitude in degrees) so close that the ground is flat."""
-    latitude = math.radians((y0 + y1) / 2)
-    curvature = 1 - ECCENTRICITY2 * math.sin(latitude) ** 2
-    east = math.radians((x1 - x0 + 180) % 360 - 180) * AXIS / math.sqrt(curvature) * math.cos(latitude)
-    north = math.radians(y1 - y0) * AXIS * (1 - ECCENTRICITY2) / curvature**1.5
-    return math.hypot(east, north)

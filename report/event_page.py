@@ -10,9 +10,9 @@ import numpy as np
 import config
 from rasters.resize import nearest_pixels
 from report.event_report import SETTINGS, EventReport, page_rasters, slug
-from report.html import area, coordinates, percent, render, score, script_data, write_bytes, write_text
+from report.html import area, coordinates, percent, render, score, script_data, write_text
 from report.pictures import encode_photo, fitted_shape, outline, paint_gaps, shrink_image
-from utils import CATEGORIES, date_text
+from utils import CATEGORIES, atomic_write, date_text
 
 THUMBNAIL, OVERVIEW = 200, 360  # longer sides, pixels
 FLAGGED = (255, 60, 160)
@@ -64,11 +64,11 @@ def _write_photos(
         photo = Photo(
             _title(report, index), f"{name}/photo{index}.jpg", f"{name}/thumbnail{index}.jpg", shrunk.coverage
         )
-        write_bytes(folder / photo.file, encode_photo(pixels, max_bytes))
-        write_bytes(folder / photo.thumbnail, encode_photo(_shrink(pixels, THUMBNAIL), 40_000))
+        atomic_write(folder / photo.file, encode_photo(pixels, max_bytes))
+        atomic_write(folder / photo.thumbnail, encode_photo(_shrink(pixels, THUMBNAIL), 40_000))
         photos.append(photo)
         photo_done()
-    write_bytes(folder / name / "overview.jpg", encode_photo(_flagged(report, _shrink(pixels, OVERVIEW)), 80_000))
+    atomic_write(folder / name / "overview.jpg", encode_photo(_flagged(report, _shrink(pixels, OVERVIEW)), 80_000))
     return photos
 
 

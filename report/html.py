@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from utils import CATEGORIES, atomic_file
+from utils import CATEGORIES, atomic_write
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -28,13 +28,7 @@ def script_data(value: Any) -> Markup:
 
 def write_text(path: Path, content: str) -> None:
     """Write a text file atomically, in UTF-8."""
-    write_bytes(path, content.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    with atomic_file(path) as part:
-        part.write_bytes(content)
+    atomic_write(path, content.encode())
 
 
 def render(template: str, root: str, scripts: Sequence[str], **values: Any) -> str:

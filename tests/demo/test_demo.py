@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import config
-from demo import framework
-from demo.categories import labelled_text
 from demo.make_events import DemoEvent, write_event
+from docs.tools import framework
+from docs.tools.categories import labelled_text
 from img_io import open_event
 from rasters.cog import write_raster
 from rasters.geotiff import Georeference
@@ -31,7 +31,7 @@ def test_the_demo_draws_six_events(tmp_path: Path) -> None:
 
 
 def test_the_demo_draws_its_events_by_category(small_events: Path, tmp_path: Path) -> None:
-    done = run_process("-mdemo.categories", small_events, tmp_path / "categories.png")
+    done = run_process("-mdocs.tools.categories", small_events, tmp_path / "categories.png")
     assert done.returncode == 0, done.stderr
     assert png_size(tmp_path / "categories.png")[2] == pytest.approx(300, abs=0.1)
 
@@ -53,7 +53,7 @@ def test_the_demo_draws_the_framework_from_an_event(tmp_path: Path) -> None:
     ):
         write_raster(tmp_path / folder / event.name / name, maps, Georeference())
     picture = tmp_path / "framework.png"
-    done = run_process("-mdemo.framework", tmp_path / "events", tmp_path, picture, *DEMO_SAM, **FEW_POINTS)
+    done = run_process("-mdocs.tools.framework", tmp_path / "events", tmp_path, picture, *DEMO_SAM, **FEW_POINTS)
     assert done.returncode == 0, done.stderr
     assert png_size(picture)[0] == pytest.approx(framework.WIDTH / 25.4 * 300, abs=1)
 

@@ -1,4 +1,4 @@
-"""Converts Natural Earth's land outline to `land.json`: `python report/assets/make_land.py land-110m.json`.
+"""Converts Natural Earth's land outline to `land.json`: `python -m docs.tools.make_land land-110m.json`.
 
 The input is from the npm package world-atlas 2.0.2 (`npm pack world-atlas`), TopoJSON made from Natural Earth 4.1.0.
 """

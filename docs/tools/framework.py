@@ -1,4 +1,4 @@
-"""Draws the method's framework with real panels of a demo event: `python -m demo.framework DATA_ROOT RESULTS OUT.png`.
+"""Draws the method's framework with panels of a demo event: `python -m docs.tools.framework EVENTS RESULTS OUT.png`.
 
 RESULTS is the folder with `stage1` and `stage2` that `make demo` writes. Features and masks are computed here, with
 the same SAM. Needs matplotlib (requirements-report.txt).

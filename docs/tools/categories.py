@@ -1,4 +1,4 @@
-"""Draws the events of a data root by category: `python -m demo.categories DATA_ROOT OUT.png`.
+"""Draws the events of a data root by category: `python -m docs.tools.categories DATA_ROOT OUT.png`.
 
 Each event is a square in its category's column: its monitor image with the label outlined. Needs matplotlib
 (requirements-report.txt).
