@@ -1,8 +1,9 @@
-# One command each: make setup | demo | test | lint | bench. They run on Debian or Ubuntu with Python >= 3.10.
+# One command each: make setup | demo | test | check | lint | bench. They run on Debian or Ubuntu with Python >= 3.10.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_FOR_TESTS := $(VENV)/.ready-for-tests
 DEMO := outputs/demo
 # MobileSAM with its official weights. 12 x 12 points per window instead of 32 x 32: a quarter of the time, and the same
 # F1 on these six events within 0.001 (docs/results.md).
@@ -16,13 +17,16 @@ export MALLOC_TRIM_THRESHOLD_ := 17179869184
 # Let idle threads of torch sleep: where anything else runs, threads that spin cost up to ten times the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test check lint bench clean
 
 setup: $(READY)
 
-$(READY): requirements.txt requirements-report.txt requirements-ray.txt requirements-stac.txt \
-		requirements-dev.txt setup.sh
+$(READY): requirements.txt requirements-report.txt requirements-stac.txt setup.sh
 	./setup.sh $(PYTHON) $(VENV)
+	touch $@
+
+$(READY_FOR_TESTS): $(READY) requirements-ray.txt requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt -r requirements-dev.txt
 	touch $@
 
 # Six synthetic events on the CPU: numbers to try the program with, not to publish.
@@ -42,17 +46,22 @@ demo: $(READY)
 # Two processes, as much of the time goes into waiting for programs to start; each takes whole files in order, the slow
 # ones early. One thread of torch each, as the processes share the cores.
 test: export OMP_NUM_THREADS := 1
-test: $(READY)
+test: $(READY_FOR_TESTS)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(READY)
+# For the moment before a commit: lint, types, and the tests that start no script, browser or cluster.
+check: export OMP_NUM_THREADS := 1
+check: lint
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # Against the literal method, and workers against one, on this machine's CPU: a few hours. docs/benchmarks.md has the
 # commands for a GPU.
-bench: $(READY)
+bench: $(READY_FOR_TESTS)
 	$(BIN)/python -m benchmarks.bench_pipeline --size 1024
 	$(BIN)/python -m benchmarks.bench_pipeline --size 2048
 	$(BIN)/python -m benchmarks.bench_pipeline --size 1024 --model vit_b --random

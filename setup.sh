@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment: ./setup.sh PYTHON FOLDER. Installs what is missing from the system where it may.
+# Without an NVIDIA driver it takes PyTorch's CPU builds from TORCH_INDEX.
 set -eu
 python=$1
 venv=$2
@@ -43,7 +44,16 @@ $pip install --quiet --upgrade pip
 # first, and build isolation off, or they come without array support.
 $pip install --quiet "numpy>=2.0" setuptools wheel
 $pip install --quiet --no-build-isolation "GDAL==$(gdal-config --version)"
-$pip install --quiet -r requirements.txt -r requirements-report.txt -r requirements-ray.txt -r requirements-stac.txt \
-    -r requirements-dev.txt
+index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
+if nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; then
+    echo "PyTorch with CUDA, for the GPU of this machine: about 3 GB to download, 6 GB on the disk"
+else
+    echo "PyTorch without CUDA, as there is no NVIDIA driver: about 0.3 GB to download, 1 GB on the disk, from $index"
+    pair=$(grep -E '^torch(vision)?[>=]' requirements.txt)
+    # shellcheck disable=SC2086  # two requirements, one word each
+    $pip install --quiet --retries 0 --timeout 15 --index-url "$index" $pair 2>/dev/null ||
+        echo "it cannot be had there: PyTorch with CUDA instead, about 3 GB to download, 6 GB on the disk"
+fi
+$pip install --quiet -r requirements.txt -r requirements-report.txt -r requirements-stac.txt
 "$venv/bin/python" -c 'import cv2, torch, torchvision; from osgeo import gdal_array'
 echo "ready: $venv"

@@ -1,8 +1,10 @@
 """Shared fixtures: the demo SAM, two small events, the outputs of a run over them, and a small disk."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,24 @@ from sam.weights import locate_weights
 from tests.disks import mounted
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 from utils import UsageError
+
+STARTERS = {"run_process", "run_forked", "started"}  # of tests.scripts
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start scripts, browsers or clusters, by their modules and fixtures; see `make check`."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if STARTERS & vars(item.module).keys() or {"finished", "alone"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the end what was not tested, and how to have it tested."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"not tested: {count} tests: {reason}")
 
 
 @pytest.fixture(scope="session")

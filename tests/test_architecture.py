@@ -159,7 +159,7 @@ def test_package_init_contains_only_a_docstring(package: str) -> None:
 
 def test_root_contains_only_the_listed_files() -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files"],
         cwd=PROJECT,
         capture_output=True,
         text=True,

@@ -6,6 +6,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 import config
 from evaluation.polygons import read_regions_metadata
 from rasters.maps import ScoreMap
@@ -44,6 +46,7 @@ def visible(root: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_if_undisturbed(small_events: Path, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(LIBRARIES)  # importing takes longer than running

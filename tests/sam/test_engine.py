@@ -367,6 +367,7 @@ def test_only_the_encoder_is_compiled_and_only_on_request(monkeypatch: pytest.Mo
     assert compiled == [engine._model.image_encoder]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_encoder_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
