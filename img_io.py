@@ -209,7 +209,7 @@ class Label(RasterFile):
             return self._read_whole_values(window)
         height, width = self._own_shape
         rows, columns = np.mgrid[window.y : window.y + window.height, window.x : window.x + window.width] + 0.5
-        x, y = (np.floor(there).astype(int) for there in self._to_label(columns, rows))
+        x, y = (np.floor(pixels).astype(int) for pixels in self._to_label(columns, rows))
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         if not inside.any():
             return np.zeros(inside.shape, int)

@@ -50,8 +50,10 @@ if nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; then
 else
     echo "PyTorch without CUDA, as there is no NVIDIA driver: about 0.3 GB to download, 1 GB on the disk, from $index"
     pair=$(grep -E '^torch(vision)?[>=]' requirements.txt)
+    # From this index only: torch of one and torchvision of another do not fit together.
     # shellcheck disable=SC2086  # two requirements, one word each
-    $pip install --quiet --retries 0 --timeout 15 --index-url "$index" $pair 2>/dev/null ||
+    env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
+        $pip install --quiet --retries 0 --timeout 15 --index-url "$index" $pair 2>/dev/null ||
         echo "it cannot be had there: PyTorch with CUDA instead, about 3 GB to download, 6 GB on the disk"
 fi
 $pip install --quiet -r requirements.txt -r requirements-report.txt -r requirements-stac.txt

@@ -66,7 +66,13 @@ def _paint(masks: list[Mask], scores: np.ndarray, window_size: tuple[int, int]) 
 
 
 def change_scores(reference_means: np.ndarray, monitor_means: np.ndarray) -> np.ndarray:
-    """Return `1 - r.m / (|r||m| + 1e-8)` of each pair of rows, clipped to [0, 1]: (N, C) each to (N,) float64."""
+    """Return `1 - r.m / (|r||m| + 1e-8)` of each pair of rows, clipped to [0, 1]: (N, C) each to (N,) float64.
+
+    >>> means = np.array([[1.0, 0.0], [1.0, 0.0], [3.0, 4.0]])
+    >>> change_scores(means, np.array([[2.0, 0.0], [0.0, 5.0], [4.0, 3.0]])).round(3)
+    array([0.  , 1.  , 0.04])
+
+    """
     products = np.einsum("nc,nc->n", reference_means, monitor_means)
     norms = np.linalg.norm(reference_means, axis=1) * np.linalg.norm(monitor_means, axis=1)
     return np.clip(1 - products / (norms + 1e-8), 0, 1)

@@ -393,6 +393,13 @@ def tile(height: int, width: int, patch_size: int, overlap: int = 0) -> list[Win
 
     Neighbours overlap by `overlap` pixels, which is below `patch_size`. The last window in each direction is moved back
     to end at the image's edge, so it can overlap its neighbour by more. Windows larger than an image are clipped to it.
+
+    >>> for window in tile(height=100, width=250, patch_size=100):
+    ...     print(window)
+    Window(x=0, y=0, width=100, height=100)
+    Window(x=100, y=0, width=100, height=100)
+    Window(x=150, y=0, width=100, height=100)
+
     """
     return [
         Window(x, y, min(patch_size, width), min(patch_size, height))
@@ -407,6 +414,13 @@ def owned_parts(windows: Iterable[Window], deepest: bool = False) -> dict[Window
     Where windows overlap, the later one takes precedence (docs/method.md, section 2). If `deepest`, a pixel belongs to
     the window in whose interior it lies deepest: neighbours are divided in the middle of their overlap. `windows`: all
     windows of an image, as returned by `tile`.
+
+    >>> windows = tile(height=100, width=250, patch_size=100)
+    >>> [part.width for part in owned_parts(windows).values()]
+    [100, 50, 100]
+    >>> [part.width for part in owned_parts(windows, deepest=True).values()]
+    [100, 75, 75]
+
     """
     listed = list(windows)
     columns = _owned_spans({(window.x, window.width) for window in listed}, deepest)

@@ -61,8 +61,8 @@ def _is_whole(candidate: Candidate) -> bool:
 def choose_historical(candidates: Sequence[Candidate], wanted: int, max_cloud: float) -> Choice:
     """Choose at most `wanted` historical images (docs/get_event.md).
 
-    The reference image is the latest that covers the box. Then, again and again, the date is taken whose day of the
-    year is farthest from those chosen; among dates that are nearly as far, the one with the fewest clouds.
+    The first is the reference image, the latest that covers the box. Each further one is the date whose day of the year
+    is farthest from those chosen so far; among dates that are nearly as far, the one with the fewest clouds.
     """
     reasons: dict[int, str] = {}
     usable: list[int] = []

@@ -17,7 +17,7 @@ from pystac_client.stac_api_io import StacApiIO
 
 import config
 from catalogs.addresses import is_web, resolve
-from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, patiently
+from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, with_retries
 from cli.progress import progress_bar
 from utils import EventError, UsageError, first_line, hide_secrets
 
@@ -92,7 +92,7 @@ class CatalogIO(StacApiIO):
                 said = hide_secrets(first_line(error))[:200]
                 raise RefusedError(f"{shown}: the server refuses it (HTTP {code}: {said})") from None
 
-        return patiently(attempt)
+        return with_retries(attempt)
 
     def document(self, address: str) -> Document:
         """Return the JSON object at an address. Raises EventError if there is none."""

@@ -2,11 +2,11 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import config
 from catalogs.mosaic import Mosaic
-from catalogs.plan import MONITOR, Considered, Plan
+from catalogs.plan import MONITOR, Considered, EventPlan
 from catalogs.query import Query
 from catalogs.scenes import Scene
 from cli.event_lock import event_lock
@@ -34,7 +34,7 @@ FETCHERS = 4  # images that are fetched at once
 FETCHED_TAG = "ANOMALYCD_FETCHED"  # of a fetched image: what it was made from
 
 
-def fetch_event(plan: Plan, query: Query, stretch: str, data_root: Path, name: str) -> Path:
+def fetch_event(plan: EventPlan, query: Query, stretch: str, data_root: Path, name: str) -> Path:
     """Fetch what is missing of the images of a plan, and write the event; returns its folder.
 
     Raises EventError or NetworkError if an image cannot be fetched; those that were fetched are kept for the next run.
@@ -57,13 +57,13 @@ def fetch_event(plan: Plan, query: Query, stretch: str, data_root: Path, name: s
 
 
 # --- Fetching --------------------------------------------------------------------------------------------------------
-def _fetch_all(plan: Plan, query: Query, work: Path) -> None:
+def _fetch_all(plan: EventPlan, query: Query, work: Path) -> None:
     height, width = plan.grid.shape
     windows = tile(height, width, WINDOW)
     missing = [one for one in plan.chosen if not _is_fetched(one, plan, query, work)]
     if len(missing) < len(plan.chosen):
         LOG.info("%d of %d images were fetched before", len(plan.chosen) - len(missing), len(plan.chosen))
-    fetchers, stopped = ThreadPoolExecutor(FETCHERS, "fetch"), Event()
+    fetchers, stopped = ThreadPoolExecutor(FETCHERS, "fetch"), threading.Event()
     with progress_bar("fetching", "window", len(windows) * len(missing)) as bar:
 
         def next_windows() -> Iterator[Window]:
@@ -113,7 +113,7 @@ def _clouds(scene: Scene) -> str | None:
     return scene.clouds and hide_secrets(scene.clouds.address)
 
 
-def _is_fetched(one: Considered, plan: Plan, query: Query, work: Path) -> bool:
+def _is_fetched(one: Considered, plan: EventPlan, query: Query, work: Path) -> bool:
     path = _fetched_path(one, work)
     if not path.exists():
         return False
@@ -172,7 +172,7 @@ def image_name(one: Considered, event: str) -> str:
 
 
 def _write_images(
-    plan: Plan, query: Query, files: Sequence[ImageFile], scaling: Stretch | None, folder: Path, event: str
+    plan: EventPlan, query: Query, files: Sequence[ImageFile], scaling: Stretch | None, folder: Path, event: str
 ) -> None:
     """Write all images with one stretch."""
     georeference = Georeference(plan.grid.crs, tuple(plan.grid.transform))
@@ -191,7 +191,7 @@ def licence(one: Considered) -> str | None:
     return "; ".join(sorted({scene.licence for scene in one.acquisition.scenes if scene.licence})) or None
 
 
-def event_record(plan: Plan, query: Query, event: str) -> dict[str, Any]:
+def event_record(plan: EventPlan, query: Query, event: str) -> dict[str, Any]:
     """Return the content of `event.json`: the query, the grid, the images, and what was not chosen and why."""
     assert plan.grid.crs is not None
     return {

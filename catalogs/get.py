@@ -6,7 +6,7 @@ from typing import NamedTuple
 import config
 from catalogs.fetch import fetch_event
 from catalogs.mosaic import Mosaic
-from catalogs.plan import Considered, Plan, plan_event
+from catalogs.plan import Considered, EventPlan, plan_event
 from catalogs.query import Query
 from catalogs.remote import remote_files
 from catalogs.scenes import find_scenes, group
@@ -72,7 +72,7 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
     return 0
 
 
-def _check_size(plan: Plan, size: int) -> None:
+def _check_size(plan: EventPlan, size: int) -> None:
     height, width = plan.grid.shape
     if max(height, width) > size:
         step = plan.grid.transform.xx

@@ -42,7 +42,7 @@ class Considered:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EventPlan:
     """The images of an event and their grid."""
 
     considered: list[Considered]  # oldest first
@@ -81,7 +81,7 @@ def measure(one: Considered, query: Query) -> None:
 
 def plan_event(
     considered: Sequence[Considered], query: Query, crs: osr.SpatialReference | None, resolution: float | None
-) -> Plan:
+) -> EventPlan:
     """Choose the images and lay the grid (docs/get_event.md).
 
     `considered`: all acquisitions, oldest first; filled in with what was measured, the roles and the reasons. Raises
@@ -100,7 +100,7 @@ def plan_event(
             if one.role is None:
                 LOG.warning("%s: is named but not used: %s", one.acquisition.text, one.reason)
     image = open_image(image_asset(monitor.acquisition.scenes[0], query), query.bands)
-    return Plan(list(considered), event_grid(query.box, image, crs, resolution))
+    return EventPlan(list(considered), event_grid(query.box, image, crs, resolution))
 
 
 def _kind(one: Considered) -> str:

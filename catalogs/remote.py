@@ -12,7 +12,7 @@ from osgeo import gdal
 
 import config
 from catalogs.addresses import gdal_path, is_web
-from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, patiently
+from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, with_retries
 from rasters.affine import Affine
 from rasters.gdal_output import gdal_options
 from rasters.geotiff import GeoTiff, check_size, open_dataset
@@ -32,7 +32,7 @@ GDAL_OPTIONS = {
     "CPL_VSIL_CURL_CACHE_SIZE": str(128 << 20),  # neighbouring windows share tiles
     "GDAL_HTTP_TIMEOUT": str(config.CATALOG_TIMEOUT),
     "GDAL_HTTP_CONNECTTIMEOUT": str(config.CATALOG_TIMEOUT),
-    # A read takes many requests, so that GDAL repeats each one once; the rest is left to `_patiently`.
+    # A read takes many requests, so that GDAL repeats each one once; the rest is left to `_with_retries`.
     "GDAL_HTTP_MAX_RETRY": "1",
     "GDAL_HTTP_RETRY_DELAY": str(config.CATALOG_PAUSE),
 }
@@ -69,7 +69,7 @@ class _RemoteTiff(GeoTiff):
             except RuntimeError as error:
                 raise EventError(f"{self.path}: cannot be opened as a GeoTIFF ({one_line(error)})") from None
 
-        dataset = self._patiently(attempt)
+        dataset = self._with_retries(attempt)
         # GDAL would open the file that this item names as overviews, with any driver.
         if dataset.GetMetadataItem("OVERVIEW_FILE", "OVERVIEWS"):
             raise EventError(f"{self.path}: names another file as its overviews, which is not read")
@@ -78,13 +78,13 @@ class _RemoteTiff(GeoTiff):
 
     def read_bands(self, numbers: Sequence[int], window: Window) -> np.ndarray:
         """Read a window of several bands; see RasterFile."""
-        return self._patiently(lambda: super(_RemoteTiff, self).read_bands(numbers, window))
+        return self._with_retries(lambda: super(_RemoteTiff, self).read_bands(numbers, window))
 
     def read_mask(self, window: Window) -> np.ndarray:
         """Read a window of the mask; see GeoTiff."""
-        return self._patiently(lambda: super(_RemoteTiff, self).read_mask(window))
+        return self._with_retries(lambda: super(_RemoteTiff, self).read_mask(window))
 
-    def _patiently(self, read: Callable[[], Result]) -> Result:
+    def _with_retries(self, read: Callable[[], Result]) -> Result:
         """Return what `read` returns; repeat it while its failure can be the network's."""
         failures, is_busy = 0, False
 
@@ -107,19 +107,19 @@ class _RemoteTiff(GeoTiff):
                     raise NetworkError(f"{self.path}: the connection broke") from None
                 raise EventError(hide_secrets(str(error))) from None
 
-        if not is_web(self._asset.address) or getattr(self._handles, "is_patient", False):
+        if not is_web(self._asset.address) or getattr(self._handles, "is_retrying", False):
             return read()  # on the network: opened again within a read, which is repeated as a whole
-        self._handles.is_patient = True
+        self._handles.is_retrying = True
         try:
-            return patiently(attempt)
+            return with_retries(attempt)
         finally:
-            self._handles.is_patient = False
+            self._handles.is_retrying = False
 
     def _check_server(self, failure: str = "") -> None:
         """Find out why reads fail: GDAL does not say it.
 
         Raises EventError if the server refuses the file, NetworkError if it is busy or cannot be reached. `failure`:
-        GDAL's message, which is all there is where GDAL has access that this program does not have.
+        GDAL's message; it alone counts where GDAL has credentials that this program does not have.
         """
         if self._asset.signed_for is not None or any(gdal.GetConfigOption(name) for name in CREDENTIALS):
             if re.search(r"\b(429|50[0234])\b", failure):

@@ -46,7 +46,7 @@ def network_reason(error: Exception) -> str:
     return (systems[-1] if systems else text).strip()[:200] or type(error).__name__
 
 
-def patiently(attempt: Callable[[], Result]) -> Result:
+def with_retries(attempt: Callable[[], Result]) -> Result:
     """Return the result of `attempt`, which is repeated after a NetworkError; the pause doubles each time.
 
     Raises the last NetworkError after config.CATALOG_ATTEMPTS attempts, or if the server asks for a longer pause than

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from catalogs.plan import Considered, Plan
+from catalogs.plan import Considered, EventPlan
 from utils import LOG, hide_secrets
 
 FEW_DATES = 3  # historical dates; with fewer, the F1 of synthetic events was clearly lower (docs/results.md)
@@ -29,7 +29,7 @@ def print_table(considered: Sequence[Considered], stored_bytes: Callable[[Consid
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def print_plan(plan: Plan, stored_bytes: Callable[[Considered], int]) -> None:
+def print_plan(plan: EventPlan, stored_bytes: Callable[[Considered], int]) -> None:
     """Print the table of all acquisitions, the grid, and the size of what would be fetched."""
     sizes = {id(one): stored_bytes(one) for one in plan.chosen}
     print_table(plan.considered, lambda one: sizes[id(one)])

@@ -80,12 +80,12 @@ class QueuedWindow:
 class _Waiting:
     """The windows of an event that wait for a worker."""
 
-    again: list[QueuedWindow] = field(default_factory=list)  # failed before
-    free: deque[QueuedWindow] = field(default_factory=deque)
-    of_worker: dict[str, deque[QueuedWindow]] = field(default_factory=dict)  # by the worker that keeps their features
+    failed: list[QueuedWindow] = field(default_factory=list)  # failed before, or were lost with a worker
+    unreserved: deque[QueuedWindow] = field(default_factory=deque)
+    reserved: dict[str, deque[QueuedWindow]] = field(default_factory=dict)  # by the worker that keeps their features
 
     def __len__(self) -> int:
-        return len(self.again) + len(self.free) + sum(map(len, self.of_worker.values()))
+        return len(self.failed) + len(self.unreserved) + sum(map(len, self.reserved.values()))
 
 
 class WindowQueue:
@@ -102,22 +102,22 @@ class WindowQueue:
     @property
     def holds_suspects(self) -> bool:
         """Whether a waiting window was lost together with a worker."""
-        return any(queued.deaths for waiting in self._events.values() for queued in waiting.again)
+        return any(queued.deaths for waiting in self._events.values() for queued in waiting.failed)
 
     def add(self, rank: int, windows: Iterable[Window], owners: dict[Window, str]) -> None:
         """Add an event's windows. `owners`: for each window, the worker that keeps its features, if any."""
         waiting = _Waiting()
         for window in windows:
             owner = owners.get(window)
-            place = waiting.free if owner is None else waiting.of_worker.setdefault(owner, deque())
-            place.append(QueuedWindow(rank, window))
+            queue = waiting.unreserved if owner is None else waiting.reserved.setdefault(owner, deque())
+            queue.append(QueuedWindow(rank, window))
         self._length += len(waiting)
         self._events[rank] = waiting
         self._events = dict(sorted(self._events.items()))
 
     def put_back(self, queued: QueuedWindow) -> None:
         """Put back a window that failed."""
-        self._events[queued.rank].again.append(queued)
+        self._events[queued.rank].failed.append(queued)
         self._length += 1
 
     def drop(self, rank: int) -> None:
@@ -127,8 +127,8 @@ class WindowQueue:
     def forget_worker(self, worker: str, nodes: Set[str]) -> None:
         """Release the windows reserved for a lost worker. `nodes`: the machines that still have workers."""
         for waiting in self._events.values():
-            waiting.free.extend(waiting.of_worker.pop(worker, ()))
-            for queued in waiting.again:
+            waiting.unreserved.extend(waiting.reserved.pop(worker, ()))
+            for queued in waiting.failed:
                 if queued.failed_on >= nodes:
                     queued.failed_on = frozenset()  # no machine would be left to compute it
 
@@ -145,18 +145,18 @@ class WindowQueue:
 
     def _find(self, worker: str, node: str, busy: bool) -> QueuedWindow | None:
         for waiting in self._events.values():
-            for queued in waiting.again:
+            for queued in waiting.failed:
                 if node not in queued.failed_on and not (busy and queued.deaths):
-                    waiting.again.remove(queued)
+                    waiting.failed.remove(queued)
                     return queued
         for waiting in self._events.values():
-            if waiting.of_worker.get(worker):
-                return waiting.of_worker[worker].popleft()
+            if waiting.reserved.get(worker):
+                return waiting.reserved[worker].popleft()
         for waiting in self._events.values():
-            if waiting.free:
-                return waiting.free.popleft()
+            if waiting.unreserved:
+                return waiting.unreserved.popleft()
         for waiting in self._events.values():
-            longest = max(waiting.of_worker.values(), key=len, default=())
+            longest = max(waiting.reserved.values(), key=len, default=())
             if longest:
                 return longest.pop()  # the one that its owner would compute last
         return None

@@ -52,11 +52,11 @@ class StoredExplanation:
         filtered = self.filtered.read(window)
         values = np.zeros((*filtered.shape, len(self.dates) + 1), np.float32)
         for whole, part in self.store.owners(window):
-            there = part._replace(x=part.x - window.x, y=part.y - window.y).slices
-            table, runs = self.store.read_table(whole), RunLengths.of(np.nan_to_num(filtered[there]))
+            owned = part._replace(x=part.x - window.x, y=part.y - window.y).slices
+            table, runs = self.store.read_table(whole), RunLengths.of(np.nan_to_num(filtered[owned]))
             region, in_region = runs.find(table[:, 0])
             of_runs = np.zeros((len(region), values.shape[2]), np.float32)
             of_runs[in_region] = table[region[in_region], 1:]
-            values[there] = runs.paint(of_runs)
+            values[owned] = runs.paint(of_runs)
         values[np.isnan(filtered)] = np.nan
         return values

@@ -106,8 +106,8 @@ class WindowStore:
         values = np.empty((window.height, window.width), np.float32)
         for whole, shared in self.owners(window):
             part = self._parts[whole]
-            there = Window(shared.x - window.x, shared.y - window.y, shared.width, shared.height)
-            values[there.slices] = self._file(whole).read(shared._replace(x=shared.x - part.x, y=shared.y - part.y))
+            target = Window(shared.x - window.x, shared.y - window.y, shared.width, shared.height)
+            values[target.slices] = self._file(whole).read(shared._replace(x=shared.x - part.x, y=shared.y - part.y))
         return values
 
     def owners(self, window: Window) -> Iterator[tuple[Window, Window]]:

@@ -83,6 +83,6 @@ def largest_offset(shape: tuple[int, int], to_other: Affine) -> float:
 def _overlaps(shape: tuple[int, int], other_shape: tuple[int, int], to_other: Affine) -> bool:
     """Return whether the bounding box of one grid, along the axes of the other, overlaps the other."""
     return all(
-        there.min() < length and there.max() > 0
-        for there, length in zip(to_other(*_corners(shape)), reversed(other_shape), strict=True)
+        pixels.min() < length and pixels.max() > 0
+        for pixels, length in zip(to_other(*_corners(shape)), reversed(other_shape), strict=True)
     )

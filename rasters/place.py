@@ -72,10 +72,10 @@ def _lattice(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple
     x0, xx, xy, y0, yx, yy = numbers
     rows, columns = np.meshgrid(*(np.linspace(0, length, LATTICE) for length in shape), indexing="ij")
     points = np.stack([x0 + xx * columns + xy * rows, y0 + yx * columns + yy * rows], axis=-1)
-    there = _longitudes_latitudes(crs, points.reshape(-1, 2).tolist())
-    if there is None:
+    degrees = _longitudes_latitudes(crs, points.reshape(-1, 2).tolist())
+    if degrees is None:
         return None
-    lattice = np.array(there).reshape(LATTICE, LATTICE, 2)
+    lattice = np.array(degrees).reshape(LATTICE, LATTICE, 2)
     on_earth = np.isfinite(lattice).all() and (np.abs(lattice) <= (180, 90)).all()
     return lattice if on_earth else None
 
@@ -112,10 +112,10 @@ def transform_points(
 ) -> list[tuple[float, float]] | None:
     """Return points (x, y) in another CRS, both with x first; None where PROJ cannot transform them."""
     try:
-        there = osr.CoordinateTransformation(crs, other).TransformPoints(list(points))
+        transformed = osr.CoordinateTransformation(crs, other).TransformPoints(list(points))
     except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
         return None
-    return [(x, y) for x, y, *_ in there]
+    return [(x, y) for x, y, *_ in transformed]
 
 
 def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> float | None:
@@ -200,13 +200,13 @@ def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReferenc
         return None
     try:
         transformer = ogr.GeomTransformer(_to_wgs84(crs), ["WRAPDATELINE=YES"])
-        there = [ogr.ForceToMultiPolygon(transformer.Transform(outline)) for outline in outlines]
+        transformed = [ogr.ForceToMultiPolygon(transformer.Transform(outline)) for outline in outlines]
     except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
         return None
     on_earth = all(
-        not outline.IsEmpty() and (np.abs(outline.GetEnvelope()) <= (180, 180, 90, 90)).all() for outline in there
+        not outline.IsEmpty() and (np.abs(outline.GetEnvelope()) <= (180, 180, 90, 90)).all() for outline in transformed
     )
-    return there if on_earth else None
+    return transformed if on_earth else None
 
 
 def _to_wgs84(crs: osr.SpatialReference) -> osr.CoordinateTransformation:

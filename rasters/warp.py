@@ -59,13 +59,13 @@ def warp(source: Source, grid: Grid, window: Window, algorithm: str = "bilinear"
     channels = source.read(Window(0, 0, 1, 1)).shape[2]
     values = np.full((channels, window.height, window.width), np.nan, np.float32)
     for part in tile(window.height, window.width, side):
-        there = Window(window.x + part.x, window.y + part.y, part.width, part.height)
-        covered = covered_window(source.grid, grid, there)
+        part_of_grid = Window(window.x + part.x, window.y + part.y, part.width, part.height)
+        covered = covered_window(source.grid, grid, part_of_grid)
         if covered is not None:
             # GDAL writes into `resampled`. The scale is that of the whole image, so that all parts use the same kernel.
             resampled = np.full((channels, part.height, part.width), np.nan, np.float32)
             gdal.Warp(
-                _in_memory(resampled, grid, there),
+                _in_memory(resampled, grid, part_of_grid),
                 _in_memory(source.read(covered).transpose(2, 0, 1), source.grid, covered),
                 resampleAlg=algorithm,
                 srcNodata="nan",
@@ -112,10 +112,10 @@ def covered_window(other: Grid, grid: Grid, window: Window) -> Window | None:
     if not known.any():
         return None
     margin = MARGIN * int(np.ceil(max(*pixel_steps(other, grid), 1)))
-    first_x, first_y = (max(int(np.floor(there[known].min())) - margin, 0) for there in (x, y))
+    first_x, first_y = (max(int(np.floor(pixels[known].min())) - margin, 0) for pixels in (x, y))
     end_x, end_y = (
-        min(int(np.ceil(there[known].max())) + margin, length)
-        for there, length in zip((x, y), reversed(other.shape), strict=True)
+        min(int(np.ceil(pixels[known].max())) + margin, length)
+        for pixels, length in zip((x, y), reversed(other.shape), strict=True)
     )
     if first_x >= end_x or first_y >= end_y:
         return None
@@ -150,8 +150,8 @@ def _to_other(other: Grid, grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np
     if same_crs(other.crs, grid.crs):
         return _to_pixels(other).after(grid.transform)(x, y)
     points = transform_points(grid.crs, other.crs, np.stack(grid.transform(x, y), axis=1).tolist())
-    there = np.full((len(x), 2), np.inf) if points is None else np.array(points)
-    return _to_pixels(other)(there[:, 0], there[:, 1])
+    coordinates = np.full((len(x), 2), np.inf) if points is None else np.array(points)
+    return _to_pixels(other)(coordinates[:, 0], coordinates[:, 1])
 
 
 def _to_pixels(grid: Grid) -> Affine:

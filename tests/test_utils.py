@@ -1,4 +1,6 @@
 import argparse
+import doctest
+import importlib
 import os
 import unicodedata
 from collections.abc import Callable
@@ -574,3 +576,10 @@ def test_roles_by_order_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureF
     assert caplog.messages[1].startswith(f"{folder}: the dates in the names are not in the order of the names")
     assert len(caplog.messages) == 2
     assert not read_event(make_folder(tmp_path, "4_named", FIRST, MONITOR, LABEL)).has_roles_by_order
+
+
+@pytest.mark.parametrize("module", ["utils", "stage1_analysis"])
+def test_examples_in_docstrings(module: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(module))
+    assert tried > 0
+    assert failed == 0

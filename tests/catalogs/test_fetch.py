@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
 from catalogs import fetch
-from catalogs.plan import Considered, Plan
+from catalogs.plan import Considered, EventPlan
 from catalogs.query import Query
 from catalogs.scenes import Acquisition
 from rasters.affine import Affine
@@ -31,11 +32,11 @@ def test_first_error_ends_the_fetching(tmp_path: Path, monkeypatch: pytest.Monke
             next(windows)
         ended.append(path.name)
 
-    monkeypatch.setattr(fetch, "Event", lambda: stopped)
+    monkeypatch.setattr(fetch, "threading", SimpleNamespace(Event=lambda: stopped))
     monkeypatch.setattr(fetch, "_fetch", fake_fetch)
     days = [datetime(2021, 7, day, tzinfo=timezone.utc) for day in range(1, fetch.FETCHERS + 1)]
     images = [Considered(Acquisition(day.date(), "sat-a", ()), role="historical image") for day in days]
-    plan = Plan(images, Grid(epsg_crs(32633), Affine(0, 1, 0, 0, 0, -1), (4096, 4096)))
+    plan = EventPlan(images, Grid(epsg_crs(32633), Affine(0, 1, 0, 0, 0, -1), (4096, 4096)))
     with pytest.raises(EventError, match="gone"):
         fetch._fetch_all(plan, QUERY, tmp_path)
     assert sorted(ended) == ["20210701.tif", "20210702.tif", "20210703.tif"]
