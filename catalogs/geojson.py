@@ -1,7 +1,6 @@
 """Reads the place of a query from a GeoJSON file: its bounding box, in degrees."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from osgeo import osr
 
 from catalogs.query import Box
-from rasters.place import wgs84, x_first
+from rasters.place import named_crs, wgs84
 from rasters.warp import transform_bounds
 from utils import UsageError
 
@@ -72,14 +71,10 @@ def _crs_of(content: Any) -> osr.SpatialReference | None:
     if len(names) > 1:
         raise UsageError("names more than one CRS; write it in longitude and latitude")
     (name,) = names
-    crs = osr.SpatialReference()
-    try:
-        if not re.fullmatch(r"[\w.]+(:[\w.]*)+", name):  # PROJ would also read files and addresses
-            raise RuntimeError("not a code")
-        crs.SetFromUserInput(name)
-    except RuntimeError:
-        raise UsageError(f"its CRS {name} is not known; write it in longitude and latitude") from None
-    return x_first(crs)
+    crs = named_crs(name)
+    if crs is None:
+        raise UsageError(f"its CRS {name} is not known; write it in longitude and latitude")
+    return crs
 
 
 def _crs_names(value: Any) -> Iterator[str]:

@@ -1,14 +1,13 @@
 """Lays the pixel grid of an event over its box: in the monitor image's CRS, or in the UTM zone."""
 
 import math
-import re
 
 from osgeo import osr
 
 from catalogs.query import Box
 from catalogs.remote import RemoteImage, grid_of
 from rasters.affine import Affine
-from rasters.place import epsg_crs, pixel_metres, same_crs, wgs84, x_first
+from rasters.place import epsg_crs, named_crs, pixel_metres, same_crs, wgs84
 from rasters.warp import Grid, transform_bounds
 from utils import EventError, UsageError
 
@@ -93,11 +92,7 @@ def utm_zone(box: Box) -> osr.SpatialReference:
 
 def parse_crs(text: str) -> osr.SpatialReference:
     """Return the CRS that a user named, as in `EPSG:32633`. Raises UsageError if PROJ does not know it."""
-    crs = osr.SpatialReference()
-    try:
-        if not re.fullmatch(r"\w+:\w+", text):  # PROJ would also read files and addresses
-            raise RuntimeError("not a code")
-        crs.SetFromUserInput(text)
-    except RuntimeError:
-        raise UsageError(f"--crs {text}: unknown; name a projected CRS, as EPSG:32633") from None
-    return x_first(crs)
+    crs = named_crs(text)
+    if crs is None:
+        raise UsageError(f"--crs {text}: unknown; name a projected CRS, as EPSG:32633")
+    return crs

@@ -57,34 +57,34 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> tqdm:
 class Progress:
     """The progress bar of a run and the outcomes of its events; several events may be in progress, on any threads."""
 
-    def __init__(self, stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str) -> None:
+    def __init__(self, stage: str, listing: Listing, count_units: Callable[[Event], int], unit: str) -> None:
         self.summary = Summary(
             stage,
             skipped=list(listing.skipped),
             not_reached=[event.name for event in listing.events],
             ignored=listing.ignored(),
         )
-        self._windows_left = {event.name: _count_or_zero(count_windows, event) for event in listing.events}
+        self._units_left = {event.name: _count_or_zero(count_units, event) for event in listing.events}
         self._started: dict[str, float] = {}
         self._lock = Lock()
-        self._bar = progress_bar(stage, unit, sum(self._windows_left.values()))
+        self._bar = progress_bar(stage, unit, sum(self._units_left.values()))
 
     def close(self) -> None:
         """Close the progress bar."""
         self._bar.close()
 
-    def windows_left(self, event: Event) -> int:
-        """Return the number of windows of an event that are not done."""
-        return self._windows_left[event.name]
+    def units_left(self, event: Event) -> int:
+        """Return the number of units of an event that are not done."""
+        return self._units_left[event.name]
 
     def begin(self, event: Event) -> None:
         """Start the timer of an event."""
         self._started[event.name] = time.monotonic()
 
-    def window_done(self, event: Event, count: int = 1) -> None:
-        """Count `count` windows of an event as done."""
+    def units_done(self, event: Event, count: int = 1) -> None:
+        """Count units of an event, such as windows or images, as done."""
         with self._lock:
-            self._windows_left[event.name] -= count
+            self._units_left[event.name] -= count
             self._bar.update(count)
 
     def done(self, event: Event, reason: str | None) -> None:
@@ -114,20 +114,20 @@ class Progress:
 
     def _end(self, event: Event) -> None:
         with self._lock:
-            self._bar.update(self._windows_left.pop(event.name))
+            self._bar.update(self._units_left.pop(event.name))
             self.summary.not_reached.remove(event.name)
 
 
 @contextmanager
 def follow_run(
-    stage: str, listing: Listing, count_windows: Callable[[Event], int], unit: str = "window"
+    stage: str, listing: Listing, count_units: Callable[[Event], int], unit: str = "window"
 ) -> Iterator[Progress]:
     """Show the progress of a run over the events of a listing, and log its summary at the end, also after an error.
 
-    `count_windows`: returns the number of windows of an event; `unit` is their name in the bar.
+    `count_units`: returns the number of units of an event; `unit` is their name in the bar.
     """
     started = time.monotonic()
-    progress = Progress(stage, listing, count_windows, unit)
+    progress = Progress(stage, listing, count_units, unit)
     try:
         yield progress
     finally:
@@ -138,21 +138,21 @@ def follow_run(
 def run_events(
     stage: str,
     listing: Listing,
-    count_windows: Callable[[Event], int],
+    count_units: Callable[[Event], int],
     process: Callable[[Event, Callable[..., object]], str | None],
     unit: str = "window",
 ) -> Summary:
     """Process every event under one progress bar; an event that fails does not stop the others.
 
-    `process(event, window_done)` returns None, or the reason why the event was skipped, and raises an error if the
-    event failed. It calls `window_done()` after each of the `count_windows(event)` windows, or `window_done(n)` after
-    n windows. Raises UsageError if `process` does.
+    `process(event, units_done)` returns None, or the reason why the event was skipped, and raises an error if the
+    event failed. It calls `units_done()` after each of the `count_units(event)` units, or `units_done(n)` after
+    n units. Raises UsageError if `process` does.
     """
-    with follow_run(stage, listing, count_windows, unit) as progress:
+    with follow_run(stage, listing, count_units, unit) as progress:
         for event in listing.events:
             progress.begin(event)
             try:
-                progress.done(event, process(event, partial(progress.window_done, event)))
+                progress.done(event, process(event, partial(progress.units_done, event)))
             except UsageError:
                 raise  # the run is impossible as requested
             except Exception as error:
@@ -160,8 +160,8 @@ def run_events(
     return progress.summary
 
 
-def _count_or_zero(count_windows: Callable[[Event], int], event: Event) -> int:
+def _count_or_zero(count_units: Callable[[Event], int], event: Event) -> int:
     try:
-        return count_windows(event)
+        return count_units(event)
     except Exception:
         return 0  # processing the event will raise the same error

@@ -200,7 +200,7 @@ class Dispatcher:
         self._pool = pool
         self._plan = plan
         self._progress = progress
-        self._to_begin = deque(sorted(listing.events, key=progress.windows_left, reverse=True))  # the largest first
+        self._to_begin = deque(sorted(listing.events, key=progress.units_left, reverse=True))  # the largest first
         self._active: dict[int, _Event] = {}  # by rank
         self._ranks = 0  # given so far
         self._keys = 0  # given so far
@@ -246,7 +246,7 @@ class Dispatcher:
 
     def _windows_to_come(self, state: _Event) -> int:
         """Return the approximate number of windows of an event's first stage."""
-        return self._progress.windows_left(state.event) // max(len(state.stages), 1)
+        return self._progress.units_left(state.event) // max(len(state.stages), 1)
 
     def _take_step(self, state: _Event, finished: Stage | None, stages: Sequence[StageRequest]) -> None:
         state.step = None
@@ -297,7 +297,7 @@ class Dispatcher:
             self._close(state)
             self._progress.done(state.event, join_reasons(state.reasons))
             return
-        self._progress.window_done(state.event, step.finished)
+        self._progress.units_done(state.event, step.finished)
         self._keys += 1
         state.step, state.key, state.left = step, self._keys, len(step.missing)
         self._queue.add(state.rank, step.missing, state.owners)
@@ -321,7 +321,7 @@ class Dispatcher:
         else:
             state.owners[queued.window] = worker.name
             state.left -= 1
-            self._progress.window_done(state.event)
+            self._progress.units_done(state.event)
             if not state.left:
                 self._write_maps(state)
 

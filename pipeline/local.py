@@ -197,7 +197,7 @@ class LocalRun:
             self._fail(state, error)
             return
         state.left -= 1
-        self._progress.window_done(state.event)
+        self._progress.units_done(state.event)
         if not state.left:
             if not state.step.rest:
                 state.features.close()
@@ -231,7 +231,7 @@ class LocalRun:
             self._end(state)
             return
         state.store, state.left = state.stage.store(), len(state.step.missing)
-        self._progress.window_done(state.event, state.step.finished)
+        self._progress.units_done(state.event, state.step.finished)
         self._ready.put(state)
 
     def _end(self, state: _Event, error: Exception | None = None) -> None:

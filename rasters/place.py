@@ -1,6 +1,7 @@
 """Locates rasters on the ground: transform, CRS, longitude and latitude, pixel sizes and areas."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -222,6 +223,18 @@ def epsg_crs(code: int) -> osr.SpatialReference:
     """Return the CRS of an EPSG code with x, or the longitude, first."""
     crs = osr.SpatialReference()
     crs.ImportFromEPSG(code)
+    return x_first(crs)
+
+
+def named_crs(name: str) -> osr.SpatialReference | None:
+    """Return the CRS of a code, as EPSG:32633 or urn:ogc:def:crs:EPSG::32633, with x first; None if it is unknown."""
+    if not re.fullmatch(r"[\w.]+(:[\w.]*)+", name):  # PROJ would also read files and addresses
+        return None
+    crs = osr.SpatialReference()
+    try:
+        crs.SetFromUserInput(name)
+    except RuntimeError:
+        return None
     return x_first(crs)
 
 

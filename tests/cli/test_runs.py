@@ -38,9 +38,9 @@ def two_windows(_: Event) -> int:
     return 2
 
 
-def process_two_windows(_: Event, window_done: Callable[[], object]) -> None:
+def process_two_windows(_: Event, units_done: Callable[[], object]) -> None:
     for _window in range(2):
-        window_done()
+        units_done()
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_a_failing_event_does_not_stop_the_others(
 ) -> None:
     caplog.set_level("INFO", "anomalycd")
 
-    def process(event: Event, window_done: Callable[[], object]) -> None:
-        window_done()
+    def process(event: Event, units_done: Callable[[], object]) -> None:
+        units_done()
         if event.name == "2_b":
             raise error
-        window_done()
+        units_done()
 
     summary = run_events("stage 1", listing_of("1_a", "2_b", "3_c"), two_windows, process)
     assert summary.done == ["1_a", "3_c"]
@@ -207,7 +207,7 @@ def main():
     parser = argparse.ArgumentParser()
     flags.add_log_argument(parser)
     with script.keep_log(parser.parse_args().log_file):
-        def fail(event, window_done):
+        def fail(event, units_done):
             raise utils.EventError("a.tif: is cut off")
         event = utils.Event(Path("1_a"), Path("a.tif"), (Path("b.tif"),), None)
         return progress.run_events("stage 1", utils.Listing([event]), lambda event: 1, fail).exit_code
@@ -245,9 +245,9 @@ def test_follow_run_tracks_concurrent_events(
     with follow_run("stage 1", listing, two_windows) as progress:
         for event in (first, second):
             progress.begin(event)
-            progress.window_done(event)
+            progress.units_done(event)
         progress.begin(third)
-        assert progress.windows_left(first) == 1
+        assert progress.units_left(first) == 1
         progress.done(second, None)
         progress.failed(third, EventError("cut off"))
         progress.done(first, "it exists")
