@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import config
 from catalogs.mosaic import Mosaic
-from catalogs.plan import MONITOR, Considered, EventPlan
+from catalogs.plan import MONITOR, Decision, EventPlan
 from catalogs.query import Query
 from catalogs.scenes import Scene
 from cli.event_lock import event_lock
@@ -73,7 +73,7 @@ def _fetch_all(plan: EventPlan, query: Query, work: Path) -> None:
                 yield window
                 bar.update()
 
-        def fetch(one: Considered, grid: Grid) -> None:
+        def fetch(one: Decision, grid: Grid) -> None:
             _fetch(one, query, grid, next_windows(), _fetched_path(one, work))
 
         try:
@@ -91,11 +91,11 @@ def _own_grid(grid: Grid) -> Grid:
     return grid._replace(crs=grid.crs.Clone())
 
 
-def _fetched_path(one: Considered, work: Path) -> Path:
+def _fetched_path(one: Decision, work: Path) -> Path:
     return work / f"{one.acquisition.date:%Y%m%d}.tif"
 
 
-def _origin(one: Considered, query: Query, grid: Grid) -> str:
+def _origin(one: Decision, query: Query, grid: Grid) -> str:
     """Return what an image is made from, as JSON: with the same origin it need not be fetched again."""
     assert grid.crs is not None
     return json.dumps(
@@ -113,7 +113,7 @@ def _clouds(scene: Scene) -> str | None:
     return scene.clouds and hide_secrets(scene.clouds.address)
 
 
-def _is_fetched(one: Considered, plan: EventPlan, query: Query, work: Path) -> bool:
+def _is_fetched(one: Decision, plan: EventPlan, query: Query, work: Path) -> bool:
     path = _fetched_path(one, work)
     if not path.exists():
         return False
@@ -123,7 +123,7 @@ def _is_fetched(one: Considered, plan: EventPlan, query: Query, work: Path) -> b
         return False
 
 
-def _fetch(one: Considered, query: Query, grid: Grid, windows: Iterable[Window], path: Path) -> None:
+def _fetch(one: Decision, query: Query, grid: Grid, windows: Iterable[Window], path: Path) -> None:
     """Fetch one image to a local GeoTIFF of its own pixel type, whose mask marks gaps and clouds."""
     mosaic = Mosaic(one.acquisition, query, grid)
     height, width = grid.shape
@@ -165,7 +165,7 @@ class _EightBit:
         return np.ma.MaskedArray(pixels, gaps)
 
 
-def image_name(one: Considered, event: str) -> str:
+def image_name(one: Decision, event: str) -> str:
     """Return the name of an image's file. A normal control has no image of an anomaly."""
     role = "anomaly" if one.role == MONITOR and not event.startswith("0_") else "normal"
     return f"{role}_{one.acquisition.date:%Y%m%d}.tif"
@@ -186,7 +186,7 @@ def _write_images(
         write_raster(folder / image_name(one, event), _EightBit(file, scaling), georeference, tags)
 
 
-def licence(one: Considered) -> str | None:
+def licence(one: Decision) -> str | None:
     """Return the licences of an image's items."""
     return "; ".join(sorted({scene.licence for scene in one.acquisition.scenes if scene.licence})) or None
 
@@ -216,18 +216,18 @@ def event_record(plan: EventPlan, query: Query, event: str) -> dict[str, Any]:
             "shape": list(plan.grid.shape),
         },
         "images": [_record_of(one) | {"file": image_name(one, event)} for one in plan.chosen],
-        "not_chosen": [_record_of(one) | {"reason": one.reason} for one in plan.considered if one.role is None],
+        "not_chosen": [_record_of(one) | {"reason": one.reason} for one in plan.decisions if one.role is None],
     }
 
 
-def _record_of(one: Considered) -> dict[str, Any]:
+def _record_of(one: Decision) -> dict[str, Any]:
     return {
         "date": str(one.acquisition.date),
         "sensor": one.acquisition.sensor,
         "role": one.role,
-        "coverage": one.coverage,
-        "clouds": one.clouds,
-        "clouds_measured": one.clouds_measured,
+        "coverage": one.measured.coverage,
+        "clouds": one.measured.clouds,
+        "clouds_measured": one.measured.clouds_measured,
         "items": [
             {
                 "id": scene.item,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import config
 from catalogs.fetch import fetch_event
 from catalogs.mosaic import Mosaic
-from catalogs.plan import Considered, EventPlan, plan_event
+from catalogs.plan import EventPlan, NoImageError, plan_event
 from catalogs.query import Query
 from catalogs.remote import remote_files
 from catalogs.scenes import find_scenes, group
@@ -50,12 +50,11 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
         after = {one.date for one in acquisitions} - before
         LOG.info("%s: %d dates before the event, %d on or after it", settings.name, len(before), len(after))
         warn_of_depth(len(before))
-        considered = [Considered(acquisition) for acquisition in acquisitions]
         try:
-            plan = plan_event(considered, query, crs, settings.resolution)
-        except EventError:
+            plan = plan_event(acquisitions, query, crs, settings.resolution)
+        except NoImageError as error:
             if dry_run:
-                print_table(considered, lambda _: 0)
+                print_table(error.decisions, lambda _: 0)
             raise
         if len(plan.chosen) - 1 < len(before):
             warn_of_depth(len(plan.chosen) - 1)

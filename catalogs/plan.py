@@ -1,9 +1,10 @@
 """Plans an event: measures what a catalog has of a place, chooses the images, and lays the grid."""
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from typing import NamedTuple
 
 import numpy as np
 from osgeo import osr
@@ -23,13 +24,12 @@ READERS = 8  # acquisitions that are measured at once
 ROLES = MONITOR, REFERENCE, HISTORICAL = "monitor image", "reference image", "historical image"
 
 
-@dataclass
-class Considered:
-    """An acquisition, what was measured of it, and what became of it."""
+@dataclass(frozen=True)
+class Measured:
+    """An acquisition, and what was measured of it."""
 
     acquisition: Acquisition
-    role: str | None = None  # one of ROLES; None: not chosen
-    reason: str = ""  # why it was not chosen
+    problem: str = ""  # why it cannot be used, as far as measuring shows
     coverage: float | None = None  # share of the box with data, 0 to 1; None: not measured
     clouds: float | None = None  # share of these pixels under clouds, 0 to 1; None: not known
     clouds_measured: bool = False  # in pixels; otherwise the catalog says it of the whole items
@@ -41,146 +41,182 @@ class Considered:
         return Candidate(self.acquisition.date, self.coverage or 0.0, self.clouds or 0.0)
 
 
+class Decision(NamedTuple):
+    """What became of an acquisition."""
+
+    measured: Measured
+    role: str | None = None  # one of ROLES; None: not chosen
+    reason: str = ""  # why it was not chosen
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The acquisition."""
+        return self.measured.acquisition
+
+
 @dataclass(frozen=True)
 class EventPlan:
     """The images of an event and their grid."""
 
-    considered: list[Considered]  # oldest first
+    decisions: list[Decision]  # on all acquisitions, oldest first
     grid: Grid
 
     @property
-    def chosen(self) -> list[Considered]:
+    def chosen(self) -> list[Decision]:
         """The images of the event, oldest first, the monitor image last."""
-        return [one for one in self.considered if one.role]
+        return [one for one in self.decisions if one.role]
 
 
-def measure(one: Considered, query: Query) -> None:
-    """Fill in coverage, clouds, bands and pixel type, or the reason why the acquisition cannot be used.
+class NoImageError(EventError):
+    """No acquisition can be the monitor image or the reference image."""
+
+    def __init__(self, message: str, decisions: Sequence[Decision] = ()) -> None:
+        """`decisions`: on the acquisitions that were looked at."""
+        super().__init__(message)
+        self.decisions = list(decisions)
+
+
+def measure(acquisition: Acquisition, query: Query) -> Measured:
+    """Measure coverage, clouds, bands and pixel type, or find out why the acquisition cannot be used.
 
     Raises NetworkError if the server cannot be reached.
     """
     try:
-        mosaic = Mosaic(one.acquisition, query, coarse_grid(query.box))
+        mosaic = Mosaic(acquisition, query, coarse_grid(query.box))
         height, width = mosaic.grid.shape
         values, cloudy = mosaic.read(Window(0, 0, width, height))
     except EventError as error:
-        one.reason = hide_secrets(str(error))
-        LOG.warning("%s: is left out: %s", one.acquisition.text, one.reason)
-        return
+        problem = hide_secrets(str(error))
+        LOG.warning("%s: is left out: %s", acquisition.text, problem)
+        return Measured(acquisition, problem)
     valid = ~np.isnan(values[..., 0])
-    one.coverage, one.kind = float(valid.mean()), (mosaic.layout, mosaic.dtype)
+    coverage, clouds, problem = float(valid.mean()), None, ""
     if mosaic.has_cloud_masks:
-        one.clouds, one.clouds_measured = float(cloudy.sum() / max(valid.sum(), 1)), True
-    elif one.acquisition.cloud_cover is not None:
-        one.clouds = one.acquisition.cloud_cover / 100
-    if one.coverage == 0:
-        one.reason = "holds no data in the box"
+        clouds = float(cloudy.sum() / max(valid.sum(), 1))
+    elif acquisition.cloud_cover is not None:
+        clouds = acquisition.cloud_cover / 100
+    if coverage == 0:
+        problem = "holds no data in the box"
     elif query.bands is None and mosaic.layout not in ("3 band(s)", "4 band(s)"):
-        one.reason = f"{mosaic.layout}, but colour images are needed"
+        problem = f"{mosaic.layout}, but colour images are needed"
+    kind = (mosaic.layout, mosaic.dtype)
+    return Measured(acquisition, problem, coverage, clouds, mosaic.has_cloud_masks, kind)
 
 
 def plan_event(
-    considered: Sequence[Considered], query: Query, crs: osr.SpatialReference | None, resolution: float | None
+    acquisitions: Sequence[Acquisition], query: Query, crs: osr.SpatialReference | None, resolution: float | None
 ) -> EventPlan:
-    """Choose the images and lay the grid (docs/get_event.md).
+    """Choose the images and lay the grid (docs/get_event.md). `acquisitions`: all, oldest first.
 
-    `considered`: all acquisitions, oldest first; filled in with what was measured, the roles and the reasons. Raises
-    EventError, which says why, if there is no usable monitor image or reference image.
+    Raises NoImageError, which says why, if there is no usable monitor image or reference image.
     """
-    before = [one for one in considered if one.acquisition.date < query.event_date]
-    after = [one for one in considered if one.acquisition.date >= query.event_date]
-    monitor = _named_monitor(after, query) if query.images else _first_usable(after, query)
-    _measure_all(before, query)
-    for one in before:
-        if not one.reason and one.kind != monitor.kind:
-            one.reason = f"{_kind(one)}, the monitor image has {_kind(monitor)}"
-    _choose(before, query)
+    before = [one for one in acquisitions if one.date < query.event_date]
+    after = [one for one in acquisitions if one.date >= query.event_date]
+    later: list[Decision] = []
+    try:
+        later = _named_monitor(after, query) if query.images else _first_usable(after, query)
+        (monitor,) = (one.measured for one in later if one.role)
+        earlier = _choose(before, monitor, query)
+    except NoImageError as error:
+        looked_at = error.decisions + later
+        others = [Decision(Measured(one)) for one in before] if not later else []
+        raise NoImageError(str(error), others + looked_at) from None
+    decisions = earlier + later
     if query.images:
-        for one in considered:
+        for one in decisions:
             if one.role is None:
                 LOG.warning("%s: is named but not used: %s", one.acquisition.text, one.reason)
     image = open_image(image_asset(monitor.acquisition.scenes[0], query), query.bands)
-    return EventPlan(list(considered), event_grid(query.box, image, crs, resolution))
+    return EventPlan(decisions, event_grid(query.box, image, crs, resolution))
 
 
-def _kind(one: Considered) -> str:
+def _kind(one: Measured) -> str:
     assert one.kind is not None
     return f"{one.kind[0]} of {one.kind[1].name}"
 
 
-def _first_usable(after: Sequence[Considered], query: Query) -> Considered:
-    """Return the first image on or after the event that covers the box and is clear; measures no later ones."""
-    by_date: dict[date, list[Considered]] = {}
-    for one in after:
-        by_date.setdefault(one.acquisition.date, []).append(one)
-    for day, images in by_date.items():
-        _measure_all(images, query)
-        for one in images:
-            one.reason = one.reason or why_unusable(one.candidate, query.max_cloud, config.CATALOG_MIN_COVERAGE) or ""
-        usable = [one for one in images if not one.reason]
-        if usable:
-            monitor = max(usable, key=lambda one: one.candidate.clear)
-            monitor.role = MONITOR
-            for one in after:
-                if one.acquisition.date > day:
-                    one.reason = "is later than the monitor image"
-                elif one in usable and one is not monitor:
-                    one.reason = OTHER_OF_DATE
-            return monitor
+def _first_usable(after: Sequence[Acquisition], query: Query) -> list[Decision]:
+    """Decide on the monitor image: the first on or after the event that covers the box and is clear.
+
+    Later ones are not measured.
+    """
+    decisions: list[Decision] = []
+    for day, images in itertools.groupby(after, key=lambda one: one.date):
+        measured = _measure_all(list(images), query)
+        reasons = [
+            one.problem or why_unusable(one.candidate, query.max_cloud, config.CATALOG_MIN_COVERAGE) or ""
+            for one in measured
+        ]
+        usable = [one for one, reason in zip(measured, reasons, strict=True) if not reason]
+        monitor = max(usable, key=lambda one: one.candidate.clear, default=None)
+        decisions += [
+            Decision(one, MONITOR) if one is monitor else Decision(one, None, reason or OTHER_OF_DATE)
+            for one, reason in zip(measured, reasons, strict=True)
+        ]
+        if monitor is not None:
+            later = [Measured(one) for one in after if one.date > day]
+            return decisions + [Decision(one, None, "is later than the monitor image") for one in later]
     if not after:
-        raise EventError(f"no image from {query.event_date} to {query.last}; take a longer --after")
-    raise EventError(
+        raise NoImageError(f"no image from {query.event_date} to {query.last}; take a longer --after")
+    raise NoImageError(
         f"none of the {len(after)} images from {query.event_date} to {query.last} can be the monitor image: "
-        f"{_reasons(after)}; take a longer --after or another --max-cloud"
+        f"{_reasons(decisions)}; take a longer --after or another --max-cloud",
+        decisions,
     )
 
 
-def _reasons(images: Sequence[Considered]) -> str:
-    return ", ".join(f"{one.acquisition.date} {one.reason}" for one in images[:5])
+def _reasons(decisions: Sequence[Decision]) -> str:
+    return ", ".join(f"{one.acquisition.date} {one.reason}" for one in decisions[:5])
 
 
-def _named_monitor(after: Sequence[Considered], query: Query) -> Considered:
-    """Return the monitor image among the images that the user named."""
+def _named_monitor(after: Sequence[Acquisition], query: Query) -> list[Decision]:
+    """Decide on the monitor image among the images that the user named."""
     if len(after) != 1:
-        dates = ", ".join(one.acquisition.text for one in after) or "none"
+        dates = ", ".join(one.text for one in after) or "none"
         raise UsageError(
             f"--images: name the items of one date from {query.event_date} on, the monitor image; there are: {dates}"
         )
-    (monitor,) = after
-    measure(monitor, query)
-    if monitor.reason:
-        raise EventError(f"{monitor.acquisition.text}: {monitor.reason}")
-    monitor.role = MONITOR
-    return monitor
+    monitor = measure(after[0], query)
+    if monitor.problem:
+        text = f"{monitor.acquisition.text}: {monitor.problem}"
+        raise NoImageError(text, [Decision(monitor, None, monitor.problem)])
+    return [Decision(monitor, MONITOR)]
 
 
-def _choose(before: Sequence[Considered], query: Query) -> None:
-    """Set role or reason of each historical image. Raises EventError if there is no reference image."""
-    usable = [one for one in before if not one.reason]
+def _choose(before: Sequence[Acquisition], monitor: Measured, query: Query) -> list[Decision]:
+    """Decide on the historical images and the reference image."""
+    measured = _measure_all(before, query)
+    reasons = {number: one.problem for number, one in enumerate(measured) if one.problem}
+    for number, one in enumerate(measured):
+        if not one.problem and one.kind != monitor.kind:
+            reasons[number] = f"{_kind(one)}, the monitor image has {_kind(monitor)}"
+    usable = [number for number in range(len(measured)) if number not in reasons]
     if query.images:
         chosen = usable
     else:
-        choice = choose_historical([one.candidate for one in usable], query.dates, query.max_cloud)
+        choice = choose_historical([measured[number].candidate for number in usable], query.dates, query.max_cloud)
         chosen = [usable[index] for index in choice.chosen]
-        for index, reason in choice.reasons.items():
-            usable[index].reason = reason
+        reasons |= {usable[index]: reason for index, reason in choice.reasons.items()}
     if not chosen:
+        decisions = [Decision(one, None, reasons[number]) for number, one in enumerate(measured)]
         problem = f"no image from {query.first} to {query.event_date} can be the reference image"
-        listed = f": {_reasons(before)}" if before else ""
-        raise EventError(f"{problem}{listed}; take a longer --before or another --max-cloud")
-    days = [one.acquisition.date for one in chosen]
+        listed = f": {_reasons(decisions)}" if decisions else ""
+        raise NoImageError(f"{problem}{listed}; take a longer --before or another --max-cloud", decisions)
+    days = [measured[number].acquisition.date for number in chosen]
     if len(set(days)) < len(days):
         raise UsageError("--images: two historical images have one date; name the items of one sensor for each date")
-    for one in chosen:
-        one.role = HISTORICAL
-    chosen[-1].role = REFERENCE
+    roles = dict.fromkeys(chosen, HISTORICAL) | {chosen[-1]: REFERENCE}
+    return [Decision(one, roles.get(number), reasons.get(number, "")) for number, one in enumerate(measured)]
 
 
-def _measure_all(images: Sequence[Considered], query: Query) -> None:
+def _measure_all(acquisitions: Sequence[Acquisition], query: Query) -> list[Measured]:
     """Measure acquisitions on several threads, with a bar."""
+    measured = []
     with (
         ThreadPoolExecutor(READERS, "measure") as readers,
-        progress_bar("measuring clouds and coverage", "date", len(images)) as bar,
+        progress_bar("measuring clouds and coverage", "date", len(acquisitions)) as bar,
     ):
-        for _ in readers.map(lambda one: measure(one, query), images):
+        for one in readers.map(lambda acquisition: measure(acquisition, query), acquisitions):
+            measured.append(one)
             bar.update()
+    return measured

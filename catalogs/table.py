@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from catalogs.plan import Considered, EventPlan
+from catalogs.plan import Decision, EventPlan, Measured
 from utils import LOG, hide_secrets
 
 FEW_DATES = 3  # historical dates; with fewer, the F1 of synthetic events was clearly lower (docs/results.md)
 LARGE_REGION = 10_000.0  # square metres; warns if the smallest region of stage 2 is larger
 
 
-def print_table(considered: Sequence[Considered], stored_bytes: Callable[[Considered], int]) -> None:
+def print_table(decisions: Sequence[Decision], stored_bytes: Callable[[Decision], int]) -> None:
     """Print one row per acquisition. `stored_bytes`: returns the size of what would be fetched of a chosen one."""
     rows = [("date", "sensor", "items", "covers", "clouds", "MB", "choice")]
     rows += [
@@ -17,22 +17,22 @@ def print_table(considered: Sequence[Considered], stored_bytes: Callable[[Consid
             str(one.acquisition.date),
             one.acquisition.sensor or "-",
             str(len(one.acquisition.scenes)),
-            "-" if one.coverage is None else f"{one.coverage:.0%}",
-            clouds_text(one),
+            "-" if one.measured.coverage is None else f"{one.measured.coverage:.0%}",
+            clouds_text(one.measured),
             f"{stored_bytes(one) / 1e6:.1f}" if one.role else "-",
             one.role or (f"no: {one.reason}" if one.reason else "not measured"),
         )
-        for one in considered
+        for one in decisions
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def print_plan(plan: EventPlan, stored_bytes: Callable[[Considered], int]) -> None:
+def print_plan(plan: EventPlan, stored_bytes: Callable[[Decision], int]) -> None:
     """Print the table of all acquisitions, the grid, and the size of what would be fetched."""
     sizes = {id(one): stored_bytes(one) for one in plan.chosen}
-    print_table(plan.considered, lambda one: sizes[id(one)])
+    print_table(plan.decisions, lambda one: sizes[id(one)])
     height, width = plan.grid.shape
     assert plan.grid.crs is not None
     print(
@@ -41,7 +41,7 @@ def print_plan(plan: EventPlan, stored_bytes: Callable[[Considered], int]) -> No
     )
 
 
-def clouds_text(one: Considered) -> str:
+def clouds_text(one: Measured) -> str:
     """Return the share under clouds for a table; `item` marks what the catalog says of whole items."""
     if one.clouds is None:
         return "unknown" if one.coverage is not None else "-"

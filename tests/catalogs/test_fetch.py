@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from catalogs import fetch
-from catalogs.plan import Considered, EventPlan
+from catalogs.plan import Decision, EventPlan, Measured
 from catalogs.query import Query
 from catalogs.scenes import Acquisition
 from rasters.affine import Affine
@@ -23,8 +23,8 @@ def test_first_error_ends_the_fetching(tmp_path: Path, monkeypatch: pytest.Monke
     stopped = Event()
     ended: list[str] = []
 
-    def fake_fetch(one: Considered, query: Query, grid: Grid, windows: Iterator[Window], path: Path) -> None:
-        if one is plan.considered[-1]:
+    def fake_fetch(one: Decision, query: Query, grid: Grid, windows: Iterator[Window], path: Path) -> None:
+        if one is plan.decisions[-1]:
             raise EventError("gone")
         next(windows)
         assert stopped.wait(30)  # set by the error of the last image, while this one has windows left
@@ -35,7 +35,7 @@ def test_first_error_ends_the_fetching(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(fetch, "threading", SimpleNamespace(Event=lambda: stopped))
     monkeypatch.setattr(fetch, "_fetch", fake_fetch)
     days = [datetime(2021, 7, day, tzinfo=timezone.utc) for day in range(1, fetch.FETCHERS + 1)]
-    images = [Considered(Acquisition(day.date(), "sat-a", ()), role="historical image") for day in days]
+    images = [Decision(Measured(Acquisition(day.date(), "sat-a", ())), "historical image") for day in days]
     plan = EventPlan(images, Grid(epsg_crs(32633), Affine(0, 1, 0, 0, 0, -1), (4096, 4096)))
     with pytest.raises(EventError, match="gone"):
         fetch._fetch_all(plan, QUERY, tmp_path)
