@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,16 @@ SETTINGS = EvalSettings()  # the report shows the published evaluation
 THRESHOLD_STEPS = 100  # between 0 and 1
 
 
-@dataclass
+class StageResults(NamedTuple):
+    """What is measured of an event's maps, as far as they exist."""
+
+    stage1: Scores | None  # of stage 1; None without a filtered map or a label
+    curve: ThresholdCurve | None  # None without an anomaly map
+    regions: list[Region]
+    region_numbers: np.ndarray | None  # region of each pixel of the small map, from 1; 0 for none
+
+
+@dataclass(frozen=True)
 class EventReport:
     """The report's data of one event."""
 
@@ -44,12 +53,12 @@ class EventReport:
     maps: dict[str, ScoreMap]  # by `change`, `filtered` and `anomaly`; existing maps only
     label: Label | None
     missing: list[str]
-    stage1: Scores | None = None
-    curve: ThresholdCurve | None = None
-    regions: list[Region] = field(default_factory=list)
-    explanations: list[RegionExplanation] = field(default_factory=list)  # of `regions`; empty without explanation map
-    origin: list[tuple[str, str]] = field(default_factory=list)  # catalog and licence, of an event from a catalog
-    region_numbers: np.ndarray | None = None  # region of each pixel of the small map, from 1; 0 for none
+    stage1: Scores | None  # this and the next three: see StageResults
+    curve: ThresholdCurve | None
+    regions: list[Region]
+    region_numbers: np.ndarray | None
+    explanations: list[RegionExplanation]  # of the regions; empty without explanation map
+    origin: list[tuple[str, str]]  # catalog and licence, of an event from a catalog
 
     @property
     def stage2(self) -> Scores | None:
@@ -62,7 +71,7 @@ class EventReport:
     def default(self) -> int:
         """The index of the published threshold in the curve."""
         assert self.curve
-        return self.curve.thresholds.index(SETTINGS.stage2_threshold)
+        return _published(self.curve)
 
     @property
     def binary(self) -> BinaryMap | None:
@@ -112,14 +121,15 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
             raise EventError(
                 f"{raster.path}: its size differs from that of the images; run both stages on these images again"
             )
-    report = EventReport(event, images, find_place(images.georeference, images.shape), maps, label, [])
-    report.missing += [f"no {path.name}" for kind, path in paths.items() if kind not in maps]
+    missing = [f"no {path.name}" for kind, path in paths.items() if kind not in maps]
     if label is None and event.category != 0:
-        report.missing.append(label_problem)
-    _find_origin(report)
-    _measure(report)
-    _explain(report, result_root / event.name / config.EXPLANATION_NAME)
-    return report
+        missing.append(label_problem)
+    results = _measure(maps, label)
+    explanations, outdated = _explain(event, maps, results, result_root / event.name / config.EXPLANATION_NAME)
+    origin, unreadable = _find_origin(event.folder / config.EVENT_RECORD_NAME)
+    missing += [*unreadable, *outdated]
+    place = find_place(images.georeference, images.shape)
+    return EventReport(event, images, place, maps, label, missing, *results, explanations, origin)
 
 
 def _parameters(paths: Iterable[Path]) -> dict[str, Any]:
@@ -127,42 +137,51 @@ def _parameters(paths: Iterable[Path]) -> dict[str, Any]:
     return next((read_parameters(path) or {} for path in paths), {})
 
 
-def _find_origin(report: EventReport) -> None:
-    """Fill in where the images come from, if `get_event.py` fetched them."""
-    path = report.event.folder / config.EVENT_RECORD_NAME
+def _find_origin(path: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return where the images come from, if `get_event.py` fetched them, and what is missing. `path`: its record."""
     if not path.exists():
-        return
+        return [], []
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        report.origin = [("Source", str(record["catalog"])), ("Licence", str(record["licence"] or "not given"))]
+        return [("Source", str(record["catalog"])), ("Licence", str(record["licence"] or "not given"))], []
     except (OSError, ValueError, KeyError, TypeError):
-        report.missing.append(f"{path.name} cannot be read")
+        return [], [f"{path.name} cannot be read"]
 
 
-def _measure(report: EventReport) -> None:
-    """Fill in scores, curve and regions, as far as the maps exist."""
-    if "filtered" in report.maps and report.label:
-        filtered = report.maps["filtered"]
-        changed = binarize_by_quantile(filtered, SETTINGS.quantile_threshold)
-        report.stage1 = score_binary_map(changed, filtered, report.label, SETTINGS.background_weight)
-    if "anomaly" in report.maps:
-        report.curve = report_curve(report.maps["anomaly"], report.label)
-        binary = report.curve.maps[report.default]
-        report.regions, report.region_numbers = measure_regions(binary, report.maps["anomaly"])
+def _measure(maps: dict[str, ScoreMap], label: Label | None) -> StageResults:
+    """Return scores, curve and regions, as far as the maps exist."""
+    stage1 = None
+    if "filtered" in maps and label:
+        changed = binarize_by_quantile(maps["filtered"], SETTINGS.quantile_threshold)
+        stage1 = score_binary_map(changed, maps["filtered"], label, SETTINGS.background_weight)
+    if "anomaly" not in maps:
+        return StageResults(stage1, None, [], None)
+    curve = report_curve(maps["anomaly"], label)
+    regions, numbers = measure_regions(curve.maps[_published(curve)], maps["anomaly"])
+    return StageResults(stage1, curve, regions, numbers)
 
 
-def _explain(report: EventReport, path: Path) -> None:
-    """Fill in the explanations of the regions, if there is an explanation map; an outdated one is only named."""
-    if not path.exists() or report.binary is None or report.region_numbers is None:
-        return
-    explanation, anomalies = ExplanationMap(path), report.maps["anomaly"]
-    dates = tuple(date_text(image) for image in report.event.historical)
+def _published(curve: ThresholdCurve) -> int:
+    """Return the index of the published threshold in a curve."""
+    return curve.thresholds.index(SETTINGS.stage2_threshold)
+
+
+def _explain(
+    event: Event, maps: dict[str, ScoreMap], results: StageResults, path: Path
+) -> tuple[list[RegionExplanation], list[str]]:
+    """Return the explanations of the regions, if there is an explanation map, and what is missing.
+
+    An outdated map is only named.
+    """
+    if not path.exists() or results.curve is None or results.region_numbers is None:
+        return [], []
+    explanation, anomalies = ExplanationMap(path), maps["anomaly"]
+    dates = tuple(date_text(image) for image in event.historical)
     is_current = explanation.shape == anomalies.shape and explanation.dates == dates
     if not is_current or read_parameters(path) != read_parameters(anomalies.path):
-        report.missing.append("the explanation is outdated")
-        return
-    pixels = [region.pixels for region in report.regions]
-    report.explanations = explain_regions(explanation, report.binary, report.region_numbers, pixels)
+        return [], ["the explanation is outdated"]
+    binary, pixels = results.curve.maps[_published(results.curve)], [region.pixels for region in results.regions]
+    return explain_regions(explanation, binary, results.region_numbers, pixels), []
 
 
 def report_curve(anomalies: Raster, label: Raster | None) -> ThresholdCurve:
