@@ -93,6 +93,10 @@ class SimulatedRequest(StageRequest):
         """Return the windows in order."""
         return tile(*self.shape, self.patch_size)
 
+    def images_per_window(self) -> tuple[int, int]:
+        """Return that no image is encoded."""
+        return 0, 0
+
     def open(self, sam: SamIdentity) -> Stage:
         """Return the stage; there are no files."""
         return cast(Stage, SimulatedStage(self.tile_event(), self.patch_size, self.full_window, self.step))

@@ -10,14 +10,16 @@ from img_io import event_shape
 from pipeline.stage import StagePlan, StageRequest
 from sam.memory import estimate_memory
 from sam.settings import EngineSettings
+from sam.speed import estimate_seconds
 from sam.weights import SamIdentity
-from utils import Event, Listing, describe_error
+from utils import Event, Listing, date_text, describe_error
 
 
 class PlannedStage(NamedTuple):
     """What a run would do in one stage of an event."""
 
     windows: int  # to compute
+    images: tuple[int, int] = (0, 0)  # per window: to encode, and to generate masks of
     finished: int = 0  # windows left by an interrupted run
     skipped: str | None = None  # why the stage is skipped
 
@@ -34,6 +36,7 @@ class PlannedEvent(NamedTuple):
 
     name: str
     size: str
+    dates: str
     pixels: int
     largest_window: int  # pixels
     stages: list[PlannedStage]
@@ -58,11 +61,19 @@ def plan_event(event: Event, stages: Sequence[StageRequest], sam: SamIdentity) -
         for stage, windows in zip(stages, tiled, strict=True):
             # A stage that follows a computed one is computed too.
             must_compute = any(earlier.skipped is None for earlier in planned)
-            planned.append(PlannedStage(len(windows)) if must_compute else _plan_stage(stage, sam))
+            images = stage.images_per_window()
+            planned.append(PlannedStage(len(windows), images) if must_compute else _plan_stage(stage, sam))
     except Exception as error:
-        return PlannedEvent(event.name, "", 0, 0, [], describe_error(error))
+        return PlannedEvent(event.name, "", _dates(event), 0, 0, [], describe_error(error))
     largest = max(window.width * window.height for windows in tiled for window in windows)
-    return PlannedEvent(event.name, f"{width} x {height}", height * width, largest, planned)
+    return PlannedEvent(event.name, f"{width} x {height}", _dates(event), height * width, largest, planned)
+
+
+def _dates(event: Event) -> str:
+    """Return number and span of an event's dates, and whether it has a label."""
+    number = len(event.historical) + 1
+    span = f"{number} dates, {date_text(event.historical[0])} to {date_text(event.monitor)}"
+    return f"{span}, {'label' if event.label else 'no label'}"
 
 
 def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:
@@ -70,11 +81,14 @@ def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:
     if stage.skip_existing and job.can_be_skipped():
         return PlannedStage(0, skipped=job.SKIP_REASON)
     finished = len(job.store().finished())
-    return PlannedStage(len(job.windows) - finished, finished)
+    return PlannedStage(len(job.windows) - finished, stage.images_per_window(), finished)
 
 
-def print_plan(name: str, listing: Listing, plan: StagePlan, settings: EngineSettings) -> int:
-    """Print the plan of a run as a table; returns 1 if an event would fail, else 0."""
+def print_plan(name: str, listing: Listing, plan: StagePlan, settings: EngineSettings, is_here: bool) -> int:
+    """Print the plan of a run as a table; returns 1 if an event would fail, else 0.
+
+    `is_here`: the run is in this process, so that its time can be estimated.
+    """
     events = [
         plan_event(event, plan(event), settings.identity)
         for event in tqdm(listing.events, desc="planning", unit="event", disable=not sys.stderr.isatty())
@@ -88,16 +102,18 @@ def print_plan(name: str, listing: Listing, plan: StagePlan, settings: EngineSet
     )
     if computed:
         _print_memory(settings, computed)
+        if is_here:
+            _print_time(settings, computed)
     return 1 if failing else 0
 
 
 def _print_table(events: Sequence[PlannedEvent], skipped: Sequence[tuple[str, str]]) -> None:
-    """Print one line per event folder: name, size and plan."""
-    lines = [(event.name, event.size, str(event)) for event in events]
-    lines += [(name, "", f"skipped: {reason}") for name, reason in skipped]
-    width = max([len(name) for name, _, _ in lines], default=0)
-    for name, size, text in lines:
-        print(f"{name:{width}}  {size:>15}  {text}")
+    """Print one line per event folder: name, size, dates, label and plan."""
+    lines = [(event.name, event.size, event.dates, str(event)) for event in events]
+    lines += [(name, "", "", f"skipped: {reason}") for name, reason in skipped]
+    width, of_dates = (max([len(line[column]) for line in lines], default=0) for column in (0, 2))
+    for name, size, dates, text in lines:
+        print(f"{name:{width}}  {size:>15}  {dates:{of_dates}}  {text}")
 
 
 def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
@@ -109,6 +125,24 @@ def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> N
     print(f"each process takes up to about {_gib(memory.host_bytes)} of memory{on_device}")
     waiting = 4 * max(event.pixels for event in events)
     print(f"an unfinished event takes up to {_gib(waiting)} of disk space for its windows, in addition to its outputs")
+
+
+def _print_time(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:
+    """Print an estimate of the time that the run takes."""
+    encoded, masked = (
+        sum(stage.windows * stage.images[kind] for event in events for stage in event.stages) for kind in (0, 1)
+    )
+    seconds = estimate_seconds(settings.model_type, settings.device, settings.execution.precision, encoded, masked)
+    print(f"it takes about {rounded(seconds)} on {settings.device}, estimated from the speed of matrix products")
+
+
+def rounded(seconds: float) -> str:
+    """Return a time with one significant digit."""
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            number = float(f"{seconds / length:.1g}")
+            return f"{number:g} {unit}{'s' if number > 1 else ''}"
+    return "a minute"
 
 
 def _gib(count: int) -> str:

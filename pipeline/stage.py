@@ -58,6 +58,10 @@ class StageRequest(ABC):
         return self.settings.tile(event_shape(self.event))
 
     @abstractmethod
+    def images_per_window(self) -> tuple[int, int]:
+        """Return how many images of a window are encoded, and of how many masks are generated."""
+
+    @abstractmethod
     def open(self, sam: SamIdentity) -> "Stage":
         """Open all files. Raises EventError if a file is unusable or the files do not match."""
 

@@ -44,6 +44,10 @@ class Stage1Request(StageRequest):
 
     settings: Stage1Settings
 
+    def images_per_window(self) -> tuple[int, int]:
+        """Return how many images of a window are encoded, and of how many masks are generated."""
+        return 2, 2
+
     def open(self, sam: SamIdentity) -> "Stage1":
         """Open all images. Raises EventError if an image is unusable or the images do not match."""
         images = open_event(self.event, self.options)

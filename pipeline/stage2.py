@@ -56,6 +56,10 @@ class Stage2Request(StageRequest):
     change_map_path: Path
     extras: Stage2Extras = field(default_factory=Stage2Extras)
 
+    def images_per_window(self) -> tuple[int, int]:
+        """Return how many images of a window are encoded, and of how many masks are generated."""
+        return len(self.event.historical) + 1, 0
+
     def open(self, sam: SamIdentity) -> "Stage2":
         """Open all images and the change map. Raises EventError if a file is unusable or the files do not match."""
         images = open_event(self.event, self.options)

@@ -61,7 +61,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print events, windows, memory and what would be skipped, and exit (default: run)",
+        help="print events, dates, windows, memory, time and what would be skipped, and exit (default: run)",
     )
     add_ray_arguments(parser)
     add_log_argument(parser)

@@ -42,7 +42,7 @@ def _print_plan(name: str, listing: Listing, plan: "StagePlan", flags: RunFlags)
     from sam.settings import engine_settings
 
     device = torch.device(flags.workers.device_type) if flags.workers else resolve_device(flags.sam.device)
-    code = print_plan(name, listing, plan, engine_settings(flags.sam, device, fetch=False))
+    code = print_plan(name, listing, plan, engine_settings(flags.sam, device, fetch=False), flags.workers is None)
     for line in listing.ignored():
         print(line)
     return code

@@ -43,6 +43,9 @@ class FakeRequest(StageRequest):
     def tile_event(self) -> list[Window]:
         return list(self.windows)
 
+    def images_per_window(self) -> tuple[int, int]:
+        raise NotImplementedError
+
     def open(self, sam: SamIdentity) -> Stage:
         raise NotImplementedError
 

@@ -1,5 +1,6 @@
 """`--dry-run` and its memory estimate."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,13 @@ import pytest
 import config
 import run
 import run_stage2
+from pipeline.dry_run import rounded
 from sam.execution import Execution
 from sam.memory import LIBRARY_BYTES, WINDOW_BYTES, WINDOWS_AT_ONCE, Memory, estimate_memory
 from tests.scripts import CONTROL, DEMO_SAM, FIRE
+
+DATES = "5 dates, 2018-06-14 to 2021-07-20"
+CONTROL_ROW, FIRE_ROW = f"{CONTROL} 256 x 256 {DATES}, no label", f"{FIRE} 256 x 256 {DATES}, label"
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], data: Path, root: Path, *flags: str) -> tuple[int, list[str]]:
@@ -29,14 +34,49 @@ def test_dry_run_lists_events_windows_and_memory(
     code, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130")
     assert code == 0
     assert lines[:3] == [
-        f"{CONTROL} 256 x 256 4 windows; 16 windows",
-        f"{FIRE} 256 x 256 4 windows; 16 windows",
+        f"{CONTROL_ROW} 4 windows; 16 windows",
+        f"{FIRE_ROW} 4 windows; 16 windows",
         "both stages: 40 windows to compute in 2 events, 0 skipped, 0 would fail",
     ]
     assert lines[3] == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (of the tests, for synthetic scenes only)"
     assert lines[4].endswith("GiB of memory")
     assert lines[5].startswith("an unfinished event takes up to 0.0 GiB of disk space for its windows")
+    assert re.fullmatch(
+        r"it takes about (a|\d+) minutes? on cpu, estimated from the speed of matrix products", lines[6]
+    )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3, "a minute"),
+        (60, "1 minute"),
+        (95, "2 minutes"),
+        (1234, "20 minutes"),
+        (3600, "1 hour"),
+        (9_000, "2 hours"),
+        (200_000, "2 days"),
+    ],
+)
+def test_times_have_one_digit(seconds: float, text: str) -> None:
+    assert rounded(seconds) == text
+
+
+def test_time_is_estimated_for_all_images_of_all_windows(
+    small_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def estimate(model_type: str, device: object, precision: str, encoded: int, masked: int) -> float:
+        asked.append((encoded, masked))
+        return 0.0
+
+    monkeypatch.setattr("pipeline.dry_run.estimate_seconds", estimate)
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 64)
+    dry_run(capsys, small_events, tmp_path, "--patch-size", "130")
+    # Two events: 4 windows of 2 images in stage 1, 16 windows of 5 dates in stage 2.
+    assert asked == [(2 * (4 * 2 + 16 * 5), 2 * 4 * 2)]
 
 
 def test_dry_run_counts_overlapping_windows(
@@ -46,7 +86,7 @@ def test_dry_run_counts_overlapping_windows(
     code, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130", "--event", FIRE, "--overlap", "20")
     assert code == 0
     # Starts along a side: 0, 110, 126; and 0, 44, 88, 132, 176, 192.
-    assert lines[0] == f"{FIRE} 256 x 256 9 windows; 36 windows"
+    assert lines[0] == f"{FIRE_ROW} 9 windows; 36 windows"
 
 
 def test_memory_is_estimated_for_the_largest_window_of_a_stage(
@@ -71,12 +111,12 @@ def test_dry_run_lists_skipped_stages_and_changes_no_file(
     before = files(finished)
     code, lines = dry_run(capsys, small_events, finished, "--skip-existing-stage2")
     assert code == 0
-    assert lines[0] == f"{CONTROL} 256 x 256 skipped: its change map exists; skipped: its anomaly map exists"
+    assert lines[0] == f"{CONTROL_ROW} skipped: its change map exists; skipped: its anomaly map exists"
     assert lines[-1] == "both stages: 0 windows to compute in 0 events, 2 skipped, 0 would fail"
     _, lines = dry_run(capsys, small_events, finished)  # stage 2 is computed again by default
-    assert lines[0] == f"{CONTROL} 256 x 256 skipped: its change map exists; 1 window"
+    assert lines[0] == f"{CONTROL_ROW} skipped: its change map exists; 1 window"
     _, lines = dry_run(capsys, small_events, finished, "--no-skip-existing-stage1", "--skip-existing-stage2")
-    assert lines[0] == f"{CONTROL} 256 x 256 1 window; 1 window"
+    assert lines[0] == f"{CONTROL_ROW} 1 window; 1 window"
     assert files(finished) == before
 
 
@@ -100,7 +140,7 @@ def test_dry_run_counts_finished_windows(
     with pytest.raises(KeyboardInterrupt):
         run.main([*map(str, roots), *DEMO_SAM, "--patch-size", "130"])
     _, lines = dry_run(capsys, small_events, tmp_path, "--patch-size", "130")
-    assert lines[0] == f"{CONTROL} 256 x 256 2 windows, 2 already finished; 1 window"
+    assert lines[0] == f"{CONTROL_ROW} 2 windows, 2 already finished; 1 window"
 
 
 def test_dry_run_lists_events_that_would_fail(
@@ -111,7 +151,7 @@ def test_dry_run_lists_events_that_would_fail(
     (data_root / "1_empty").mkdir()
     code, lines = dry_run(capsys, data_root, tmp_path)
     assert code == 1
-    assert lines[1].startswith(f"{FIRE} would fail: {image}: cannot be opened")
+    assert lines[1].startswith(f"{FIRE} {DATES}, label would fail: {image}: cannot be opened")
     assert lines[2].startswith("1_empty skipped: 0 images")
     assert lines[3] == "both stages: 2 windows to compute in 1 events, 1 skipped, 1 would fail"
 
