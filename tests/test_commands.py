@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make demo": "continuous integration",
     "make test": "continuous integration, and this",
     "pip ": "setup.sh, in another order",
+    ".venv/bin/python -m pip install -r requirements-ray.txt": "make test",
     "python -m benchmarks.": "test_benchmarks.py, on next to nothing",
     "python -m pytest -m gpu": "test_gpu.py, where there is a GPU",
     ".venv/bin/python -m docs.tools.framework": "test_demo.py",
