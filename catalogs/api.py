@@ -60,7 +60,7 @@ def _licence_of_api(client: Client, collection: str | None, address: str) -> str
             found = client.get_collection(quote(collection, safe=""))
         except RefusedError:
             found = None
-        if found is not None:
+        if found is not None and found.id == collection:  # without addresses, pystac-client may return another one
             return licence_of(found.to_dict(transform_hrefs=False))
     collections = {one.id: one for one in client.get_collections()}
     if collection not in collections:

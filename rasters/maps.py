@@ -60,7 +60,7 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
 def open_stage_map(path: Path, stage: int) -> ScoreMap:
     """Open a map of stage 1 or 2, or the one of another program; see `find_map`.
 
-    Raises EventError if it is missing or damaged, or if several files may be it.
+    Raises EventError if it is missing or damaged, or if several files match its name.
     """
     path = find_map(path)
     if not path.exists():

@@ -67,6 +67,11 @@ class MaskParameters:
             raise UsageError(f"invalid SAM mask parameters ({first_line(error)}): {parameters}") from None
         return found
 
+    @property
+    def points(self) -> int:
+        """The number of prompts in a whole window, without those in crops."""
+        return len(self.grids()[0])
+
     def grids(self) -> list[np.ndarray]:
         """Return the prompts of each level of crops, (n, 2) float64: x, y from 0 to 1."""
         if self.point_grids is not None:

@@ -7,7 +7,7 @@ import torch
 import config
 from sam.devices import LARGEST_BATCH_BYTES
 from sam.execution import Execution
-from sam.mask_generator import point_bytes
+from sam.mask_generator import MaskParameters, point_bytes
 from sam.registry import SAM_VARIANTS
 
 LIBRARY_BYTES = 850 << 20  # of a process that has loaded torch (CUDA build), GDAL and OpenCV; measured on a CPU
@@ -33,7 +33,7 @@ def estimate_memory(model_type: str, device_type: str, execution: Execution, lar
         _batch_bytes(variant.encoder_kind().image_bytes(model.image_encoder), execution.encode_batch, device_type),
         _batch_bytes(point_bytes(model), execution.points_per_batch, device_type),
     )
-    points = config.STAGE1_SAM_PARAMS["points_per_side"] ** 2
+    points = MaskParameters.of(config.STAGE1_SAM_PARAMS).points
     masks = points * MASKS_PER_POINT * 4 * (4 * model.prompt_encoder.image_embedding_size[0]) ** 2  # low-resolution
     computing = weights + batches + masks
     base = LIBRARY_BYTES + WINDOWS_AT_ONCE * WINDOW_BYTES * largest_window

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import config
 from sam.execution import PRECISIONS
+from sam.mask_generator import MaskParameters
 from sam.registry import SAM_VARIANTS
 
 SIDE = 1024  # of the matrices whose product is timed
@@ -56,18 +57,21 @@ def _count(work: Callable[[], object]) -> float:
 def measure_speed(device: torch.device, precision: str) -> float:
     """Return the operations per second that a product of matrices reaches on a device."""
     matrix = torch.ones(SIDE, SIDE, device=device, dtype=getattr(torch, PRECISIONS[precision]))
-    products, started = -1, time.perf_counter()  # the first product loads the device's libraries
-    while (seconds := time.perf_counter() - started) < LEAST_SECONDS or products < 1:
+
+    def multiply() -> None:
         float((matrix @ matrix)[0, 0])  # waits for the device
+
+    multiply()  # loads the device's libraries
+    products, started = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - started) < LEAST_SECONDS:
+        multiply()
         products += 1
-        if products == 0:
-            started = time.perf_counter()
     return products * 2 * SIDE**3 / seconds
 
 
 def estimate_seconds(model_type: str, device: torch.device, precision: str, encoded: int, masked: int) -> float:
     """Estimate the seconds to encode images of windows, and to generate the masks of some of them."""
     operations = count_operations(model_type)
-    points = masked * (config.STAGE1_SAM_PARAMS["points_per_side"] or 0) ** 2
+    points = masked * MaskParameters.of(config.STAGE1_SAM_PARAMS).points
     work = encoded * operations.per_image + points * operations.per_point
     return work / (measure_speed(device, precision) * EFFICIENCY[device.type])

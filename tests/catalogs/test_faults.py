@@ -344,6 +344,17 @@ def test_collection_that_an_api_does_not_list_is_asked_for(server: FileServer, t
     check_event(run_get_event(server.url, tmp_path, "--collection", "place"), tmp_path)
 
 
+def test_collection_of_an_api_without_a_list_must_exist(server: FileServer, tmp_path: Path) -> None:
+    server.documents = api_documents(server.url, [], "place")
+    landing = json.loads(server.documents["/"])
+    landing["conformsTo"] = [name for name in landing["conformsTo"] if not name.endswith("collections")]
+    landing["links"].append({"rel": "child", "href": f"{server.url}/collections/place"})
+    server.documents["/"] = json.dumps(landing).encode()
+    message = the_error(run_get_event(server.url, tmp_path, "--collection", "c"), tmp_path, 2)
+    assert "has no collection 'c'; it has place" in message
+    check_event(run_get_event(server.url, tmp_path, "--collection", "place"), tmp_path)
+
+
 def test_api_without_addresses_of_collections_lists_them(server: FileServer, tmp_path: Path) -> None:
     server.documents = api_documents(server.url, ["place"], "place")
     del server.documents["/collections/place"]
