@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import run
 from benchmarks.measure import append_rows, describe_environment, measure
 from cli.progress import follow_run
 from demo.scenes import make_event
-from pipeline.local import LocalRun
+from pipeline.local import run_events_here
 from sam.flags import SamFlags
 from sam.registry import SAM_VARIANTS
 from sam.settings import load_engine
@@ -77,8 +78,8 @@ def measure_event(args: argparse.Namespace) -> None:
     stages = run.plan(listing.events[0], arguments)
     windows = sum(len(stage.tile_event()) for stage in stages)
     with follow_run("both stages", listing, lambda _: windows) as progress:
-        local = LocalRun(listing, lambda _: stages, sam, lambda: engine, progress)
-        _, took = measure(args.device, local.run)
+        run_event = partial(run_events_here, listing, lambda _: stages, sam, lambda: engine, progress)
+        _, took = measure(args.device, run_event)
     if progress.summary.failed:
         sys.exit("the event failed")
     print(json.dumps([windows, *took]))

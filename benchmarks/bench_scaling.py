@@ -52,9 +52,9 @@ from benchmarks.stepwise import compute_windows
 from cli.flags import positive_int
 from cli.progress import Progress
 from cluster.connection import connected
-from cluster.dispatch import Dispatcher, Pool
 from cluster.resources import WantedWorkers
 from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
+from pipeline.dispatch import Dispatcher, Pool
 from pipeline.stage import StageProgress, advance, count_windows
 from report.figures import check_format, new_figure
 from report.style import HIT, MISS, THRESHOLD
@@ -153,7 +153,8 @@ def dispatch(pool: Pool, simulation: Simulation) -> None:
     """Run all stages of all events."""
     listing = simulation.listing
     progress = Progress("simulated", listing, count_windows(simulation.plan), "window")
-    Dispatcher(pool, listing, simulation.plan, progress).run()
+    largest_first = sorted(listing.events, key=progress.units_left, reverse=True)
+    Dispatcher(pool, largest_first, simulation.plan, progress).run()
     progress.close()
     if len(progress.summary.done) != len(listing.events):
         raise RuntimeError(f"some events did not finish: {progress.summary}")

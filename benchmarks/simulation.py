@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import config
-from cluster.dispatch import Answer, WorkerLost, WorkerReady
 from cluster.environment import environment
 from cluster.ray_pool import RayPool
 from cluster.ray_worker import WorkerInfo
 from cluster.remote_calls import Outcome
 from cluster.resources import WorkerResources
 from img_io import ImageOptions
+from pipeline.dispatch import Answer, WorkerLost, WorkerReady
 from pipeline.stage import Stage, StageProgress, StageRequest
 from pipeline.stage2 import Stage2Settings
 from sam.settings import EngineSettings
@@ -241,13 +241,16 @@ class _UnlimitedResources(WorkerResources):
 class PaperPool:
     """Workers whose time is only counted: the cost of the order of the windows alone, without any overhead."""
 
+    depth = RayPool.depth
+    most_events = RayPool.most_events
+
     def __init__(self, workers: int, open_seconds: float) -> None:
         self.now = 0.0
         self._open_seconds = open_seconds
         self._messages: list[WorkerReady | WorkerLost | Answer] = [
             WorkerReady(f"worker {i}", "node") for i in range(workers)
         ]
-        self._coming: list[tuple[float, int, Outcome]] = []  # a heap: time, ticket, outcome
+        self._coming: list[tuple[float, int, StageProgress | None]] = []  # a heap: time, ticket, value
         self._free: defaultdict[str, float] = defaultdict(float)  # time from which a worker is free
         self._tickets = 0
 
@@ -255,19 +258,19 @@ class PaperPool:
         """Queue a window after the worker's earlier ones."""
         seconds = cast(SimulatedStage, prepared).seconds(window)
         self._free[worker] = max(self._free[worker], self.now) + seconds
-        return self._answer(self._free[worker], Outcome())
+        return self._answer(self._free[worker], None)
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
         """Begin a step at once."""
         seconds, step = simulated_step(finished, stages, self._open_seconds)
-        return self._answer(self.now + seconds, Outcome(step))
+        return self._answer(self.now + seconds, step)
 
-    def _answer(self, when: float, outcome: Outcome) -> int:
+    def _answer(self, when: float, value: StageProgress | None) -> int:
         self._tickets += 1
-        heapq.heappush(self._coming, (when, self._tickets, outcome))
+        heapq.heappush(self._coming, (when, self._tickets, value))
         return self._tickets
 
-    def forget(self, key: int) -> None:
+    def forget(self, key: int, is_last: bool) -> None:
         """Do nothing: nothing is kept."""
 
     def retire(self, worker: str) -> None:
@@ -277,6 +280,6 @@ class PaperPool:
         """Return the ready messages of all workers first, then one answer per call."""
         messages, self._messages = self._messages, []
         if not messages:
-            self.now, ticket, outcome = heapq.heappop(self._coming)
-            messages.append(Answer(ticket, outcome))
+            self.now, ticket, value = heapq.heappop(self._coming)
+            messages.append(Answer(ticket, value))
         return messages

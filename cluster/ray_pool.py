@@ -1,6 +1,7 @@
 """Runs workers and steps on a Ray cluster: the pool that the dispatcher uses."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 import config
 from cluster.connection import PATIENCE_SECONDS, machines
-from cluster.dispatch import DEPTH, Answer, WorkerLost, WorkerReady
 from cluster.environment import environment
 from cluster.ray_worker import RayWorker
-from cluster.remote_calls import Failure, Outcome, call_function
+from cluster.remote_calls import Outcome, call_function, relay
 from cluster.resources import WorkerResources
+from pipeline.dispatch import Answer, Failure, WorkerLost, WorkerReady
 from pipeline.stage import Stage, StageRequest, advance
 from sam.settings import EngineSettings
 from utils import LOG, UsageError, Window, differing_keys, warn_once
@@ -29,6 +30,9 @@ _LOST = "lost"  # value of an outcome whose worker is lost
 
 class RayPool:
     """Runs workers as Ray actors and steps as Ray tasks; see dispatch.Pool."""
+
+    depth = 2  # one window is computed while the next is read
+    most_events = sys.maxsize
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class RayPool:
         self._actor = ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
-            max_concurrency=DEPTH + 1,  # a thread per window, and one for the window that is being written
+            max_concurrency=self.depth + 1,  # a thread per window, and one for the window that is being written
             runtime_env={"env_vars": variables},
         )(RayWorker)
         self._step = ray.remote(
@@ -106,8 +110,8 @@ class RayPool:
         self._calls[reference] = (self._tickets, worker)
         return self._tickets
 
-    def forget(self, key: int) -> None:
-        """Release an opened stage."""
+    def forget(self, key: int, is_last: bool) -> None:
+        """Release an opened stage; workers keep what they used last."""
         self._prepared.pop(key, None)
 
     def retire(self, worker: str) -> None:
@@ -174,7 +178,7 @@ class RayPool:
                 f"{info.host} has a different {', '.join(differing)} than this machine; "
                 "its windows would be inconsistent"
             )
-            failure = Failure(other, "", expected=True)
+            failure = Failure(other, "")
         self.end_worker(actor)
         self._failed_starts += 1
         self._start_error = failure.message
@@ -191,16 +195,17 @@ class RayPool:
             LOG.warning("%s is lost: %s", worker, reason)
             self._drop(worker)
             return WorkerLost(worker, reason)
-        return Answer(ticket, outcome)
+        relay(outcome.lines)
+        return Answer(ticket, outcome.value, outcome.failure)
 
     def _get(self, reference: Any) -> Outcome:
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference)
         except errors.RayActorError as error:
-            return Outcome(_LOST, Failure(_short(error), str(error), False))
+            return Outcome(_LOST, Failure(_short(error), str(error), ends_worker=True))
         except errors.RayError as error:
-            return Outcome(None, Failure(_short(error), str(error), False))
+            return Outcome(None, Failure(_short(error), str(error), ends_worker=True))
 
     def _drop(self, worker: str) -> None:
         self._looked = float("-inf")  # check at once: there is room for another worker

@@ -1,7 +1,9 @@
 """A worker of a Ray cluster: one SAM on one device, in its own process."""
 
 import socket
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +11,7 @@ import torch
 
 from cluster.environment import environment
 from cluster.remote_calls import Outcome, call
-from cluster.window_worker import WindowWorker
+from pipeline.window_worker import WindowWorker
 from sam.settings import EngineSettings
 from sam.weights import sha256
 from utils import UsageError, Window
@@ -39,7 +41,10 @@ class RayWorker:
                 raise UsageError(f"{path}: not found; it must be on a file system shared by all machines")
         if sha256(settings.weights.path) != settings.weights.sha256:
             raise UsageError(f"{settings.weights.path}: differs from the file on the machine that started the run")
-        self._worker = WindowWorker(settings.load())
+        thread = ThreadPoolExecutor(1, "device")
+        engine = thread.submit(settings.load).result()
+        # Features go to a folder of this machine, never to the shared file system.
+        self._worker = WindowWorker(lambda: engine, thread, Path(tempfile.gettempdir()))
         device = torch.cuda.get_device_name() if settings.device.type == "cuda" else "CPU"
         return WorkerInfo(socket.gethostname(), ray.get_runtime_context().get_node_id(), device, environment())
 
@@ -50,4 +55,4 @@ class RayWorker:
         """
         import ray
 
-        return call(lambda: self._worker.compute(key, lambda: ray.get(held[0]), window, keep_features))
+        return call(self._worker.submit(key, lambda: ray.get(held[0]), window, keep_features).result)

@@ -2,25 +2,11 @@
 
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from utils import LOG, AnomalyCDError, describe_error, warn_once
-
-
-class Failure(NamedTuple):
-    """An error of another process."""
-
-    message: str  # one line
-    trace: str
-    expected: bool  # caused by a file or a setting; else the process itself may be in a bad state
-
-    def to_error(self) -> AnomalyCDError:
-        """Return an error with this message; its cause holds the trace, for the log file."""
-        error = AnomalyCDError(self.message)
-        error.__cause__ = RuntimeError(f"in another process:\n{self.trace}")
-        return error
+from pipeline.dispatch import Failure
+from utils import LOG, AnomalyCDError, warn_once
 
 
 class Line(NamedTuple):
@@ -64,8 +50,8 @@ def call(work: Callable[[], Any]) -> Outcome:
     try:
         return Outcome(work(), None, tuple(recorder.lines))
     except Exception as error:
-        expected = isinstance(error, (AnomalyCDError, OSError))
-        return Outcome(None, Failure(describe_error(error), traceback.format_exc(), expected), tuple(recorder.lines))
+        by_file_or_setting = isinstance(error, (AnomalyCDError, OSError))
+        return Outcome(None, Failure.of(error, ends_worker=not by_file_or_setting), tuple(recorder.lines))
     finally:
         LOG.removeHandler(recorder)
         _Recorder.calling.discard(threading.get_ident())

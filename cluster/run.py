@@ -7,9 +7,9 @@ import torch
 from cli.progress import follow_run
 from cli.script import deferred_interrupts
 from cluster.connection import connected, machines_with_room
-from cluster.dispatch import Dispatcher
 from cluster.ray_pool import RayPool
 from cluster.resources import WantedWorkers, worker_resources
+from pipeline.dispatch import Dispatcher
 from pipeline.stage import StagePlan, count_windows
 from sam.flags import SamFlags
 from sam.settings import engine_settings
@@ -35,7 +35,8 @@ def run_on_cluster(
         pool = RayPool(ray, resources, settings, [data_root, *outputs], check)
         with follow_run(name, listing, count_windows(plan)) as progress:
             try:
-                Dispatcher(pool, listing, plan, progress).run()
+                largest_first = sorted(listing.events, key=progress.units_left, reverse=True)
+                Dispatcher(pool, largest_first, plan, progress).run()
             finally:
                 pool.close()
     return progress.summary.exit_code

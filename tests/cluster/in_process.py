@@ -1,6 +1,7 @@
 """A pool whose workers compute in the test's process, without Ray."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -9,17 +10,20 @@ import torch
 
 import run
 from cli.progress import Summary, follow_run
-from cluster.dispatch import Answer, Dispatcher, WorkerLost, WorkerReady
-from cluster.remote_calls import Outcome, call, call_function
-from cluster.window_worker import WindowWorker
+from cluster.remote_calls import Outcome, call, call_function, relay
+from pipeline.dispatch import Answer, Dispatcher, WorkerLost, WorkerReady
 from pipeline.stage import Stage, StageRequest, advance, count_windows
+from pipeline.window_worker import WindowWorker
 from sam.flags import SamFlags
 from sam.settings import EngineSettings, engine_settings
 from utils import Event, Window, list_events
 
 
 class InProcessPool:
-    """Two workers on one engine; a retired worker is replaced. See cluster.dispatch.Pool."""
+    """Two workers on one engine; a retired worker is replaced. See dispatch.Pool."""
+
+    depth = 2
+    most_events = 100
 
     def __init__(self, settings: EngineSettings) -> None:
         self._engine = settings.load()
@@ -30,7 +34,9 @@ class InProcessPool:
         self._tickets = 0
 
     def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
-        compute = partial(self._workers[worker].compute, key, lambda: prepared, window, keep_features)
+        def compute() -> None:
+            self._workers[worker].submit(key, lambda: prepared, window, keep_features).result()
+
         return self._remember(worker, partial(call, compute))
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
@@ -41,7 +47,7 @@ class InProcessPool:
         self._calls[self._tickets] = worker, call
         return self._tickets
 
-    def forget(self, key: int) -> None:
+    def forget(self, key: int, is_last: bool) -> None:
         """Do nothing: the pool keeps no stages."""
 
     def retire(self, worker: str) -> None:
@@ -52,11 +58,13 @@ class InProcessPool:
         if len(self._workers) < 2:
             self._started += 1
             name = f"worker {self._started}"
-            self._workers[name] = WindowWorker(self._engine)
+            self._workers[name] = WindowWorker(lambda: self._engine, ThreadPoolExecutor(1))
             return [WorkerReady(name, "this machine")]
         ticket = min(self._calls)
         _, call = self._calls.pop(ticket)
-        return [Answer(ticket, call())]
+        outcome = call()
+        relay(outcome.lines)
+        return [Answer(ticket, outcome.value, outcome.failure)]
 
 
 def run_in_process(arguments: Sequence[str], script: ModuleType = run) -> Summary:
@@ -69,5 +77,5 @@ def run_in_process(arguments: Sequence[str], script: ModuleType = run) -> Summar
 
     listing = list_events(Path(args.data_root))
     with follow_run("both stages", listing, count_windows(plan)) as progress:
-        Dispatcher(pool, listing, plan, progress).run()
+        Dispatcher(pool, listing.events, plan, progress).run()
     return progress.summary

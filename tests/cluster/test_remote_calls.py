@@ -8,7 +8,8 @@ import pytest
 
 import utils
 from cli.script import Interrupted
-from cluster.remote_calls import Failure, Line, Outcome, call, relay
+from cluster.remote_calls import Line, Outcome, call, relay
+from pipeline.dispatch import Failure
 from utils import LOG, EventError, UsageError, describe_error, warn_once
 
 
@@ -57,7 +58,7 @@ def test_call_returns_the_value() -> None:
 def test_call_returns_an_error_as_one_line(error: Exception, message: str, expected: bool) -> None:
     failure = failure_of(error)
     assert failure.message == message
-    assert failure.expected == expected
+    assert failure.ends_worker != expected
     assert failure.trace.startswith("Traceback")
     assert "in work" in failure.trace
     restored = failure.to_error()
@@ -69,7 +70,7 @@ def test_the_traceback_is_logged_but_not_in_the_message(caplog: pytest.LogCaptur
     failure = failure_of(KeyError("a defect"))
     caplog.set_level("DEBUG", "anomalycd")
     LOG.debug("traceback", exc_info=failure.to_error())
-    assert "in another process:\nTraceback" in caplog.text
+    assert "raised by:\nTraceback" in caplog.text
     assert "KeyError: 'a defect'" in caplog.text
     assert "Traceback" not in str(failure.to_error())
 

@@ -11,8 +11,8 @@ import pytest
 
 import run
 from cli.progress import Summary, follow_run
-from pipeline import local
-from pipeline.local import LocalRun
+from pipeline import dispatch, local
+from pipeline.local import run_events_here
 from pipeline.stage import Stage, StageProgress, StageRequest, advance, event_locks
 from pipeline.stage1 import Stage1
 from pipeline.stage2 import Stage2
@@ -43,14 +43,16 @@ def run_events(data: Path, engine: SamEngine, load_engine: Callable[[], SamEngin
     listing = list_events(data)
     with follow_run("both stages", listing, lambda _: 2) as progress:
         plan = lambda event: run.plan(event, args)  # noqa: E731
-        LocalRun(listing, plan, SamIdentity({}, "weights"), load_engine or (lambda: engine), progress).run()
+        run_events_here(listing, plan, SamIdentity({}, "weights"), load_engine or (lambda: engine), progress)
     return progress.summary
 
 
 def assert_nothing_is_left(data: Path) -> None:
     """Assert that no lock, store or temporary file is left, and no thread."""
     assert not list(data.parent.glob("stage*/**/.*"))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read_", "write_", "step_"))]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith(("read_", "write_", "step_", "dispatch_"))
+    ]
 
 
 def before(monkeypatch: pytest.MonkeyPatch, stage: type[Stage], method: str, act: Callable[[str], object]) -> None:
@@ -97,7 +99,7 @@ def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, d
             yield
         held.append(held[-1] - 1)
 
-    monkeypatch.setattr(local, "event_locks", count)
+    monkeypatch.setattr(dispatch, "event_locks", count)
     assert run_events(events, demo_engine).done == list(NAMES)
     assert max(held) == 2
     assert held[-1] == 0
@@ -187,4 +189,4 @@ def test_a_run_without_events_ends(tmp_path: Path, demo_engine: SamEngine) -> No
     listing = list_events(tmp_path / "data")
     assert not listing.events
     with follow_run("both stages", listing, lambda _: 2) as progress:
-        LocalRun(listing, lambda _: [], SamIdentity({}, ""), lambda: demo_engine, progress).run()
+        run_events_here(listing, lambda _: [], SamIdentity({}, ""), lambda: demo_engine, progress)

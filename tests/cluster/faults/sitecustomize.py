@@ -66,8 +66,8 @@ def count_encoded(_: Any, images: Any) -> None:
 # Fault: module, class, method, function called before the method.
 FAULTS: dict[str, tuple[str, str, str, Callable[..., object]]] = {
     "kill_worker_and_node": ("pipeline.window_store", "WindowStore", "write", kill_worker_and_node),
-    "kill_driver": ("cluster.dispatch", "Dispatcher", "_computed", kill_driver),
-    "interrupt_driver": ("cluster.dispatch", "Dispatcher", "_computed", interrupt_driver),
+    "kill_driver": ("pipeline.dispatch", "Dispatcher", "_computed", kill_driver),
+    "interrupt_driver": ("pipeline.dispatch", "Dispatcher", "_computed", interrupt_driver),
     "count_encoded": ("sam.engine", "SamEngine", "_encode_batch", count_encoded),
 }
 

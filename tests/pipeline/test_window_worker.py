@@ -1,4 +1,4 @@
-"""Windows computed by a worker, in any order and on two threads, equal those of one process bit for bit."""
+"""Windows computed by a worker, in any order, equal those computed one after another bit for bit."""
 
 import pickle
 import random
@@ -11,13 +11,13 @@ import pytest
 
 import config
 from benchmarks.stepwise import compute_windows
-from cluster import window_worker
-from cluster.window_worker import WindowWorker
 from img_io import ImageOptions
+from pipeline import window_worker
 from pipeline.feature_cache import FeatureCache
 from pipeline.stage import Stage, StageProgress, StageRequest, advance
 from pipeline.stage1 import Stage1Request, Stage1Settings
 from pipeline.stage2 import Stage2Request, Stage2Settings
+from pipeline.window_worker import WindowWorker
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from sam.weights import SamIdentity
@@ -82,10 +82,9 @@ def in_one_process(engine: SamEngine, stages: Sequence[StageRequest]) -> list[np
 class Caller:
     """Sends windows to a worker as a cluster does: with a key per stage, and the stage pickled."""
 
-    def __init__(self, engine: SamEngine, threads: int = 2) -> None:
-        self.worker = WindowWorker(engine)
+    def __init__(self, engine: SamEngine) -> None:
+        self.worker = WindowWorker(lambda: engine, ThreadPoolExecutor(1))
         self.fetched: list[int] = []  # keys
-        self._threads = threads
         self._random = random.Random(0)
 
     def compute(self, key: int, prepared: Stage, windows: Sequence[Window], keep_features: bool = True) -> None:
@@ -96,11 +95,9 @@ class Caller:
             self.fetched.append(key)
             return pickle.loads(sent)
 
-        def compute(window: Window) -> None:
-            self.worker.compute(key, fetch, window, keep_features)
-
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(compute, self._random.sample(windows, len(windows))))
+        shuffled = self._random.sample(windows, len(windows))
+        for stored in [self.worker.submit(key, fetch, window, keep_features) for window in shuffled]:
+            stored.result()
 
     def step(self, key: int, step: StageProgress, keep_features: bool = True) -> tuple[np.ndarray, StageProgress]:
         """Compute all windows of a step; returns their raster and the next step."""
@@ -203,7 +200,7 @@ def test_a_failed_fetch_is_repeated(demo_engine: SamEngine, small_events: Path, 
     step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
     assert step.stage is not None
     with pytest.raises(OSError, match="a machine is gone"):
-        caller.worker.compute(1, fail, step.missing[0], True)
+        caller.worker.submit(1, fail, step.missing[0], True).result()
     caller.compute(1, step.stage, step.missing[:1])
     assert step.stage.store().finished() == {step.missing[0]}
 

@@ -4,16 +4,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from traceback import format_exception
+from typing import Any, NamedTuple, Protocol
 
 from cli.progress import Progress
-from cluster.remote_calls import Failure, Outcome, relay
 from pipeline.stage import Stage, StagePlan, StageProgress, StageRequest, event_locks, join_reasons
-from utils import Event, EventBusyError, Listing, Window
+from utils import AnomalyCDError, Event, UsageError, Window, describe_error
 
 MOST_DEATHS = 3  # workers lost with the same window; then its event fails
 MOST_ERRORS = 3  # errors of a window, each on another machine; then its event fails
-DEPTH = 2  # windows per worker: one is computed while the next is read
 STEPS = 2  # concurrent steps per worker: with fewer, writing maps could not keep up with a fast GPU
 
 
@@ -32,27 +31,50 @@ class WorkerLost(NamedTuple):
     reason: str
 
 
+class Failure(NamedTuple):
+    """An error of a worker or of a step. Can be sent to another process, as not every error can."""
+
+    message: str  # one line
+    trace: str
+    ends_worker: bool = False  # whether its process may be in a bad state, for example after a GPU error
+
+    @classmethod
+    def of(cls, error: Exception, ends_worker: bool = False) -> "Failure":
+        """Describe an error."""
+        return cls(describe_error(error), "".join(format_exception(error)), ends_worker)
+
+    def to_error(self) -> AnomalyCDError:
+        """Return an error with this message; its cause holds the trace, for the log file."""
+        error = AnomalyCDError(self.message)
+        error.__cause__ = RuntimeError(f"raised by:\n{self.trace}")
+        return error
+
+
 class Answer(NamedTuple):
-    """The outcome of a call to a worker, or of a step."""
+    """The answer to a call of a worker, or of a step."""
 
     ticket: int
-    outcome: Outcome
+    value: Any = None
+    failure: Failure | None = None
 
 
 class Pool(Protocol):
-    """Interface of a pool: workers that compute windows, and processes that run the steps between windows."""
+    """Interface of a pool: workers that compute windows, and threads or processes for the steps between windows."""
+
+    depth: int  # windows that a worker is given at once, so that one is read while another one is computed
+    most_events: int  # events in progress at once
 
     def compute(self, worker: str, key: int, prepared: Stage, window: Window, keep_features: bool) -> int:
         """Send a window to a worker; see window_worker. Returns the ticket of its answer."""
 
     def advance(self, finished: Stage | None, stages: Sequence[StageRequest]) -> int:
-        """Run an event's next step in a process of the pool; see pipeline.stage.advance.
+        """Run an event's next step; see pipeline.stage.advance.
 
         Returns the ticket of its answer, a StageProgress.
         """
 
-    def forget(self, key: int) -> None:
-        """Release an opened stage, of which no window follows."""
+    def forget(self, key: int, is_last: bool) -> None:
+        """Release an opened stage, of which no window follows. `is_last`: nor one of its event."""
 
     def retire(self, worker: str) -> None:
         """End a worker, which may have ended already; no WorkerLost follows."""
@@ -69,7 +91,7 @@ class Pool(Protocol):
 class QueuedWindow:
     """A window to compute."""
 
-    rank: int  # of its event; events of a lower rank come first
+    rank: int  # number of its event
     window: Window
     deaths: int = 0  # workers that were lost with it
     errors: int = 0  # file errors, each on another machine
@@ -89,10 +111,10 @@ class _Waiting:
 
 
 class WindowQueue:
-    """The windows of all events that wait for a worker, those of the largest event first."""
+    """The windows of all events that wait for a worker; those of the stage that was ready first come first."""
 
     def __init__(self) -> None:
-        self._events: dict[int, _Waiting] = {}  # by rank, in ascending order
+        self._events: dict[int, _Waiting] = {}  # by rank, in the order of `add`
         self._length = 0  # cached, because it is read often
 
     def __len__(self) -> int:
@@ -113,7 +135,6 @@ class WindowQueue:
             queue.append(QueuedWindow(rank, window))
         self._length += len(waiting)
         self._events[rank] = waiting
-        self._events = dict(sorted(self._events.items()))
 
     def put_back(self, queued: QueuedWindow) -> None:
         """Put back a window that failed."""
@@ -183,24 +204,24 @@ class _Worker:
     """A worker that is ready."""
 
     name: str
-    node: str  # Ray's ID of its machine
+    node: str  # of its machine
     windows: dict[int, QueuedWindow] = field(default_factory=dict)  # by ticket
 
     @property
-    def room(self) -> int:
-        """The number of windows that it can still take; a window that was lost with a worker is computed alone."""
-        alone = any(queued.deaths for queued in self.windows.values())
-        return 0 if alone else DEPTH - len(self.windows)
+    def has_suspect(self) -> bool:
+        """Whether it computes a window that was lost with a worker, which it does alone."""
+        return any(queued.deaths for queued in self.windows.values())
 
 
 class Dispatcher:
-    """Runs the stages of the events of a listing on the workers of a pool."""
+    """Runs the stages of events on the workers of a pool."""
 
-    def __init__(self, pool: Pool, listing: Listing, plan: StagePlan, progress: Progress) -> None:
+    def __init__(self, pool: Pool, events: Iterable[Event], plan: StagePlan, progress: Progress) -> None:
+        """`events`: in the order in which they are begun."""
         self._pool = pool
         self._plan = plan
         self._progress = progress
-        self._to_begin = deque(sorted(listing.events, key=progress.units_left, reverse=True))  # the largest first
+        self._to_begin = deque(events)
         self._active: dict[int, _Event] = {}  # by rank
         self._ranks = 0  # given so far
         self._keys = 0  # given so far
@@ -210,7 +231,7 @@ class Dispatcher:
         self._steps: dict[int, _Event] = {}  # by ticket
 
     def run(self) -> None:
-        """Run until every event is done, skipped or failed."""
+        """Run until every event is done, skipped or failed. Raises UsageError if the run is impossible as requested."""
         try:
             while self._to_begin or self._active:
                 self._begin_events()
@@ -229,17 +250,22 @@ class Dispatcher:
         # Windows of a second stage do not count: they follow only after the maps of the first are written.
         coming = sum(self._windows_to_come(state) for state in self._steps.values() if not state.key)
         while (
-            self._to_begin and len(self._steps) <= STEPS * workers and len(self._queue) + coming < 2 * DEPTH * workers
+            self._to_begin
+            and len(self._active) < self._pool.most_events
+            and len(self._steps) <= STEPS * workers
+            and len(self._queue) + coming < 2 * self._pool.depth * workers
         ):
             event = self._to_begin.popleft()
             self._progress.begin(event)
-            state = _Event(event, self._ranks, self._plan(event))
-            self._ranks += 1
             try:
+                state = _Event(event, self._ranks, self._plan(event))
                 state.locks.enter_context(event_locks(state.stages))
-            except (EventBusyError, OSError) as error:
+            except UsageError:
+                raise
+            except Exception as error:
                 self._progress.stopped(event, error)
             else:
+                self._ranks += 1
                 self._active[state.rank] = state
                 coming += self._windows_to_come(state)
                 self._take_step(state, None, state.stages)
@@ -253,16 +279,17 @@ class Dispatcher:
         self._steps[self._pool.advance(finished, stages)] = state
 
     def _hand_out(self) -> None:
-        """Give windows to idle workers first, then to busy ones if more windows wait than there are workers.
+        """Give windows to idle workers first, then to busy ones if more windows wait than other workers could take.
 
         While a window that was lost with a worker is waiting, busy workers get none, so that one becomes idle for it.
         """
-        for held in range(DEPTH):
-            if len(self._queue) <= (len(self._workers) if held else 0) or (held and self._queue.holds_suspects):
+        others = len(self._workers) if len(self._workers) > 1 else 0
+        for number in range(self._pool.depth):
+            if len(self._queue) <= (others if number else 0) or (number and self._queue.holds_suspects):
                 return
             for worker in self._workers.values():
-                if len(worker.windows) == held and worker.room:
-                    queued = self._queue.take(worker.name, worker.node, held > 0)
+                if len(worker.windows) == number and not worker.has_suspect:
+                    queued = self._queue.take(worker.name, worker.node, number > 0)
                     if queued is not None:
                         self._send(queued, worker)
 
@@ -282,16 +309,15 @@ class Dispatcher:
         elif isinstance(message, WorkerLost):
             self._lose(message.worker, message.reason)
         elif message.ticket in self._steps:
-            self._step_taken(self._steps.pop(message.ticket), message.outcome)
+            self._step_taken(self._steps.pop(message.ticket), message)
         elif message.ticket in self._worker_of:
-            self._computed(self._worker_of[message.ticket], message.ticket, message.outcome)
+            self._computed(self._worker_of[message.ticket], message.ticket, message.failure)
 
-    def _step_taken(self, state: _Event, outcome: Outcome) -> None:
-        relay(outcome.lines)
-        if outcome.failure is not None:
-            self._fail(state, outcome.failure)
+    def _step_taken(self, state: _Event, answer: Answer) -> None:
+        if answer.failure is not None:
+            self._fail(state, answer.failure)
             return
-        step: StageProgress = outcome.value
+        step: StageProgress = answer.value
         state.reasons += step.reasons
         if step.stage is None:
             self._close(state)
@@ -300,14 +326,12 @@ class Dispatcher:
         self._progress.units_done(state.event, step.finished)
         self._keys += 1
         state.step, state.key, state.left = step, self._keys, len(step.missing)
-        self._queue.add(state.rank, step.missing, state.owners)
+        # A single worker computes the windows in the order in which they are ready.
+        self._queue.add(state.rank, step.missing, state.owners if len(self._workers) > 1 else {})
         state.owners = {}
 
-    def _computed(self, worker: _Worker, ticket: int, outcome: Outcome) -> None:
-        relay(outcome.lines)
-        failure = outcome.failure
-        if failure is not None and not failure.expected:
-            # The process may be in a bad state, for example after a GPU error.
+    def _computed(self, worker: _Worker, ticket: int, failure: Failure | None) -> None:
+        if failure is not None and failure.ends_worker:
             self._pool.retire(worker.name)
             self._lose(worker.name, failure.message, failure.trace)
             return
@@ -328,7 +352,7 @@ class Dispatcher:
     def _write_maps(self, state: _Event) -> None:
         assert state.step is not None
         self._queue.drop(state.rank)
-        self._pool.forget(state.key)
+        self._pool.forget(state.key, not state.step.rest)
         self._take_step(state, state.step.stage, state.step.rest)
 
     def _try_elsewhere(self, state: _Event, queued: QueuedWindow, node: str, failure: Failure) -> None:
@@ -361,7 +385,7 @@ class Dispatcher:
                 lost = (
                     f"{queued.deaths} workers were lost with its window of {width} x {height} at ({x}, {y}): {reason}"
                 )
-                self._fail(state, Failure(lost, trace or reason, False))
+                self._fail(state, Failure(lost, trace or reason))
         # Last, because windows that were just put back may also have failed on all remaining machines.
         self._queue.forget_worker(name, self._nodes())
 
@@ -376,5 +400,5 @@ class Dispatcher:
         # If nothing can be removed, for example because a folder was deleted, the other events continue.
         with suppress(OSError), state.locks:
             if state.step is not None and state.step.stage is not None:
-                self._pool.forget(state.key)
+                self._pool.forget(state.key, True)
                 state.step.stage.store().remove_if_empty()

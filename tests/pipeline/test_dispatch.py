@@ -12,22 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import utils
 from cli.event_lock import event_lock
 from cli.progress import Summary, follow_run
 from cli.script import Interrupted
-from cluster.dispatch import DEPTH, MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, WorkerLost, WorkerReady
-from cluster.remote_calls import Failure, Line, Outcome
 from img_io import ImageOptions
+from pipeline.dispatch import MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, Failure, WorkerLost, WorkerReady
 from pipeline.stage import Stage, StageProgress, StageRequest, count_windows
 from pipeline.stage2 import Stage2Settings
 from sam.weights import SamIdentity
 from tests.helpers import property_test
 from utils import Event, Listing, UsageError, Window, tile
 
-NOT_THERE = Failure("x.tif: is not there", "EventError: x.tif: is not there", True)
-DEFECT = Failure("unexpected KeyError: 'x' (use --log-file to record the traceback)", "KeyError: 'x'", False)
-DONE = Outcome()
+NOT_THERE = Failure("x.tif: is not there", "EventError: x.tif: is not there")
+DEFECT = Failure("unexpected KeyError: 'x' (use --log-file to record the traceback)", "KeyError: 'x'", True)
+DEPTH = 2  # windows per worker
 
 
 # --- Fakes -----------------------------------------------------------------------------------------------------------
@@ -38,7 +36,6 @@ class FakeRequest(StageRequest):
     already: Set[Window] = frozenset()  # finished by an earlier run
     reason: str | None = None  # why the stage is skipped
     failure: Failure | None = None  # raised when the stage is opened
-    lines: tuple[Line, ...] = ()  # logged when the stage is opened
 
     def tile_event(self) -> list[Window]:
         return list(self.windows)
@@ -79,11 +76,15 @@ class Sent(NamedTuple):
         return self[1:]
 
 
-Reply = Outcome | str  # to a window; a string means that its worker is lost, with this reason
+DONE = None
+Reply = Failure | str | None  # to a window; a string means that its worker is lost, with this reason
 
 
 class FakePool:
     """A pool that answers windows in the order in which they were sent; see dispatch.Pool."""
+
+    depth = DEPTH
+    most_events = 100
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class FakePool:
         self.steps[self._tickets] = finished, stages
         return self._tickets
 
-    def forget(self, key: int) -> None:
+    def forget(self, key: int, is_last: bool) -> None:
         self.forgotten.add(key)
 
     def retire(self, worker: str) -> None:
@@ -185,13 +186,13 @@ class FakePool:
             self._names += 1
             self._joining.append(f"{name[0]}{self._names}")
 
-    def answer(self, ticket: int, outcome: Outcome) -> Answer:
+    def answer(self, ticket: int, failure: Failure | None) -> Answer:
         sent = self.calls[ticket]
-        if outcome.failure is None or outcome.failure.expected:
+        if failure is None or not failure.ends_worker:
             del self.calls[ticket]  # else the dispatcher retires the worker and its windows
-        if outcome.failure is None:
+        if failure is None:
             self.computed.append(sent)
-        return Answer(ticket, outcome)
+        return Answer(ticket, failure=failure)
 
     def take_step(self, ticket: int) -> Answer:
         """See pipeline.stage.advance."""
@@ -199,13 +200,13 @@ class FakePool:
         reasons: list[str | None] = [] if finished is None else [None]
         for number, stage in enumerate(stages, 1):
             if stage.failure is not None:
-                return Answer(ticket, Outcome(None, stage.failure, stage.lines))
+                return Answer(ticket, failure=stage.failure)
             missing = [window for window in stage.windows if window not in stage.already]
             if missing and stage.reason is None:
                 step = StageProgress(reasons, cast(Stage, FakeStage(stage)), missing, stages[number:])
-                return Answer(ticket, Outcome(step, None, stage.lines))
+                return Answer(ticket, step)
             reasons.append(stage.reason)
-        return Answer(ticket, Outcome(StageProgress(reasons)))
+        return Answer(ticket, StageProgress(reasons))
 
 
 def key_of(plan: FakeRequest) -> tuple[str, int]:
@@ -238,7 +239,7 @@ def run(pool: FakePool, plans: Mapping[str, Sequence[FakeRequest]]) -> Summary:
 
     try:
         with follow_run("a run", listing, count_windows(plan)) as progress:
-            Dispatcher(pool, listing, plan, progress).run()
+            Dispatcher(pool, listing.events, plan, progress).run()
     finally:
         assert not any(folder.exists() for folder in folders)  # a folder that held only the lock is removed
         assert pool.forgotten >= set(pool.prepared)
@@ -273,10 +274,10 @@ def test_features_are_kept_only_if_another_stage_follows(tmp_path: Path) -> None
     assert pool.kept_features == {False}
 
 
-def test_windows_of_the_largest_event_are_sent_first(tmp_path: Path) -> None:
+def test_events_are_begun_in_the_given_order(tmp_path: Path) -> None:
     pool = FakePool("a1", "a2")
-    run(pool, plans_of(tmp_path, small=(2,), large=(9,), medium=(5,)))
-    assert [sent.event for sent in pool.sent] == 9 * ["large"] + 5 * ["medium"] + 2 * ["small"]
+    run(pool, plans_of(tmp_path, large=(9,), small=(2,), medium=(5,)))
+    assert [sent.event for sent in pool.sent] == 9 * ["large"] + 2 * ["small"] + 5 * ["medium"]
     assert [index_of(sent.window) for sent in pool.sent if sent.event == "large"] == list(range(9))
 
 
@@ -355,7 +356,7 @@ def test_a_window_that_kills_its_workers_fails_only_its_event(tmp_path: Path, ca
     assert len(pool.lost) == MOST_DEATHS == 3
     assert Counter(sent.window_key for sent in pool.computed if sent.event == "e2") == all_windows({"e2": plans["e2"]})
     assert "Traceback" not in caplog.text
-    assert "in another process:\nout of memory" in caplog.text
+    assert "raised by:\nout of memory" in caplog.text
 
 
 def test_a_window_that_may_have_killed_a_worker_is_computed_alone(tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_a_window_that_may_have_killed_a_worker_is_computed_alone(tmp_path: Path
 
 def test_a_defect_retires_its_worker(tmp_path: Path) -> None:
     plans = plans_of(tmp_path, e1=(8,))
-    pool = FakePool("a1", "a2", reply=lambda sent: Outcome(None, DEFECT) if sent.worker == "a1" else DONE)
+    pool = FakePool("a1", "a2", reply=lambda sent: DEFECT if sent.worker == "a1" else DONE)
     assert run(pool, plans).done == ["e1"]
     assert pool.retired == ["a1"]
     assert Counter(sent.window_key for sent in pool.computed) == all_windows(plans)
@@ -391,32 +392,32 @@ def test_a_repeated_defect_fails_its_event_and_logs_the_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "anomalycd")
-    pool = FakePool("a1", reply=lambda sent: Outcome(None, DEFECT) if sent.event == "e2" else DONE, replaced=True)
+    pool = FakePool("a1", reply=lambda sent: DEFECT if sent.event == "e2" else DONE, replaced=True)
     summary = run(pool, plans_of(tmp_path, e1=(3,), e2=(1,)))
     assert summary.done == ["e1"]
     assert summary.failed == [
         ("e2", f"3 workers were lost with its window of 10 x 10 at (0, 0): {DEFECT.message}"),
     ]
     assert pool.retired == ["a1", "a2", "a3"]
-    assert f"in another process:\n{DEFECT.trace}" in caplog.text
+    assert f"raised by:\n{DEFECT.trace}" in caplog.text
 
 
 def test_a_worker_that_dies_after_a_defect_is_lost_once(tmp_path: Path) -> None:
     class DyingWorkerPool(FakePool):
         def wait(self) -> list[WorkerReady | WorkerLost | Answer]:
             messages = super().wait()
-            if isinstance(messages[0], Answer) and messages[0].outcome.failure is not None:
+            if isinstance(messages[0], Answer) and messages[0].failure is not None:
                 messages.append(self.lose("a1", "it died"))
             return messages
 
-    pool = DyingWorkerPool("a1", "a2", reply=lambda sent: Outcome(None, DEFECT) if sent.worker == "a1" else DONE)
+    pool = DyingWorkerPool("a1", "a2", reply=lambda sent: DEFECT if sent.worker == "a1" else DONE)
     assert run(pool, plans_of(tmp_path, e1=(8,))).done == ["e1"]
 
 
 # --- Missing files ---------------------------------------------------------------------------------------------------
 def test_an_error_fails_its_event_at_once_on_a_single_machine(tmp_path: Path) -> None:
     def reply(sent: Sent) -> Reply:
-        return Outcome(None, NOT_THERE) if sent.event == "e1" and index_of(sent.window) == 1 else DONE
+        return NOT_THERE if sent.event == "e1" and index_of(sent.window) == 1 else DONE
 
     pool = FakePool("a1", "a2", reply=reply)
     summary = run(pool, plans_of(tmp_path, e1=(30, 30), e2=(5, 5)))
@@ -430,14 +431,14 @@ def test_an_error_fails_its_event_at_once_on_a_single_machine(tmp_path: Path) ->
 
 def test_a_failed_window_is_retried_on_another_machine(tmp_path: Path) -> None:
     plans = plans_of(tmp_path, e1=(8, 8))
-    pool = FakePool("a1", "a2", "b3", reply=lambda sent: DONE if sent.worker == "b3" else Outcome(None, NOT_THERE))
+    pool = FakePool("a1", "a2", "b3", reply=lambda sent: DONE if sent.worker == "b3" else NOT_THERE)
     assert run(pool, plans).done == ["e1"]
     assert Counter(sent.window_key for sent in pool.computed) == all_windows(plans)
     assert max(Counter(sent.window_key for sent in pool.sent).values()) == 2  # not on both a1 and a2
 
 
 def test_number_of_retries_is_limited(tmp_path: Path) -> None:
-    pool = FakePool("a1", "b2", "c3", "d4", "e5", reply=lambda _: Outcome(None, NOT_THERE))
+    pool = FakePool("a1", "b2", "c3", "d4", "e5", reply=lambda _: NOT_THERE)
     assert run(pool, plans_of(tmp_path, e1=(1,))).failed == [("e1", NOT_THERE.message)]
     assert len({sent.worker for sent in pool.sent}) == len(pool.sent) == MOST_ERRORS
 
@@ -455,7 +456,7 @@ def test_a_window_is_retried_on_the_same_machine_if_the_others_are_lost(
         if index_of(sent.window):
             return DONE
         tries.append(sent.worker)
-        return DONE if found and len(tries) == 2 else Outcome(None, NOT_THERE)
+        return DONE if found and len(tries) == 2 else NOT_THERE
 
     summary = run(FakePool("a1", "b2", reply=reply), plans_of(tmp_path, e1=(windows,)))
     assert tries == ["a1", "a1"]
@@ -491,7 +492,7 @@ def test_an_event_whose_folder_disappears_does_not_stop_the_others(tmp_path: Pat
         if sent.event == "e2":
             return DONE
         shutil.rmtree(plans["e1"][0].folder, ignore_errors=True)
-        return Outcome(None, NOT_THERE)
+        return NOT_THERE
 
     summary = run(FakePool("a1", reply=reply), plans)
     assert summary.failed == [("e1", NOT_THERE.message)]
@@ -559,18 +560,6 @@ def test_an_interrupted_run_releases_locks_and_names_unfinished_events(
             pass
 
 
-def test_remote_log_lines_are_relayed_and_warnings_logged_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(utils, "_WARNED", set())
-    lines = (Line(20, "3 of 7 windows already finished"), Line(30, "n.tif: resampled"))
-    plans = plans_of(tmp_path, e1=(4, 4), e2=(4, 4))
-    plans = {name: [replace(stage, lines=lines) for stage in stages] for name, stages in plans.items()}
-    run(FakePool("a1", "a2", reply=lambda _: Outcome(None, None, (lines[1],))), plans)
-    assert caplog.messages.count(lines[0].message) == 4
-    assert caplog.messages.count(lines[1].message) == 1
-
-
 # --- Random faults ---------------------------------------------------------------------------------------------------
 class RandomFaultPool(FakePool):
     """A pool with random answers and a limited number of random faults, several at a time."""
@@ -624,19 +613,19 @@ class RandomFaultPool(FakePool):
     def _answer_error(self, calls: list[int]) -> Answer:
         ticket = self._draw(st.sampled_from(calls))
         self.failing.add(self.calls[ticket].event)
-        return self.answer(ticket, Outcome(None, NOT_THERE))
+        return self.answer(ticket, NOT_THERE)
 
     def _answer_defect(self, calls: list[int]) -> Answer:
         ticket = self._draw(st.sampled_from(calls))
         self._dying.add(self.calls[ticket].worker)
         self._count_deaths(self.calls[ticket].worker)
-        return self.answer(ticket, Outcome(None, DEFECT))
+        return self.answer(ticket, DEFECT)
 
     def _fail_step(self, _: list[int]) -> Answer:
         ticket = self._draw(st.sampled_from(list(self.steps)))
         finished, stages = self.steps.pop(ticket)
         self.failing.add((stages[0] if finished is None else finished.plan).event.name)
-        return Answer(ticket, Outcome(None, self._draw(st.sampled_from([NOT_THERE, DEFECT]))))
+        return Answer(ticket, failure=self._draw(st.sampled_from([NOT_THERE, DEFECT])))
 
     def _count_deaths(self, worker: str) -> None:
         self.deaths.update(sent.window_key for sent in self.held(worker))
