@@ -141,8 +141,8 @@ def _blobs(seed: int, side: int) -> list[tuple[np.ndarray, int, int, int]]:
     """Return a mask per object: packed rows of its box, the box's width, and its first column and row."""
     centers, levels = [], []
     for level, count in enumerate(SQUARES):
-        places = (torch.arange(count) + 0.5) * INPUT / count
-        centers.append(torch.cartesian_prod(places, places))
+        positions = (torch.arange(count) + 0.5) * INPUT / count
+        centers.append(torch.cartesian_prod(positions, positions))
         levels += [level] * count**2
     points = (torch.cat(centers) * 8).round() / 8
     logits = torch.cat([blob_masks(part, INPUT, seed)[0] for part in points.split(16)])

@@ -70,13 +70,13 @@ def drawing_seconds() -> float:
 class _Draws:
     """Pseudo-random numbers from integers alone: the finalizer of splitmix64 over (level, x, y, seed, draw)."""
 
-    def __init__(self, places: torch.Tensor, seed: int) -> None:
-        """`places`: (B, 3, 2) int64, x and y at three levels."""
-        level = torch.arange(3, device=places.device)
+    def __init__(self, centers: torch.Tensor, seed: int) -> None:
+        """`centers`: (B, 3, 2) int64, x and y at three levels."""
+        level = torch.arange(3, device=centers.device)
         # int64 wraps on every device. Large odd factors keep x, y, level and seed from adding up to the same key.
         self._key = (
-            places[..., 0] * 0x1F83D9ABFB41BD6B
-            + places[..., 1] * 0x2545F4914F6CDD1D
+            centers[..., 0] * 0x1F83D9ABFB41BD6B
+            + centers[..., 1] * 0x2545F4914F6CDD1D
             + level * 0x3C6EF372FE94F82B
             + (seed * 0x510E527FADE682D1) % 2**62
         )

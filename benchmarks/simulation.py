@@ -174,10 +174,10 @@ class Host:
         """Start a worker, which has nothing to load."""
         return Outcome(self._worker_info)
 
-    async def compute(self, worker: int, key: int, held: Sequence[Any], window: Window, _: bool) -> Outcome:
+    async def compute(self, worker: int, key: int, stage: Sequence[Any], window: Window, _: bool) -> Outcome:
         """Wait as long as the window would take."""
         if key not in self._prepared:
-            self._prepared[key] = await held[0]
+            self._prepared[key] = await stage[0]
         async with self._devices[worker]:
             await asyncio.sleep(self._prepared[key].seconds(window))
         return Outcome()

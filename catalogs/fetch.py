@@ -44,7 +44,7 @@ def fetch_event(plan: EventPlan, query: Query, stretch: str, data_root: Path, na
         _fetch_all(plan, query, work)
         folder = work / "event"
         shutil.rmtree(folder, ignore_errors=True)
-        files = [ImageFile(_fetched_path(one, work)) for one in plan.chosen]
+        files = [ImageFile(_fetched_path(decision, work)) for decision in plan.chosen]
         scaling = stretch_of_files(files, stretch)
         _write_images(plan, query, files, scaling, folder, name)
         record = event_record(plan, query, name) | {"stretch": scaling and [stretch, *scaling]}
@@ -60,7 +60,7 @@ def fetch_event(plan: EventPlan, query: Query, stretch: str, data_root: Path, na
 def _fetch_all(plan: EventPlan, query: Query, work: Path) -> None:
     height, width = plan.grid.shape
     windows = tile(height, width, WINDOW)
-    missing = [one for one in plan.chosen if not _is_fetched(one, plan, query, work)]
+    missing = [decision for decision in plan.chosen if not _is_fetched(decision, plan, query, work)]
     if len(missing) < len(plan.chosen):
         LOG.info("%d of %d images were fetched before", len(plan.chosen) - len(missing), len(plan.chosen))
     fetchers, stopped = ThreadPoolExecutor(FETCHERS, "fetch"), threading.Event()
@@ -73,11 +73,11 @@ def _fetch_all(plan: EventPlan, query: Query, work: Path) -> None:
                 yield window
                 bar.update()
 
-        def fetch(one: Decision, grid: Grid) -> None:
-            _fetch(one, query, grid, next_windows(), _fetched_path(one, work))
+        def fetch(decision: Decision, grid: Grid) -> None:
+            _fetch(decision, query, grid, next_windows(), _fetched_path(decision, work))
 
         try:
-            futures = [fetchers.submit(fetch, one, _own_grid(plan.grid)) for one in missing]
+            futures = [fetchers.submit(fetch, decision, _own_grid(plan.grid)) for decision in missing]
             for future in as_completed(futures):  # not in order: the first error ends the run
                 future.result()
         finally:
@@ -91,16 +91,16 @@ def _own_grid(grid: Grid) -> Grid:
     return grid._replace(crs=grid.crs.Clone())
 
 
-def _fetched_path(one: Decision, work: Path) -> Path:
-    return work / f"{one.acquisition.date:%Y%m%d}.tif"
+def _fetched_path(decision: Decision, work: Path) -> Path:
+    return work / f"{decision.acquisition.date:%Y%m%d}.tif"
 
 
-def _origin(one: Decision, query: Query, grid: Grid) -> str:
+def _origin(decision: Decision, query: Query, grid: Grid) -> str:
     """Return what an image is made from, as JSON: with the same origin it need not be fetched again."""
     assert grid.crs is not None
     return json.dumps(
         {
-            "items": [[scene.item, hide_secrets(scene.asset), _clouds(scene)] for scene in one.acquisition.scenes],
+            "items": [[scene.item, hide_secrets(scene.asset), _clouds(scene)] for scene in decision.acquisition.scenes],
             "bands": query.bands,
             "crs": grid.crs.ExportToWkt(),
             "transform": list(grid.transform),
@@ -113,26 +113,26 @@ def _clouds(scene: Scene) -> str | None:
     return scene.clouds and hide_secrets(scene.clouds.address)
 
 
-def _is_fetched(one: Decision, plan: EventPlan, query: Query, work: Path) -> bool:
-    path = _fetched_path(one, work)
+def _is_fetched(decision: Decision, plan: EventPlan, query: Query, work: Path) -> bool:
+    path = _fetched_path(decision, work)
     if not path.exists():
         return False
     try:
-        return GeoTiff(path).dataset.GetMetadataItem(FETCHED_TAG) == _origin(one, query, plan.grid)
+        return GeoTiff(path).dataset.GetMetadataItem(FETCHED_TAG) == _origin(decision, query, plan.grid)
     except EventError:
         return False
 
 
-def _fetch(one: Decision, query: Query, grid: Grid, windows: Iterable[Window], path: Path) -> None:
+def _fetch(decision: Decision, query: Query, grid: Grid, windows: Iterable[Window], path: Path) -> None:
     """Fetch one image to a local GeoTIFF of its own pixel type, whose mask marks gaps and clouds."""
-    mosaic = Mosaic(one.acquisition, query, grid)
+    mosaic = Mosaic(decision.acquisition, query, grid)
     height, width = grid.shape
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(mosaic.dtype)
     with written_by_gdal(path) as part:
         options = ["TILED=YES", *fast_compression(), "BIGTIFF=IF_SAFER", "INTERLEAVE=PIXEL"]
         dataset = gdal.GetDriverByName("GTiff").Create(str(part), width, height, 3, kind, options)
         with close_dataset(dataset):
-            dataset.SetMetadataItem(FETCHED_TAG, _origin(one, query, grid))
+            dataset.SetMetadataItem(FETCHED_TAG, _origin(decision, query, grid))
             dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
             mask = dataset.GetRasterBand(1).GetMaskBand()
             for window in windows:
@@ -165,10 +165,10 @@ class _EightBit:
         return np.ma.MaskedArray(pixels, gaps)
 
 
-def image_name(one: Decision, event: str) -> str:
+def image_name(decision: Decision, event: str) -> str:
     """Return the name of an image's file. A normal control has no image of an anomaly."""
-    role = "anomaly" if one.role == MONITOR and not event.startswith("0_") else "normal"
-    return f"{role}_{one.acquisition.date:%Y%m%d}.tif"
+    role = "anomaly" if decision.role == MONITOR and not event.startswith("0_") else "normal"
+    return f"{role}_{decision.acquisition.date:%Y%m%d}.tif"
 
 
 def _write_images(
@@ -176,19 +176,19 @@ def _write_images(
 ) -> None:
     """Write all images with one stretch."""
     georeference = Georeference(plan.grid.crs, tuple(plan.grid.transform))
-    for one, file in zip(plan.chosen, tqdm(files, "writing", unit="image"), strict=True):
+    for decision, file in zip(plan.chosen, tqdm(files, "writing", unit="image"), strict=True):
         tags = program_tags() | {
-            "ANOMALYCD_ITEMS": ", ".join(scene.item for scene in one.acquisition.scenes),
+            "ANOMALYCD_ITEMS": ", ".join(scene.item for scene in decision.acquisition.scenes),
             "ANOMALYCD_CATALOG": hide_secrets(query.stac),
-            "ANOMALYCD_LICENCE": licence(one) or "not given",
-            "ANOMALYCD_ASSETS": " ".join(hide_secrets(scene.asset) for scene in one.acquisition.scenes),
+            "ANOMALYCD_LICENCE": licence(decision) or "not given",
+            "ANOMALYCD_ASSETS": " ".join(hide_secrets(scene.asset) for scene in decision.acquisition.scenes),
         }
-        write_raster(folder / image_name(one, event), _EightBit(file, scaling), georeference, tags)
+        write_raster(folder / image_name(decision, event), _EightBit(file, scaling), georeference, tags)
 
 
-def licence(one: Decision) -> str | None:
+def licence(decision: Decision) -> str | None:
     """Return the licences of an image's items."""
-    return "; ".join(sorted({scene.licence for scene in one.acquisition.scenes if scene.licence})) or None
+    return "; ".join(sorted({scene.licence for scene in decision.acquisition.scenes if scene.licence})) or None
 
 
 def event_record(plan: EventPlan, query: Query, event: str) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def event_record(plan: EventPlan, query: Query, event: str) -> dict[str, Any]:
     return {
         "program": program_tags(),
         "catalog": hide_secrets(query.stac),
-        "licence": "; ".join(sorted({text for one in plan.chosen if (text := licence(one))})) or None,
+        "licence": "; ".join(sorted({text for decision in plan.chosen if (text := licence(decision))})) or None,
         "query": {
             "collection": query.collection,
             "asset": query.asset,
@@ -215,19 +215,21 @@ def event_record(plan: EventPlan, query: Query, event: str) -> dict[str, Any]:
             "transform": list(plan.grid.transform),
             "shape": list(plan.grid.shape),
         },
-        "images": [_record_of(one) | {"file": image_name(one, event)} for one in plan.chosen],
-        "not_chosen": [_record_of(one) | {"reason": one.reason} for one in plan.decisions if one.role is None],
+        "images": [_record_of(decision) | {"file": image_name(decision, event)} for decision in plan.chosen],
+        "not_chosen": [
+            _record_of(decision) | {"reason": decision.reason} for decision in plan.decisions if decision.role is None
+        ],
     }
 
 
-def _record_of(one: Decision) -> dict[str, Any]:
+def _record_of(decision: Decision) -> dict[str, Any]:
     return {
-        "date": str(one.acquisition.date),
-        "sensor": one.acquisition.sensor,
-        "role": one.role,
-        "coverage": one.measured.coverage,
-        "clouds": one.measured.clouds,
-        "clouds_measured": one.measured.clouds_measured,
+        "date": str(decision.acquisition.date),
+        "sensor": decision.acquisition.sensor,
+        "role": decision.role,
+        "coverage": decision.measured.coverage,
+        "clouds": decision.measured.clouds,
+        "clouds_measured": decision.measured.clouds_measured,
         "items": [
             {
                 "id": scene.item,
@@ -237,6 +239,6 @@ def _record_of(one: Decision) -> dict[str, Any]:
                 "item": hide_secrets(scene.source),
                 "asset": hide_secrets(scene.asset),
             }
-            for scene in one.acquisition.scenes
+            for scene in decision.acquisition.scenes
         ],
     }

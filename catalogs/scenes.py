@@ -191,10 +191,10 @@ def group(scenes: Iterable[Scene]) -> list[Acquisition]:
 
 
 def _latest_processing(scenes: Iterable[Scene]) -> list[Scene]:
-    """Return the scenes without earlier processings of the same acquisition: same time, sensor and place."""
+    """Return the scenes without earlier processings of the same acquisition: same time, sensor and footprint."""
     latest: dict[tuple[datetime, str, tuple[float, ...]], Scene] = {}
     for scene in scenes:
-        place = tuple(round(number, FOOTPRINT_DIGITS) for number in bounds(scene.footprint))
-        key = (scene.time, scene.sensor, place)
-        latest[key] = max(latest.get(key, scene), scene, key=lambda one: one.processing)
+        rounded = tuple(round(number, FOOTPRINT_DIGITS) for number in bounds(scene.footprint))
+        key = (scene.time, scene.sensor, rounded)
+        latest[key] = max(latest.get(key, scene), scene, key=lambda scene: scene.processing)
     return list(latest.values())

@@ -14,15 +14,15 @@ def print_table(decisions: Sequence[Decision], stored_bytes: Callable[[Decision]
     rows = [("date", "sensor", "items", "covers", "clouds", "MB", "choice")]
     rows += [
         (
-            str(one.acquisition.date),
-            one.acquisition.sensor or "-",
-            str(len(one.acquisition.scenes)),
-            "-" if one.measured.coverage is None else f"{one.measured.coverage:.0%}",
-            clouds_text(one.measured),
-            f"{stored_bytes(one) / 1e6:.1f}" if one.role else "-",
-            one.role or (f"no: {one.reason}" if one.reason else "not measured"),
+            str(decision.acquisition.date),
+            decision.acquisition.sensor or "-",
+            str(len(decision.acquisition.scenes)),
+            "-" if decision.measured.coverage is None else f"{decision.measured.coverage:.0%}",
+            clouds_text(decision.measured),
+            f"{stored_bytes(decision) / 1e6:.1f}" if decision.role else "-",
+            decision.role or (f"no: {decision.reason}" if decision.reason else "not measured"),
         )
-        for one in decisions
+        for decision in decisions
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -31,8 +31,8 @@ def print_table(decisions: Sequence[Decision], stored_bytes: Callable[[Decision]
 
 def print_plan(plan: EventPlan, stored_bytes: Callable[[Decision], int]) -> None:
     """Print the table of all acquisitions, the grid, and the size of what would be fetched."""
-    sizes = {id(one): stored_bytes(one) for one in plan.chosen}
-    print_table(plan.decisions, lambda one: sizes[id(one)])
+    sizes = {id(decision): stored_bytes(decision) for decision in plan.chosen}
+    print_table(plan.decisions, lambda decision: sizes[id(decision)])
     height, width = plan.grid.shape
     assert plan.grid.crs is not None
     print(
@@ -41,11 +41,11 @@ def print_plan(plan: EventPlan, stored_bytes: Callable[[Decision], int]) -> None
     )
 
 
-def clouds_text(one: Measured) -> str:
+def clouds_text(measured: Measured) -> str:
     """Return the share under clouds for a table; `item` marks what the catalog says of whole items."""
-    if one.clouds is None:
-        return "unknown" if one.coverage is not None else "-"
-    return f"{one.clouds:.0%}" if one.clouds_measured else f"{one.clouds:.0%} (item)"
+    if measured.clouds is None:
+        return "unknown" if measured.coverage is not None else "-"
+    return f"{measured.clouds:.0%}" if measured.clouds_measured else f"{measured.clouds:.0%} (item)"
 
 
 def warn_left_out(unusable: Iterable[str]) -> None:

@@ -48,11 +48,11 @@ class RayWorker:
         device = torch.cuda.get_device_name() if settings.device.type == "cuda" else "CPU"
         return WorkerInfo(socket.gethostname(), ray.get_runtime_context().get_node_id(), device, environment())
 
-    def compute(self, key: int, held: Sequence[Any], window: Window, keep_features: bool) -> Outcome:
+    def compute(self, key: int, stage: Sequence[Any], window: Window, keep_features: bool) -> Outcome:
         """Compute a window; see WindowWorker.
 
-        `held`: a list with the reference to the opened stage. Ray would fetch a bare reference at every call.
+        `stage`: a list with the reference to the opened stage. Ray would fetch a bare reference at every call.
         """
         import ray
 
-        return call(self._worker.submit(key, lambda: ray.get(held[0]), window, keep_features).result)
+        return call(self._worker.submit(key, lambda: ray.get(stage[0]), window, keep_features).result)

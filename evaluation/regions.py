@@ -36,12 +36,12 @@ def measure_regions(binary: BinaryMap, scores: Raster) -> tuple[list[Region], np
         for total, weights in zip(sums, (np.ones(len(x)), value, x + 0.5, window.y + y + 0.5), strict=True):
             total += np.bincount(number, weights, minlength=count)
         np.maximum.at(highest, number, value)
-    found = [one for one in range(1, count) if sums[0, one]]
-    found.sort(key=lambda one: (-sums[1, one] / sums[0, one], -sums[0, one]))
-    places = np.zeros(count, np.uint32)
-    places[found] = np.arange(1, len(found) + 1)
+    found = [number for number in range(1, count) if sums[0, number]]
+    found.sort(key=lambda number: (-sums[1, number] / sums[0, number], -sums[0, number]))
+    new_numbers = np.zeros(count, np.uint32)
+    new_numbers[found] = np.arange(1, len(found) + 1)
     regions = []
-    for one in found:
-        pixels, total, x, y = sums[:, one].tolist()
-        regions.append(Region(total / pixels, float(highest[one]), int(pixels), x / pixels, y / pixels))
-    return regions, places[components]
+    for number in found:
+        pixels, total, x, y = sums[:, number].tolist()
+        regions.append(Region(total / pixels, float(highest[number]), int(pixels), x / pixels, y / pixels))
+    return regions, new_numbers[components]

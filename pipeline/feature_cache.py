@@ -38,10 +38,10 @@ class FeatureCache:
     def keep(self, image: Path, window: Window, features: WindowFeatures) -> None:
         """Keep the features of a window of an image, if the window is common to both stages."""
         if window in self._windows:
-            place = self._file.seek(0, 2)
+            offset = self._file.seek(0, 2)
             self._file.write(features.embedding.cpu().numpy().tobytes())
             shape = torch.empty(features.embedding.shape, device="meta")
-            self._kept[image, window] = (replace(features, embedding=shape), place)
+            self._kept[image, window] = (replace(features, embedding=shape), offset)
 
     def has(self, image: Path, window: Window) -> bool:
         """Return whether the cache holds the features of this window of an image."""
@@ -49,8 +49,8 @@ class FeatureCache:
 
     def get(self, image: Path, window: Window, device: torch.device) -> WindowFeatures:
         """Return the cached features of a window of an image, moved to the device."""
-        features, place = self._kept[image, window]
+        features, offset = self._kept[image, window]
         shape = features.embedding.shape
-        self._file.seek(place)
+        self._file.seek(offset)
         values = torch.frombuffer(bytearray(self._file.read(4 * shape.numel())), dtype=torch.float32)
         return replace(features, embedding=values.view(shape).to(device))

@@ -170,7 +170,7 @@ def _check_written(path: Path, raster: Raster, georeference: Georeference) -> No
 
     dataset = gdal.Open(str(path))
     parts = blocks(raster.shape, dataset.RasterCount)
-    if not all(held for _, held in read_ahead(holds, parts, READERS)):
+    if not all(same for _, same in read_ahead(holds, parts, READERS)):
         raise RuntimeError("verification after writing failed")
     for wanted, found in (
         (georeference.spatial_reference, dataset.GetSpatialRef()),

@@ -108,15 +108,15 @@ def score(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}"
 
 
-def coordinates(place: tuple[float, float]) -> str:
+def coordinates(point: tuple[float, float]) -> str:
     """Format longitude and latitude as text, latitude first."""
-    longitude, latitude = place
+    longitude, latitude = point
     north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
     return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
 
 
 def spread_marks(points: Sequence[tuple[float, float]], distance: float) -> list[tuple[float, float]]:
-    """Return places for marks near their points, at least `distance` apart."""
+    """Return positions for marks near their points, at least `distance` apart."""
     placed: list[tuple[float, float]] = []
     for x, y in points:
         for step in range(2000):  # a spiral of steps about a quarter of the distance long

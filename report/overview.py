@@ -42,7 +42,7 @@ class Row:
     missing: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()  # the historical images', then the monitor image's
     shape: tuple[int, int] | None = None
-    place: tuple[float, float] | None = None  # longitude, latitude
+    centre: tuple[float, float] | None = None  # longitude, latitude
     flagged: int | None = None  # pixels
     share: float | None = None
     square_metres: float | None = None
@@ -73,7 +73,7 @@ class Mark(NamedTuple):
 
     row: Row
     point: tuple[float, float]  # exact position
-    place: tuple[float, float]  # centre of its circle
+    centre: tuple[float, float]  # of its circle
     moved: bool
     title: str
 
@@ -104,7 +104,7 @@ def overview(rows: Sequence[Row], title: str) -> str:
     """Return the HTML of the overview."""
     groups = {number: [row for row in rows if row.category == number] for number in CATEGORIES}
     groups = {number: members for number, members in groups.items() if members}
-    placed = [row for row in rows if row.place]
+    placed = [row for row in rows if row.centre]
     return render(
         "overview.html",
         "./",
@@ -169,8 +169,8 @@ def _marks(
 ) -> list[Mark]:
     """Return a numbered circle per event, moved from its point if circles would overlap."""
     return [
-        Mark(row, point, place, point != place, f"{row.name}: {label}")
-        for row, point, place, label in zip(rows, points, spread_marks(points, distance), about, strict=True)
+        Mark(row, point, centre, point != centre, f"{row.name}: {label}")
+        for row, point, centre, label in zip(rows, points, spread_marks(points, distance), about, strict=True)
     ]
 
 
@@ -184,9 +184,9 @@ def _chart_marks(rows: Sequence[Row]) -> list[Mark]:
 
 
 def _map_marks(placed: Sequence[Row]) -> list[Mark]:
-    places = [row.place for row in placed if row.place]
-    points = [(2 * (longitude + 180), 2 * (90 - latitude)) for longitude, latitude in places]
-    return _marks(placed, points, [coordinates(place) for place in places], 2 * MARK + 1)
+    centres = [row.centre for row in placed if row.centre]
+    points = [(2 * (longitude + 180), 2 * (90 - latitude)) for longitude, latitude in centres]
+    return _marks(placed, points, [coordinates(centre) for centre in centres], 2 * MARK + 1)
 
 
 def _ring(ring: Sequence[int]) -> str:

@@ -239,8 +239,8 @@ def _check_number(name: str, value: Any) -> None:
 def pack_bits(values: Tensor) -> Tensor:
     """Pack (n,) bool into uint8, eight per byte, highest bit first, for `np.unpackbits`. Stays on the device."""
     octets = F.pad(values, (0, -len(values) % 8)).view(-1, 8).to(torch.uint8)
-    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
-    return (octets * places).sum(1, dtype=torch.uint8)
+    bit_values = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
+    return (octets * bit_values).sum(1, dtype=torch.uint8)
 
 
 def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tuple[Tensor, int, int]:

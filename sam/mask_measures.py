@@ -137,9 +137,9 @@ class WindowScale:
 
 def _widen(span: tuple[Tensor, Tensor], mask: Tensor, start: Tensor, inside: Tensor) -> None:
     """Extend the masks' first and last pixel to those of m blocks, in place. `start`: (m,), `inside`: (m, p) uint8."""
-    place = start[:, None] + torch.arange(inside.shape[1], device=inside.device)
-    span[0].scatter_reduce_(0, mask, torch.where(inside > 0, place, OUTSIDE).amin(1), "amin")
-    span[1].scatter_reduce_(0, mask, torch.where(inside > 0, place, -1).amax(1), "amax")
+    position = start[:, None] + torch.arange(inside.shape[1], device=inside.device)
+    span[0].scatter_reduce_(0, mask, torch.where(inside > 0, position, OUTSIDE).amin(1), "amin")
+    span[1].scatter_reduce_(0, mask, torch.where(inside > 0, position, -1).amax(1), "amax")
 
 
 def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tuple[np.ndarray, ...]:
