@@ -134,6 +134,8 @@ def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path
         return anomaly_map(filtered, historical, monitor, *STAGE2_LIMITS)
 
     (changed, masks), took1 = measure(device, stage1)
+    if not changes.exists():
+        np.save(changes, changed)
     whole = Window(0, 0, changed.shape[1], changed.shape[0])
     filtered = filter_change_map(MemoryRaster(np.load(changes)), config.STAGE2_CHANGE_MAP_QUANTILE).read(whole)
     anomalies, took2 = measure(device, stage2)

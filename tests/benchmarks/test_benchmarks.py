@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import on_gpu
 from tests.scripts import FEW_POINTS, run_process
 
 
@@ -13,6 +14,8 @@ from tests.scripts import FEW_POINTS, run_process
     [
         ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo"), 4),
         ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo", "--random"), 4),
+        ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo", "--alone"), 2),
+        ("bench_kernels", ("--size", 128, "--model", "vit_demo"), 10),
         ("bench_waterfall", ("--size", 128, "--model", "vit_demo"), 6),
         ("bench_raster", ("--megapixels", 0.02, "--dates", 2, "--model", "vit_demo"), 1),
         ("bench_stages", ("--size", 128, "--dates", 2, "--model", "vit_demo"), 1),
@@ -28,7 +31,19 @@ def test_a_benchmark_leaves_its_rows(tmp_path: Path, module: str, flags: tuple[o
         table = list(csv.DictReader(file))
     assert len(table) == rows
     for row in table:
-        assert float(row.get("share within 1e-4", 1)) >= 0.999, row
+        assert float(row.get("share within 1e-4") or 1) >= 0.999, row
+
+
+def test_what_no_time_is_left_for_is_listed(tmp_path: Path) -> None:
+    done = run_process("-mbenchmarks.on_gpu", "--device", "cpu", "--minutes", 0.1, "--results", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("not run: ") == len(on_gpu.steps("cpu", tmp_path))
+
+
+def test_a_step_that_fails_or_takes_too_long_is_named() -> None:
+    assert on_gpu.run_step(on_gpu.Step("", "json.tool", ["missing.json"]), 4, 60) == "failed with exit code 2"
+    assert on_gpu.run_step(on_gpu.Step("", "http.server", ["0"]), 4, 1) == "not finished in time"
+    assert on_gpu.run_step(on_gpu.Step("", "this", []), 4, 60) is None
 
 
 @pytest.mark.parametrize(

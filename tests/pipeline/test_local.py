@@ -47,12 +47,17 @@ def run_events(data: Path, engine: SamEngine, load_engine: Callable[[], SamEngin
     return progress.summary
 
 
-def assert_nothing_is_left(data: Path) -> None:
+@pytest.fixture(autouse=True)
+def threads_before() -> set[threading.Thread]:
+    """Threads of tests that ran before in this process."""
+    return set(threading.enumerate())
+
+
+def assert_nothing_is_left(data: Path, threads_before: set[threading.Thread]) -> None:
     """Assert that no lock, store or temporary file is left, and no thread."""
     assert not list(data.parent.glob("stage*/**/.*"))
-    assert not [
-        thread for thread in threading.enumerate() if thread.name.startswith(("read_", "write_", "step_", "dispatch_"))
-    ]
+    left = {thread.name.split("_")[0] for thread in set(threading.enumerate()) - threads_before}
+    assert not left & {"read", "write", "step", "dispatch"}
 
 
 def before(monkeypatch: pytest.MonkeyPatch, stage: type[Stage], method: str, act: Callable[[str], object]) -> None:
@@ -67,7 +72,7 @@ def before(monkeypatch: pytest.MonkeyPatch, stage: type[Stage], method: str, act
 
 
 def test_events_are_opened_and_maps_written_while_others_are_computed(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine
+    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     opened, written = ({name: threading.Event() for name in NAMES} for _ in range(2))
 
@@ -86,7 +91,7 @@ def test_events_are_opened_and_maps_written_while_others_are_computed(
     monkeypatch.setattr(local, "advance", note)
     before(monkeypatch, Stage1, "encode", wait_for_others)
     assert run_events(events, demo_engine).done == list(NAMES)
-    assert_nothing_is_left(events)
+    assert_nothing_is_left(events, threads_before)
 
 
 def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine) -> None:
@@ -107,7 +112,11 @@ def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, d
 
 @pytest.mark.parametrize("method", ["read", "encode", "write_outputs"])
 def test_an_event_that_fails_stops_no_other(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, method: str
+    monkeypatch: pytest.MonkeyPatch,
+    events: Path,
+    demo_engine: SamEngine,
+    method: str,
+    threads_before: set[threading.Thread],
 ) -> None:
     def fail(name: str) -> None:
         if name == NAMES[1]:
@@ -118,11 +127,11 @@ def test_an_event_that_fails_stops_no_other(
     assert summary.failed == [(NAMES[1], "a reason")]
     assert summary.done == [NAMES[0], *NAMES[2:]]
     if method != "write_outputs":  # then the finished windows are kept for the next run
-        assert_nothing_is_left(events)
+        assert_nothing_is_left(events, threads_before)
 
 
 def test_an_event_whose_windows_cannot_be_stored_fails_alone(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine
+    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     write = WindowStore.write
 
@@ -135,7 +144,7 @@ def test_an_event_whose_windows_cannot_be_stored_fails_alone(
     summary = run_events(events, demo_engine)
     assert [name for name, _ in summary.failed] == [NAMES[0]]
     assert sorted(summary.done) == list(NAMES[1:])
-    assert_nothing_is_left(events)
+    assert_nothing_is_left(events, threads_before)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UsageError])
@@ -154,7 +163,7 @@ def test_a_run_that_ends_early_leaves_no_locks(
 
 
 def test_an_impossible_request_is_found_while_an_event_is_opened(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine
+    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     def refuse(*_: object) -> StageProgress:
         raise UsageError("impossible")
@@ -162,26 +171,30 @@ def test_an_impossible_request_is_found_while_an_event_is_opened(
     monkeypatch.setattr(local, "advance", refuse)
     with pytest.raises(UsageError, match="impossible"):
         run_events(events, demo_engine)
-    assert_nothing_is_left(events)
+    assert_nothing_is_left(events, threads_before)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_events_that_end_at_once_stop_no_other(events: Path, demo_engine: SamEngine, count: int) -> None:
+def test_events_that_end_at_once_stop_no_other(
+    events: Path, demo_engine: SamEngine, count: int, threads_before: set[threading.Thread]
+) -> None:
     for name in NAMES[:count]:
         (events / name / "normal_20190620.tif").write_bytes(b"no image")
     summary = run_events(events, demo_engine)
     assert [name for name, _ in summary.failed] == list(NAMES[:count])
     assert summary.done == list(NAMES[count:])
-    assert_nothing_is_left(events)
+    assert_nothing_is_left(events, threads_before)
 
 
-def test_events_fail_if_the_model_cannot_be_loaded(events: Path, demo_engine: SamEngine) -> None:
+def test_events_fail_if_the_model_cannot_be_loaded(
+    events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
+) -> None:
     def fail() -> SamEngine:
         raise RuntimeError("the device fell off the bus")
 
     summary = run_events(events, demo_engine, fail)
     assert [name for name, _ in summary.failed] == list(NAMES)
-    assert_nothing_is_left(events)
+    assert_nothing_is_left(events, threads_before)
 
 
 def test_a_run_without_events_ends(tmp_path: Path, demo_engine: SamEngine) -> None:
