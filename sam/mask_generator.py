@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from torchvision.ops.boxes import box_area
 from sam.devices import Batches, autocast, batch_size
 from sam.execution import Execution
 from sam.features import WindowFeatures
-from sam.mask_measures import WindowScale
+from sam.mask_measures import LogitPart, WindowScale
 from sam.masks import Mask, clean_mask
 from sam.prompt_decoder import DecodedMasks, PromptDecoder
 from utils import UsageError, first_line
@@ -93,12 +94,9 @@ class _Crop(NamedTuple):
 class _Candidates(NamedTuple):
     """Masks of one crop that passed the filters so far."""
 
-    logits: Tensor  # (n, L, L) float32
+    logits: list[LogitPart]  # n
     predicted_iou: Tensor  # (n,) float32
     boxes: Tensor  # (n, 4) int64, in the crop
-
-    def at(self, index: Tensor) -> "_Candidates":
-        return _Candidates(self.logits[index], self.predicted_iou[index], self.boxes[index])
 
 
 @dataclass(frozen=True)
@@ -198,20 +196,20 @@ class MaskGenerator:
             kept = ~is_box_near_crop_edge(measures.boxes, crop.box, whole)
             if parameters.stability_score_thresh > 0:
                 kept &= measures.stability >= parameters.stability_score_thresh
-            return _Candidates(decoded.logits, decoded.predicted_iou, measures.boxes).at(kept)
+            boxes = measures.boxes[kept]
+            return _Candidates(scale.cut(decoded.logits, kept, boxes), decoded.predicted_iou[kept], boxes)
 
-        batches = self._point_batches.run(find, points)
-        found = _Candidates(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-        kept = batched_nms(
-            found.boxes.float(), found.predicted_iou, torch.zeros_like(found.predicted_iou), parameters.box_nms_thresh
-        )
-        return found.at(kept)
+        batches = list(self._point_batches.run(find, points))
+        parts = list(chain.from_iterable(batch.logits for batch in batches))
+        predicted_iou, boxes = (torch.cat(of_batches) for of_batches in list(zip(*batches, strict=True))[1:])
+        kept = batched_nms(boxes.float(), predicted_iou, torch.zeros_like(predicted_iou), parameters.box_nms_thresh)
+        return _Candidates([parts[index] for index in kept.tolist()], predicted_iou[kept], boxes[kept])
 
-    def _full_size(self, crop: _Crop, logits: Tensor, box: list[int]) -> tuple[Tensor, int, int]:
+    def _full_size(self, crop: _Crop, logits: LogitPart, box: list[int]) -> tuple[Tensor, int, int]:
         """Return a mask's pixels at full size, (h, w) bool, and the window's column and row at which they begin."""
         input_height, input_width = crop.features.input_size
         size = self._model.image_encoder.img_size
-        scaled = F.interpolate(logits[None, None], (size, size), mode="bilinear", align_corners=False)
+        scaled = F.interpolate(logits.whole()[None, None], (size, size), mode="bilinear", align_corners=False)
         pixels, x, y = _enlarge(scaled[..., :input_height, :input_width], crop.features.window_size, box)
         return pixels > self._model.mask_threshold, crop.box[0] + x, crop.box[1] + y
 
@@ -268,7 +266,7 @@ def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tu
 
 def _drop_duplicates(
     crops: list[_Crop], found: list[_Candidates], threshold: float
-) -> list[tuple[_Crop, Tensor, list[int]]]:
+) -> list[tuple[_Crop, LogitPart, list[int]]]:
     """Return all crops' masks as (crop, logits, box); with several crops, after an NMS that prefers smaller crops."""
     masks = [
         (crop, logits, box)

@@ -5,6 +5,7 @@ the logits they mix. So if all logits of a block of the window lie on one side o
 the blocks that contain a mask's edge are interpolated.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch.nn import functional as F
 
 REACH = 3  # consecutive logits per axis that a block of pixels can depend on
 LARGEST_BLOCK = 128  # pixels per side; counts along a side must fit in a byte
-PIXELS_AT_ONCE = 1 << 22  # interpolated pixels held in memory
+PIXELS_AT_ONCE = 1 << 20
 OUTSIDE = 1 << 30  # beyond any window
+LOWEST = -1e30  # a logit below those of any SAM; finite, as it is multiplied by weights of 0
 
 
 class MaskMeasures(NamedTuple):
@@ -31,13 +33,29 @@ class MaskMeasures(NamedTuple):
         return self.area_high.to(torch.int32) / self.area_low.to(torch.int32)
 
 
+class LogitPart(NamedTuple):
+    """The logits of a mask on which the pixels of its box depend; no pixel outside of the box is in the mask."""
+
+    logits: Tensor  # (h, w) float32
+    row: int  # of the first logit
+    column: int
+    size: int  # L, of all logits
+
+    def whole(self) -> Tensor:
+        """Return logits of the same mask, (L, L) float32."""
+        whole = self.logits.new_full((self.size, self.size), LOWEST)
+        height, width = self.logits.shape
+        whole[self.row : self.row + height, self.column : self.column + width] = self.logits
+        return whole
+
+
 class _Axis(NamedTuple):
     """The b blocks along one axis of a window, of up to p pixels each."""
 
     source: Tensor  # (b,) int64: first of the REACH logits that its pixels depend on
     start: Tensor  # (b,) int64: first pixel
     length: Tensor  # (b,) int64: pixels
-    weights: Tensor  # (b, p, REACH) float32: of the logits in each pixel; NaN (compares as False) beyond the block
+    weights: Tensor  # (p, REACH, b) float32: of the logits in each pixel; NaN (compares as False) beyond the block
 
 
 class _Totals(NamedTuple):
@@ -63,6 +81,11 @@ class WindowScale:
         window_size: tuple[int, int],
         device: torch.device,
     ) -> None:
+        self._logit_size = logit_size
+        # Logits per pixel of the window, along rows and columns.
+        self._zoom = [
+            logit_size / encoder_size * scaled / length for scaled, length in zip(input_size, window_size, strict=True)
+        ]
         self._rows, self._columns = (
             _Axis(*(torch.from_numpy(part).to(device) for part in _blocks(logit_size, encoder_size, scaled, length)))
             for scaled, length in zip(input_size, window_size, strict=True)
@@ -86,12 +109,27 @@ class WindowScale:
         crossed &= ~unstable[:, None, None]
         totals = self._settled_totals([(lowest > level) & ~crossed for level in levels])
         mask, row, column = crossed.nonzero(as_tuple=True)
-        step = max(1, PIXELS_AT_ONCE // (self._rows.weights.shape[1] * self._columns.weights.shape[1]))
+        step = max(1, PIXELS_AT_ONCE // (len(self._rows.weights) * len(self._columns.weights)))
         for block in zip(mask.split(step), row.split(step), column.split(step), strict=True):
             self._add_crossed(totals, logits, levels, *block)
         boxes = torch.stack([totals.columns[0], totals.rows[0], totals.columns[1], totals.rows[1]], dim=1)
         area_high = totals.areas[2].masked_fill(unstable, 0)
         return MaskMeasures(totals.areas[0], area_high, torch.where(boxes[:, 2:3] < 0, 0, boxes))
+
+    def cut(self, logits: Tensor, kept: Tensor, boxes: Tensor) -> list[LogitPart]:
+        """Copy the logits on which the pixels of masks' boxes depend; they need a fraction of the memory of all logits.
+
+        `logits`: (n, L, L) float32. `kept`: (n,) bool, the masks that are copied. `boxes`: (k, 4), theirs.
+        """
+        parts = []
+        for mask, (x0, y0, x1, y1) in zip(kept.nonzero()[:, 0].tolist(), boxes.tolist(), strict=True):
+            # Each interpolation mixes two neighbours, so that a pixel depends on logits at most two beyond its own.
+            (top, bottom), (left, right) = (
+                (max(int(first * zoom) - 2, 0), int((last + 1) * zoom) + 3)
+                for first, last, zoom in zip((y0, x0), (y1, x1), self._zoom, strict=True)
+            )
+            parts.append(LogitPart(logits[mask, top:bottom, left:right].clone(), top, left, self._logit_size))
+        return parts
 
     def _extremes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lowest and highest logit that each block depends on, (n, row blocks, column blocks) each."""
@@ -119,27 +157,43 @@ class WindowScale:
     def _add_crossed(
         self, totals: _Totals, logits: Tensor, levels: tuple[float, ...], mask: Tensor, row: Tensor, column: Tensor
     ) -> None:
-        """Interpolate m blocks, given by their mask, row and column, and add them to the totals."""
+        """Interpolate m blocks, given by their mask, row and column, and add them to the totals.
+
+        Blocks are the last axis of all arrays: each operation runs over contiguous numbers of many blocks.
+        """
         rows, columns = self._rows, self._columns
-        reach, last = torch.arange(REACH, device=logits.device), logits.shape[-1] - 1
-        patch_rows = (rows.source[row][:, None] + reach).clamp(max=last)
-        patch_columns = (columns.source[column][:, None] + reach).clamp(max=last)
-        patch = logits[mask[:, None, None], patch_rows[:, :, None], patch_columns[:, None, :]]
-        pixels = rows.weights[row] @ patch @ columns.weights[column].transpose(1, 2)
+        reach, last = torch.arange(REACH, device=logits.device)[:, None], logits.shape[-1] - 1
+        patch_rows = (rows.source[row] + reach).clamp_(max=last)  # (REACH, m)
+        patch_columns = (columns.source[column] + reach).clamp_(max=last)
+        start = (mask * (last + 1) + patch_rows) * (last + 1)
+        patch = torch.take(logits, start[:, None] + patch_columns)  # (REACH rows, REACH columns, m)
+        row_weights, column_weights = rows.weights[..., row], columns.weights[..., column]  # (p, REACH, m) each
+        tall = _mix((row_weights[:, k, None], patch[k]) for k in range(REACH))  # (p, REACH, m)
+        pixels = _mix((column_weights[:, k], tall[:, k, None]) for k in range(REACH))  # (p rows, p columns, m)
         for area, level in zip(totals.areas, levels, strict=True):
             # As bytes: summing booleans first makes an int64 copy, which is ten times slower.
-            in_rows = (pixels > level).view(torch.uint8).sum(2, dtype=torch.uint8)
-            area.index_add_(0, mask, in_rows.sum(1))
+            in_columns = (pixels > level).view(torch.uint8).sum(0, dtype=torch.uint8)
+            area.index_add_(0, mask, in_columns.sum(0))
         inside = (pixels > levels[1]).view(torch.uint8)
-        _widen(totals.columns, mask, columns.start[column], inside.amax(1))
-        _widen(totals.rows, mask, rows.start[row], inside.amax(2))
+        _widen(totals.columns, mask, columns.start[column], inside.amax(0))
+        _widen(totals.rows, mask, rows.start[row], inside.amax(1))
+
+
+def _mix(products: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the sum of products."""
+    (weight, value), *others = products
+    total = weight * value
+    for weight, value in others:
+        total.addcmul_(weight, value)
+    return total
 
 
 def _widen(span: tuple[Tensor, Tensor], mask: Tensor, start: Tensor, inside: Tensor) -> None:
-    """Extend the masks' first and last pixel to those of m blocks, in place. `start`: (m,), `inside`: (m, p) uint8."""
-    position = start[:, None] + torch.arange(inside.shape[1], device=inside.device)
-    span[0].scatter_reduce_(0, mask, torch.where(inside > 0, position, OUTSIDE).amin(1), "amin")
-    span[1].scatter_reduce_(0, mask, torch.where(inside > 0, position, -1).amax(1), "amax")
+    """Extend the masks' first and last pixel to those of m blocks, in place. `start`: (m,), `inside`: (p, m) uint8."""
+    # As int32: the minimum of int64 takes a hundred times longer on a CPU.
+    position = start.int() + torch.arange(len(inside), dtype=torch.int32, device=inside.device)[:, None]
+    span[0].scatter_reduce_(0, mask, torch.where(inside > 0, position, OUTSIDE).amin(0).long(), "amin")
+    span[1].scatter_reduce_(0, mask, torch.where(inside > 0, position, -1).amax(0).long(), "amax")
 
 
 def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tuple[np.ndarray, ...]:
@@ -162,7 +216,7 @@ def _blocks(logit_size: int, encoder_size: int, scaled: int, length: int) -> tup
     weights = np.full((len(starts), size, REACH), np.nan, np.float32)
     for block, start, count in zip(weights, starts, lengths, strict=True):
         block[:count] = pixel_weights[start : start + count]
-    return source[starts], starts, lengths, weights
+    return source[starts], starts, lengths, np.ascontiguousarray(weights.transpose(1, 2, 0))
 
 
 def _bilinear(size_out: int, size_in: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
