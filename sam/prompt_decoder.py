@@ -90,8 +90,8 @@ class PromptDecoder:
             tokens = block.norm3(tokens + block.mlp(tokens))
             write = block.cross_attn_image_to_token
             shared_queries = image.first_queries if number == 0 else None
-            pixels = pixels + _attend_to_tokens(write, tokens + token_position, tokens, positioned, shared_queries)
-            pixels = block.norm4(pixels)
+            weights, written = _attend_to_tokens(write, tokens + token_position, tokens, positioned, shared_queries)
+            pixels = block.norm4(torch.baddbmm(pixels, weights, written))
             positioned = pixels + self._position
         last = self._decoder.transformer.final_attn_token_to_image
         tokens = tokens + _attend_to_image(last, tokens + token_position, positioned, pixels)
@@ -145,8 +145,11 @@ def _attend_to_image(attention: Any, queries: Tensor, positioned: Tensor, pixels
 
 def _attend_to_tokens(
     attention: Any, keys: Tensor, values: Tensor, positioned: Tensor, shared_queries: Tensor | None
-) -> Tensor:
-    """Attend from images to their tokens. `keys`, `values`: (B, T, C); `positioned`: (B, N, C). Returns (B, N, C)."""
+) -> tuple[Tensor, Tensor]:
+    """Attend from images to their tokens. `keys`, `values`: (B, T, C); `positioned`: (B, N, C).
+
+    Returns two factors, (B, N, h * T) and (B, h * T, C), whose product is what the images read.
+    """
     key = _heads(attention, attention.k_proj(keys))  # (B, h, T, d)
     value = _heads(attention, attention.v_proj(values))
     heads, tokens, depth = key.shape[1:]
@@ -160,15 +163,15 @@ def _attend_to_tokens(
         scores = key @ shared_queries.transpose(1, 2)
     weights = torch.softmax(scores, dim=2)  # (B, h, T, N): pixels last, so that the softmax works on contiguous rows
     output_weight = attention.out_proj.weight.T.reshape(heads, depth, -1)
-    written = (value @ output_weight).flatten(1, 2)  # (B, h * T, C)
-    return weights.flatten(1, 2).transpose(1, 2) @ written + attention.out_proj.bias
+    # The weights of each head sum to 1, so each token's row can carry its share of the bias.
+    written = (value @ output_weight + attention.out_proj.bias / heads).flatten(1, 2)
+    return weights.flatten(1, 2).transpose(1, 2), written
 
 
 def _upscale_2x(convolution: Any, pixels: Tensor) -> Tensor:
     """Apply a transposed convolution, stride and kernel 2: (B, n, C) -> (B, n * 4, C'), the four pixels row by row."""
-    weight = convolution.weight.permute(0, 2, 3, 1)  # (C, 2, 2, C')
-    four = pixels @ weight.flatten(1) + convolution.bias.repeat(4)
-    return four.unflatten(-1, (4, -1)).flatten(1, 2)
+    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C', C)
+    return F.linear(pixels, weight, convolution.bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
 
 
 def _layer_norm_2d(norm: Any, pixels: Tensor) -> Tensor:
