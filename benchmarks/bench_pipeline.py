@@ -35,7 +35,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--points-per-batch", type=int, help="of the pipeline (default: from the device's memory)")
     parser.add_argument("--encode-batch", type=int, help="of the pipeline (default: from the device's memory)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile our encoder (default: off)")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile our encoder and mask decoder (default: off)"
+    )
     parser.add_argument("--alone", action="store_true", help="leave out the literal method (default: off)")
     parser.add_argument(
         "--rounds", type=int, default=1, help="repetitions; the fastest is reported (default: %(default)s)"

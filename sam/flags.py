@@ -73,6 +73,6 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the image encoder with torch.compile: takes minutes at the start, needs a C++ compiler "
+        help="compile encoder and mask decoder with torch.compile: a minute at the first start, needs a C++ compiler "
         "(default: not compiled)",
     )

@@ -124,7 +124,7 @@ class MaskGenerator:
         self, model: Sam, device: torch.device, execution: Execution, encode: Callable[[np.ndarray], WindowFeatures]
     ) -> None:
         """Take a model that is on the device. `encode`: encodes a crop of a window, (h, w, 3) uint8 RGB."""
-        self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder)
+        self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder, execution.compile)
         self._model = model
         self._device = device
         self._precision = execution.precision

@@ -3,8 +3,7 @@
 SAM's mask decoder repeats the image for every prompt and projects each copy to keys, values and queries. Here the
 first block's projections are computed once per image. In later blocks the image differs between prompts, but only a few
 tokens attend to it. It costs far less to project these tokens into the image's space instead:
-`(t Wq) (x Wk)' = (t Wq Wk') x'`. Points are dropped by their predicted IoU before their masks are upscaled. The results
-equal SAM's, except for the order of summation.
+`(t Wq) (x Wk)' = (t Wq Wk') x'`. The results equal SAM's, except for the order of summation.
 """
 
 from typing import Any, NamedTuple
@@ -34,10 +33,16 @@ class DecodedMasks(NamedTuple):
 class PromptDecoder:
     """SAM's prompt encoder and mask decoder for one foreground point per prompt, three masks per point."""
 
-    def __init__(self, prompt_encoder: Any, mask_decoder: Any) -> None:
+    def __init__(self, prompt_encoder: Any, mask_decoder: Any, compiled: bool = False) -> None:
+        """`compiled`: compile the transformer and the upscaling with `torch.compile`, for one number of points."""
         self._prompt_encoder = prompt_encoder
         self._decoder = mask_decoder
         self._blocks = list(mask_decoder.transformer.layers)
+        self._compiled = compiled
+        self._most_points = 0  # of a batch so far
+        transform, upscale = self._two_way_transformer, self._output_upscaling
+        self._transform = torch.compile(transform) if compiled else transform
+        self._upscale = torch.compile(upscale) if compiled else upscale
         self._output_tokens = torch.cat([mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]).detach()
         # (N, C): positional encoding of the feature cells
         self._position = prompt_encoder.get_dense_pe()[0].flatten(1).T.detach().contiguous()
@@ -59,17 +64,20 @@ class PromptDecoder:
 
         `points`: (B, 2), x and y in pixels of the encoder's input. A threshold of 0 or less keeps all, as SAM does.
         """
+        count = len(points)
+        if self._compiled:  # a smaller batch is filled up, as another number of points would be compiled, too
+            self._most_points = max(self._most_points, count)
+            points = torch.cat([points, points[-1:].expand(self._most_points - count, -1)])
         labels = torch.ones((len(points), 1), dtype=torch.int, device=points.device)
         prompts, _ = self._prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
         tokens = torch.cat([self._output_tokens.expand(len(points), -1, -1), prompts], dim=1)
         tokens, pixels = self._transform(image, tokens)
         predicted_iou = self._decoder.iou_prediction_head(tokens[:, 0])[:, 1:].float()
         kept = predicted_iou > iou_threshold if iou_threshold > 0 else torch.ones_like(predicted_iou, dtype=torch.bool)
-        point, mask = kept.nonzero(as_tuple=True)
-        logits = self._mask_logits(tokens, pixels, point, mask)
-        return DecodedMasks(logits, predicted_iou[point, mask], point)
+        point, mask = kept[:count].nonzero(as_tuple=True)
+        return DecodedMasks(self._upscale(tokens, pixels)[point, mask], predicted_iou[point, mask], point)
 
-    def _transform(self, image: ImageSide, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _two_way_transformer(self, image: ImageSide, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Run SAM's two-way transformer. `tokens`: (B, T, C). Returns tokens and pixels, (B, T, C) and (B, N, C)."""
         token_position = tokens
         pixels = image.source  # (N, C) in the first block, (B, N, C) in the others
@@ -97,22 +105,19 @@ class PromptDecoder:
         tokens = tokens + _attend_to_image(last, tokens + token_position, positioned, pixels)
         return self._decoder.transformer.norm_final_attn(tokens), pixels
 
-    def _mask_logits(self, tokens: Tensor, pixels: Tensor, point: Tensor, mask: Tensor) -> Tensor:
-        """Upscale the pixels of the remaining points; return the logits of the remaining masks, (n, 4 G, 4 G)."""
-        decoder = self._decoder
+    def _output_upscaling(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """Return the logits of the three masks of every point, (B, 3, 4 G, 4 G) float32."""
         grid = int(pixels.shape[1] ** 0.5)
-        wanted, row = point.unique(return_inverse=True)
-        first, norm, activation, second, _ = decoder.output_upscaling
+        first, norm, activation, second, _ = self._decoder.output_upscaling
         # A transposed convolution of stride 2 and kernel 2 is one linear map from a pixel to four: they do not overlap.
-        upscaled = activation(_layer_norm_2d(norm, _upscale_2x(first, pixels[wanted])))
-        upscaled = activation(_upscale_2x(second, upscaled))  # (points, N * 4 * 4, C / 8)
-        hyper = torch.stack(
-            [network(tokens[wanted, 2 + i]) for i, network in enumerate(decoder.output_hypernetworks_mlps[1:])], dim=2
-        )
+        upscaled = activation(_layer_norm_2d(norm, _upscale_2x(first, pixels)))
+        upscaled = activation(_upscale_2x(second, upscaled))  # (B, N * 4 * 4, C / 8)
+        networks = self._decoder.output_hypernetworks_mlps[1:]
+        hyper = torch.stack([network(tokens[:, 2 + number]) for number, network in enumerate(networks)], dim=2)
         # Pixels are ordered by row and column of the cell, then of the half cell in it, then of the quarter cell.
-        logits = (upscaled @ hyper).float()  # (points, N * 16, 3)
-        logits = logits.view(len(wanted), grid, grid, 2, 2, 2, 2, hyper.shape[2]).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(len(wanted), hyper.shape[2], 4 * grid, 4 * grid)[row, mask]
+        logits = (upscaled @ hyper).float()  # (B, N * 16, 3)
+        logits = logits.view(len(pixels), grid, grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return logits.reshape(len(pixels), -1, 4 * grid, 4 * grid)
 
 
 def _heads(attention: Any, projected: Tensor) -> Tensor:

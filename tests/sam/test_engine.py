@@ -1,6 +1,7 @@
 """engine.py: features and masks equal those of segment_anything, with one encoder pass per image and any batch size."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -353,23 +354,43 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
 
 
-def test_only_the_encoder_is_compiled_and_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_and_decoder_are_compiled_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
 
-    def compile_nothing(module: torch.nn.Module) -> torch.nn.Module:
-        compiled.append(module)
-        return module
+    def compile_nothing(part: Callable[..., Any]) -> Callable[..., Any]:
+        compiled.append(part)
+        return part
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     engine_of()
     assert not compiled
     engine = engine_of(compile=True)
-    assert compiled == [engine._model.image_encoder]
+    decoder = engine.generator.decoder
+    assert compiled == [engine._model.image_encoder, decoder._two_way_transformer, decoder._output_upscaling]
+
+
+def test_compiled_parts_see_one_number_of_points(monkeypatch: pytest.MonkeyPatch, demo_engine: SamEngine) -> None:
+    sizes: set[int] = set()
+
+    def note_size(part: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if len(arguments) == 2:  # of the decoder
+                sizes.add(len(arguments[1]))
+            return part(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", note_size)
+    engine = engine_of(compile=True, points_per_batch=5)  # the last batch of 8 x 8 points has 4
+    masks, expected = (engine_masks(some, SCENE, FEW_POINTS) for some in (engine, demo_engine))
+    assert sizes == {5}
+    assert len(masks) == len(expected) > 5
+    check_masks(masks, [mask.full(SCENE.shape[:2]) for mask in expected])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_encoder_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_compiled_sam_gives_the_same_features_and_masks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     engines = []
     for compile_it in (False, True):
@@ -378,3 +399,9 @@ def test_a_compiled_encoder_gives_the_same_features(monkeypatch: pytest.MonkeyPa
         engines.append(SamEngine(model, torch.device("cpu"), Execution(compile=compile_it)))
     (expected,), (found,) = (engine.encode([engine.scale(SCENE)]) for engine in engines)
     torch.testing.assert_close(found.embedding, expected.embedding, rtol=1e-4, atol=1e-4)
+    stock, compiled = (engine.generator.decoder for engine in engines)
+    points = torch.rand(3, 2) * 64
+    masks, same = (
+        decoder.decode(decoder.image_side(expected.embedding[0]), points, 0.0) for decoder in (stock, compiled)
+    )
+    torch.testing.assert_close(same.logits, masks.logits, rtol=1e-4, atol=1e-4)
