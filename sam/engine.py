@@ -11,7 +11,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from sam.devices import Batches, autocast, batch_size
+from sam.devices import Batches, autocast, batch_size, release_freed_memory
 from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.execution import Execution
 from sam.features import WindowFeatures
@@ -69,6 +69,7 @@ class SamEngine:
         return [features for batch in self._encode_batches.run(self._encode_batch, images) for features in batch]
 
     def _encode_batch(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
+        release_freed_memory(self.device)
         pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self.device)
         with autocast(self.device, self._precision):
             embeddings = self._encoder(self._model.preprocess(pixels.permute(0, 3, 1, 2))).float()

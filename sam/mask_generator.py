@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 from torchvision.ops.boxes import box_area
 
-from sam.devices import Batches, autocast, batch_size
+from sam.devices import Batches, autocast, batch_size, release_freed_memory
 from sam.execution import Execution
 from sam.features import WindowFeatures
 from sam.mask_measures import LogitPart, WindowScale
@@ -145,6 +145,7 @@ class MaskGenerator:
         `image`: (H, W, 3) uint8 RGB, the image that `features` encode; may be None if `crop_n_layers` is 0. Raises
         EventError if the device's memory is too small for a single point.
         """
+        release_freed_memory(self._device)
         crops = self._crops(image, features, parameters)
         found = [self._candidates(crop, parameters, features.window_size) for crop in crops]
         survivors = _drop_duplicates(crops, found, parameters.crop_nms_thresh)
