@@ -248,12 +248,14 @@ def _enlarge(scaled: Tensor, window_size: tuple[int, int], box: list[int]) -> tu
     `scaled`: (1, 1, h, w) logits at the encoder's scale. `box`: x0, y0, x1, y1 in the window. Returns the part and the
     window's column and row at which it begins. If the zoom is a whole number, each pixel is interpolated from the same
     logits with the same weights as in the whole window, so the part is cut out first. Otherwise rounding would differ,
-    and the part is the whole window.
+    and the part is cut out of the whole window.
     """
     height, width = scaled.shape[2:]
     zoom = window_size[0] // height
     if (zoom * height, zoom * width) != window_size:
-        return F.interpolate(scaled, window_size, mode="bilinear", align_corners=False)[0, 0], 0, 0
+        pixels = F.interpolate(scaled, window_size, mode="bilinear", align_corners=False)[0, 0]
+        left, top = (max(edge - 2, 0) for edge in box[:2])  # two pixels for rounding of the box
+        return pixels[top : box[3] + 3, left : box[2] + 3], left, top
     # A margin of two logits: one is trimmed, as its pixels depend on logits outside; one is for rounding of the box.
     left, top = (max(edge // zoom - 2, 0) for edge in box[:2])
     part = scaled[:, :, top : box[3] // zoom + 3, left : box[2] // zoom + 3]
