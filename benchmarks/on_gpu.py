@@ -12,11 +12,12 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
@@ -74,17 +75,18 @@ def steps(device: str, results: Path) -> list[Step]:
     return found
 
 
-def run_step(step: Step, points_per_side: int, seconds: float) -> str | None:
-    """Run a step for up to `seconds`. Returns why it failed, None if it did not."""
+def run_step(step: Step, points_per_side: int, seconds: float) -> int | None:
+    """Run a step for up to `seconds`. Returns its exit code; None: it was ended, with all processes that it started."""
     parameters = {"ANOMALYCD_STAGE1_SAM_PARAMS": json.dumps({"points_per_side": points_per_side})}
     command = [sys.executable, "-m", step.module, *step.arguments]
-    try:
-        code = subprocess.run(
-            command, cwd=PROJECT, env=os.environ | parameters, timeout=seconds, check=False
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return "not finished in time"
-    return f"failed with exit code {code}" if code else None
+    with subprocess.Popen(command, cwd=PROJECT, env=os.environ | parameters, start_new_session=True) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def utilisation_noted() -> Iterator[list[int]]:
 
 
 def main() -> int:
-    """Run the steps, and list what they gave; returns the exit code."""
+    """Run the steps, and list what became of them; returns the exit code, 1 if any failed."""
     args = parse_arguments()
     end = time.monotonic() + 60 * args.minutes
     outcomes: list[str] = []
@@ -122,10 +124,11 @@ def main() -> int:
         print(f"\n--- {step.title}", flush=True)
         started = time.monotonic()
         with utilisation_noted() as utilisation:
-            problem = run_step(step, args.points_per_side, left)
-        failed |= problem is not None
+            code = run_step(step, args.points_per_side, left)
+        failed |= bool(code)
+        outcome = {None: "not finished in time", 0: "done"}.get(code, f"failed with exit code {code}")
         busy = f", GPU {sum(utilisation) / len(utilisation):.0f} % busy" if utilisation else ""
-        outcomes.append(f"{problem or 'done'} in {time.monotonic() - started:.0f} s{busy}: {step.title}")
+        outcomes.append(f"{outcome} in {time.monotonic() - started:.0f} s{busy}: {step.title}")
     print("\n" + "\n".join(outcomes))
     return int(failed)
 
