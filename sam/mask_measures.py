@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 REACH = 3  # consecutive logits per axis that a block of pixels can depend on
 LARGEST_BLOCK = 128  # pixels per side; counts along a side must fit in a byte
-PIXELS_AT_ONCE = 1 << 20
+PIXELS_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 20}  # interpolated pixels held in memory; on a CPU, in its caches
 OUTSIDE = 1 << 30  # beyond any window
 LOWEST = -1e30  # a logit below those of any SAM; finite, as it is multiplied by weights of 0
 
@@ -82,8 +82,7 @@ class WindowScale:
         device: torch.device,
     ) -> None:
         self._logit_size = logit_size
-        # Logits per pixel of the window, along rows and columns.
-        self._zoom = [
+        self._logits_per_pixel = [  # along rows and columns
             logit_size / encoder_size * scaled / length for scaled, length in zip(input_size, window_size, strict=True)
         ]
         self._rows, self._columns = (
@@ -109,7 +108,7 @@ class WindowScale:
         crossed &= ~unstable[:, None, None]
         totals = self._settled_totals([(lowest > level) & ~crossed for level in levels])
         mask, row, column = crossed.nonzero(as_tuple=True)
-        step = max(1, PIXELS_AT_ONCE // (len(self._rows.weights) * len(self._columns.weights)))
+        step = max(1, PIXELS_AT_ONCE[logits.device.type] // (len(self._rows.weights) * len(self._columns.weights)))
         for block in zip(mask.split(step), row.split(step), column.split(step), strict=True):
             self._add_crossed(totals, logits, levels, *block)
         boxes = torch.stack([totals.columns[0], totals.rows[0], totals.columns[1], totals.rows[1]], dim=1)
@@ -125,8 +124,8 @@ class WindowScale:
         for mask, (x0, y0, x1, y1) in zip(kept.nonzero()[:, 0].tolist(), boxes.tolist(), strict=True):
             # Each interpolation mixes two neighbours, so that a pixel depends on logits at most two beyond its own.
             (top, bottom), (left, right) = (
-                (max(int(first * zoom) - 2, 0), int((last + 1) * zoom) + 3)
-                for first, last, zoom in zip((y0, x0), (y1, x1), self._zoom, strict=True)
+                (max(int(first * step) - 2, 0), int((last + 1) * step) + 3)
+                for first, last, step in zip((y0, x0), (y1, x1), self._logits_per_pixel, strict=True)
             )
             parts.append(LogitPart(logits[mask, top:bottom, left:right].clone(), top, left, self._logit_size))
         return parts

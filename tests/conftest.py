@@ -92,6 +92,13 @@ def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(config.STAGE1_SAM_PARAMS, "points_per_side", 4)
 
 
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of 130 pixels in stage 2: four in an event of `small_events`."""
+    monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 130)
+    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 130)
+
+
 @pytest.fixture(scope="session")
 def finished(small_events: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `stage1` and `stage2`, the outputs of `python run.py` for both events."""

@@ -25,13 +25,6 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four windows per stage."""
-    monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 130)
-    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 130)
-
-
-@pytest.fixture
 def run_fire(data_root: Path, tmp_path: Path) -> Run:
     """Runs stages over one event, into `one` and `two`; returns the exit code."""
 

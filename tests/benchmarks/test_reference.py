@@ -1,7 +1,5 @@
 """The reference implementation of the benchmarks equals the project, and its random masks have realistic statistics."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -43,13 +41,7 @@ WINDOWS = {
 ENCODER_SIZE = 256
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread: for windows this small, synchronization on a busy machine takes longer than the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

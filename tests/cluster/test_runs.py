@@ -20,12 +20,7 @@ from tests.cluster.small_runs import arguments, assert_same, outputs
 from tests.scripts import CONTROL, DEMO_SAM, FIRE
 from utils import Window
 
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch, few_points: None) -> None:
-    """Four windows per stage."""
-    monkeypatch.setattr(config, "STAGE2_PATCH_SIZE", 130)
-    monkeypatch.setattr(config, "STAGE2_SMALL_PATCH_SIZE", 130)
+pytestmark = pytest.mark.usefixtures("few_points", "small_windows")
 
 
 def test_maps_equal_those_of_a_single_process(small_events: Path, tmp_path: Path, alone: Path) -> None:

@@ -33,12 +33,6 @@ SAM = SamIdentity({"sam_model_type": "vit_demo"}, "sam_vit_demo.pth")
 
 
 @pytest.fixture
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STAGE2_PATCH_SIZE", "STAGE2_SMALL_PATCH_SIZE"):
-        monkeypatch.setattr(config, name, WINDOW)
-
-
-@pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of images in each call of the encoder."""
     calls: list[int] = []

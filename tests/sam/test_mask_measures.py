@@ -219,7 +219,7 @@ def test_measures_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) ->
     logits = smooth_logits(geometry, masks=12, seed=5)
     together = measure(geometry, logits)
     alone = [measure(geometry, mask[None]) for mask in logits]
-    monkeypatch.setattr(mask_measures, "PIXELS_AT_ONCE", 1)  # blocks one by one
+    monkeypatch.setitem(mask_measures.PIXELS_AT_ONCE, "cpu", 1)  # blocks one by one
     for one_by_one in (measure(geometry, logits), [torch.cat(parts) for parts in zip(*alone, strict=True)]):
         for found, expected in zip(one_by_one, together, strict=True):
             assert found.tolist() == expected.tolist()
@@ -236,6 +236,27 @@ def test_min_stability_skips_only_masks_below_it(window: str, min_stability: flo
     assert torch.equal(found.stability >= min_stability, stable)
     for some, all_of_them in zip(found, expected, strict=True):
         assert torch.equal(some[stable], all_of_them[stable])
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_mask_is_the_same_with_the_logits_that_its_box_needs(window: str) -> None:
+    geometry = WINDOWS[window]
+    logits = smooth_logits(geometry, masks=40, seed=7)
+    scale = WindowScale(geometry.logits, geometry.encoder, geometry.scaled, geometry.window, CPU)
+    kept = torch.arange(len(logits)) % 3 > 0
+    parts = scale.cut(logits, kept, scale.measure(logits, 0, 1).boxes[kept])
+    assert torch.equal(
+        enlarged(geometry, torch.stack([part.whole() for part in parts])) > 0, enlarged(geometry, logits[kept]) > 0
+    )
+
+
+def test_of_a_small_mask_few_logits_are_kept() -> None:
+    logits = torch.full((1, 64, 64), -4.0)
+    logits[0, 20:25, 40:44] = 4
+    scale = WindowScale(64, 256, (256, 256), (512, 512), CPU)
+    (part,) = scale.cut(logits, torch.tensor([True]), scale.measure(logits, 0, 1).boxes)
+    assert part.logits.shape <= (11, 10)
+    assert part.logits._base is None  # a copy, which does not keep the others in memory
 
 
 def test_unstable_masks_are_not_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
