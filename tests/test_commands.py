@@ -26,7 +26,6 @@ ELSEWHERE = {
     "pip ": "setup.sh, in another order",
     ".venv/bin/python -m pip install -r requirements-ray.txt": "make test",
     "python -m benchmarks.": "test_benchmarks.py, on next to nothing",
-    "python -m pytest -m gpu": "test_gpu.py, where there is a GPU",
     ".venv/bin/python -m docs.tools.framework": "test_demo.py",
     ".venv/bin/python -m docs.tools.categories": "test_demo.py",
     ".venv/bin/python get_event.py": "test_get_event.py, against servers on this machine",
