@@ -15,10 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.bench_waterfall import Images, own_masks
 from benchmarks.measure import append_rows, describe_environment
-from benchmarks.programs import SEED, BlobDecoder, Weights, add_weights_arguments, load
+from benchmarks.programs import SEED, Weights, add_weights_arguments, own_engine
 from demo.scenes import make_event
-from sam.engine import SamEngine
-from sam.registry import SAM_VARIANTS
 
 RESULTS = Path(__file__).parent / "results" / "kernels.csv"
 CATEGORY = 4  # of the scene: a fire
@@ -34,16 +32,13 @@ def main() -> None:
     args = parser.parse_args()
     event = make_event(SEED, CATEGORY, args.size, 1)
     images, weights = Images(event.historical[-1], event.monitor), Weights.of(args)
-    device, model = torch.device(args.device), load(weights)
-    engine = SamEngine(model, device, kind=SAM_VARIANTS[weights.model_type].encoder_kind())
-    if weights.checkpoint is None:
-        engine.generator.decoder = BlobDecoder(model)
-    on_gpu = device.type == "cuda"
+    engine = own_engine(weights, args.device)
+    on_gpu = engine.device.type == "cuda"
 
     def window() -> None:
         own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)
         if on_gpu:
-            torch.cuda.synchronize(device)
+            torch.cuda.synchronize(engine.device)
 
     if on_gpu:
         window()  # loads the kernels

@@ -22,14 +22,13 @@ from segment_anything.modeling import MaskDecoder, Sam
 import stage1_analysis
 from benchmarks import reference
 from benchmarks.bench_waterfall import STOCK_PARAMETERS, Images, own_masks
-from benchmarks.programs import SEED, STAGE1_LIMITS, BlobDecoder, Weights, add_weights_arguments, blobs_for, load
+from benchmarks.programs import SEED, STAGE1_LIMITS, Weights, add_weights_arguments, blobs_for, load, own_engine
 from demo.scenes import make_event
 from sam.engine import SamEngine
 from sam.features import WindowFeatures
 from sam.mask_generator import MaskGenerator, PendingMasks
 from sam.mask_measures import WindowScale
 from sam.prompt_decoder import PromptDecoder
-from sam.registry import SAM_VARIANTS
 
 CATEGORY = 4  # of the scene: a fire
 LITERAL_PARTS: list[tuple[Any, str, str]] = [
@@ -89,11 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     event = make_event(SEED, CATEGORY, args.size, 1)
     images, weights = Images(event.historical[-1], event.monitor), Weights.of(args)
-    kind = SAM_VARIANTS[weights.model_type].encoder_kind()
-    stock_model, own_model = load(weights).to(args.device), load(weights)
-    engine = SamEngine(own_model, torch.device(args.device), kind=kind)
-    if weights.checkpoint is None:
-        engine.generator.decoder = BlobDecoder(own_model)
+    stock_model, engine = load(weights).to(args.device), own_engine(weights, args.device)
 
     def ours() -> None:
         own_masks(engine, engine.encode([engine.scale(image) for image in images]), images)

@@ -23,11 +23,11 @@ from benchmarks.programs import (
     SEED,
     STAGE1_LIMITS,
     TOLERANCE,
-    BlobDecoder,
     Weights,
     add_weights_arguments,
     blobs_for,
     load,
+    own_engine,
 )
 from demo.scenes import make_event
 from sam.engine import SamEngine
@@ -35,7 +35,6 @@ from sam.features import WindowFeatures
 from sam.mask_generator import MaskParameters
 from sam.masks import Mask
 from sam.prompt_decoder import DecodedMasks, PromptDecoder
-from sam.registry import SAM_VARIANTS
 from stage1_analysis import change_map
 
 RESULTS = Path(__file__).parent / "results" / "waterfall.csv"
@@ -137,9 +136,8 @@ def own_masks(engine: SamEngine, features: list[WindowFeatures], images: Images)
 
 def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, Callable[[], np.ndarray]]:
     """Return variants of stage 1 of the window, each with one more technique."""
-    own_model = load(weights)
-    engine = SamEngine(own_model, stock_model.device, kind=SAM_VARIANTS[weights.model_type].encoder_kind())
-    own_decoder = engine.generator.decoder if weights.checkpoint is not None else BlobDecoder(own_model)
+    engine = own_engine(weights, str(stock_model.device))
+    own_decoder = engine.generator.decoder
 
     def with_stock_encoder(decoder: PromptDecoder) -> np.ndarray:
         engine.generator.decoder = decoder

@@ -111,12 +111,18 @@ def blobs_for(weights: Weights, model: Sam) -> Iterator[None]:
         yield
 
 
-def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path, execution: Execution) -> Outcome:
-    """Run both stages with the project's engine."""
+def own_engine(weights: Weights, device: str, execution: Execution | None = None) -> SamEngine:
+    """Return the project's engine. With random weights, its decoder runs at its full cost and gives blobs."""
     model = load(weights)
     engine = SamEngine(model, torch.device(device), execution, SAM_VARIANTS[weights.model_type].encoder_kind())
     if weights.checkpoint is None:
-        engine.generator.decoder = BlobDecoder(model)
+        engine.generator.decoder = BlobDecoder(model, compiled=execution is not None and execution.compile)
+    return engine
+
+
+def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path, execution: Execution) -> Outcome:
+    """Run both stages with the project's engine."""
+    engine = own_engine(weights, device, execution)
 
     def stage1() -> tuple[np.ndarray, int]:
         images = (event.historical[-1], event.monitor)
@@ -145,8 +151,8 @@ def run_ours(weights: Weights, device: str, event: SyntheticEvent, changes: Path
 class BlobDecoder(PromptDecoder):
     """The engine's decoder at its full cost, with blobs instead of its masks."""
 
-    def __init__(self, model: Sam) -> None:
-        super().__init__(model.prompt_encoder, model.mask_decoder)
+    def __init__(self, model: Sam, compiled: bool = False) -> None:
+        super().__init__(model.prompt_encoder, model.mask_decoder, compiled)
         self._encoder_size = model.image_encoder.img_size
         self._iou_head = model.mask_decoder.iou_prediction_head
 
@@ -157,7 +163,10 @@ class BlobDecoder(PromptDecoder):
         def replace_iou(_module: object, _inputs: object, output: Tensor) -> Tensor:
             nonlocal predicted_iou
             predicted_iou = predicted_iou.to(output.dtype).float()  # rounded like the decoder's own
-            return torch.cat([output[:, :1], predicted_iou.to(output.dtype)], dim=1)
+            # A compiled decoder fills up small batches: only the first points are asked for.
+            replaced = output.clone()
+            replaced[: len(predicted_iou), 1:] = predicted_iou
+            return replaced
 
         hook = self._iou_head.register_forward_hook(replace_iou)
         try:

@@ -144,6 +144,19 @@ def test_a_blob_per_predicted_iou(points: torch.Tensor, precision: torch.dtype) 
     assert (decoded.predicted_iou > 0.6).all()
 
 
+def test_a_compiled_decoder_gives_blobs_for_small_batches_too(
+    monkeypatch: pytest.MonkeyPatch, points: torch.Tensor, demo_model: Sam
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda part: part)
+    embedding = torch.zeros(demo_model.mask_decoder.transformer_dim, *demo_model.prompt_encoder.image_embedding_size)
+    compiled, plain = BlobDecoder(demo_model, compiled=True), BlobDecoder(demo_model)
+    image = plain.image_side(embedding)
+    for batch in (points[:5].float(), points[5:8].float()):
+        found, expected = (decoder.decode(image, batch, iou_threshold=0.6) for decoder in (compiled, plain))
+        assert torch.equal(found.logits, expected.logits)
+        assert torch.equal(found.predicted_iou, expected.predicted_iou)
+
+
 def test_use_blobs_restores_the_decoder(demo_model: Sam) -> None:
     generator = SamAutomaticMaskGenerator(demo_model, **SAM_PARAMS)
     before = generator.generate(EVENT.monitor)
