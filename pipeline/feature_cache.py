@@ -10,7 +10,7 @@ import torch
 from sam.features import WindowFeatures
 from utils import Window
 
-MEMORY_BYTES = 128 << 20  # of an event's features in memory: 32 encoded images of a window with ViT-B
+MEMORY_BYTES = 64 << 20  # of an event's features in memory: 16 encoded images of a window with ViT-B
 
 
 class FeatureCache:

@@ -16,7 +16,6 @@ from utils import Window
 
 STAGES_OPEN = 8  # stages open at once, with their files
 EVENTS_CACHED = 4  # events whose features are kept for stage 2
-CACHE_BYTES = 64 << 20  # of an event's features in memory; the others go to a temporary file
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -43,7 +42,7 @@ class WindowWorker:
     def __init__(self, load_engine: Callable[[], SamEngine], device: Executor, scratch: Path | None = None) -> None:
         """`load_engine`: called on the device, for the first window. `device`: does the device work, on one thread.
 
-        `scratch`: folder for the features above CACHE_BYTES; None: the event's folder of outputs.
+        `scratch`: folder for the features that are not kept in memory; None: the event's folder of outputs.
         """
         self._load_engine = load_engine
         self._engine: SamEngine | None = None
@@ -101,7 +100,7 @@ class WindowWorker:
         """Return the event's cache. If it was dropped, its features are computed again."""
         if stage.event.folder not in self._caches:
             windows = Stage2Settings(overlap=stage.request.settings.overlap).tile(stage.images.shape)
-            self._caches[stage.event.folder] = FeatureCache(self._scratch or stage.folder, windows, CACHE_BYTES)
+            self._caches[stage.event.folder] = FeatureCache(self._scratch or stage.folder, windows)
         return _touch(self._caches, stage.event.folder, EVENTS_CACHED)
 
 

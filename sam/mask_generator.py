@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,8 +200,9 @@ class MaskGenerator:
             return _Candidates(scale.cut(decoded.logits, kept, boxes), decoded.predicted_iou[kept], boxes)
 
         batches = list(self._point_batches.run(find, points))
-        parts = list(chain.from_iterable(batch.logits for batch in batches))
-        predicted_iou, boxes = (torch.cat(of_batches) for of_batches in list(zip(*batches, strict=True))[1:])
+        parts = [part for batch in batches for part in batch.logits]
+        predicted_iou = torch.cat([batch.predicted_iou for batch in batches])
+        boxes = torch.cat([batch.boxes for batch in batches])
         kept = batched_nms(boxes.float(), predicted_iou, torch.zeros_like(predicted_iou), parameters.box_nms_thresh)
         return _Candidates([parts[index] for index in kept.tolist()], predicted_iou[kept], boxes[kept])
 
