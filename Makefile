@@ -10,13 +10,6 @@ DEMO := outputs/demo
 DEMO_SAM := --device cpu --sam-model-type vit_t
 DEMO_POINTS := ANOMALYCD_STAGE1_SAM_PARAMS='{"points_per_side": 12}'
 
-# glibc: keep freed memory for the next tensor instead of handing it back to the system; on a CPU this halves the time
-# that masks take, and changes no number.
-export MALLOC_MMAP_THRESHOLD_ := 17179869184
-export MALLOC_TRIM_THRESHOLD_ := 17179869184
-# Let idle threads of torch sleep: where anything else runs, threads that spin cost up to ten times the time.
-export OMP_WAIT_POLICY := PASSIVE
-
 .PHONY: setup demo test check lint bench clean
 
 setup: $(READY)
@@ -71,6 +64,7 @@ bench: $(READY_FOR_TESTS)
 	$(BIN)/python -m benchmarks.bench_host --device-seconds 2.0 0.5 --events 8
 	$(BIN)/python -m benchmarks.bench_stages
 	$(BIN)/python -m benchmarks.bench_clouds
+	$(BIN)/python -m benchmarks.bench_footprints
 	$(BIN)/python -m benchmarks.bench_dates
 	$(BIN)/python -m benchmarks.bench_overlap
 	$(BIN)/python -m benchmarks.bench_scaling real

@@ -97,6 +97,7 @@ FILTERED_MAP_NAME = "change_map_filtered.tif"
 ANOMALY_MAP_NAME = "AnomalyCD_map.tif"
 ANOMALY_PREVIEW_NAME = "AnomalyCD_map.png"
 REGIONS_NAME = "AnomalyCD_regions.gpkg"
+FOOTPRINTS_NAME = "AnomalyCD_footprints.gpkg"  # with run_report.py --footprints
 REGIONS_GEOJSON_NAME = "AnomalyCD_regions.geojson"  # with --geojson
 EXPLANATION_NAME = "AnomalyCD_explanation.tif"  # with --explain
 EVAL_CSV_NAME = "evaluation.csv"  # in the result root
@@ -180,6 +181,7 @@ CATALOG_PAUSE = _setting("CATALOG_PAUSE", 1.0, float, _is_not_negative)  # secon
 CATALOG_TIMEOUT = _setting("CATALOG_TIMEOUT", 60, int)  # seconds
 
 # --- Report (docs/report.md) -----------------------------------------------------------------------------------------
+FOOTPRINT_BUFFERS = (0.0, 10.0, 20.0)  # widths by which footprints are enlarged, metres
 REPORT_MAX_WIDTH = _setting("REPORT_MAX_WIDTH", 1600, int)  # longer side of the images on a page, pixels
 # These limits keep a page below 15 MB: images that exceed them are reduced.
 REPORT_PHOTO_BYTES = _setting("REPORT_PHOTO_BYTES", 6 << 20, int)  # all photos of an event

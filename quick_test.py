@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.flags import ScriptParser, add_data_arguments, add_image_arguments
+from cli.process import prepare_process
 from runs.flags import image_options
 from sam.flags import SamFlags, add_sam_arguments
 
@@ -206,6 +207,7 @@ def check_window(event: "Event", engine: "SamEngine", options: "ImageOptions") -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all checks; returns the exit code, 0 if everything works, else 1."""
     args = parse_arguments(arguments)
+    prepare_process()
     try:
         versions = check_packages()
     except SetupError as error:

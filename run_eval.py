@@ -67,6 +67,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="also print the stage 2 thresholds that labelled events and normal controls suggest, in steps of 0.004 up "
         "to 0.2 and of 0.016 up to 1; changes no result (default: not printed)",
     )
+    parser.add_argument(
+        "--reviewed",
+        action="store_true",
+        help="also print which share of the reviewed regions was accepted, over the threshold (default: not printed)",
+    )
     add_log_argument(parser)
     return parser.parse_args(arguments)
 
@@ -78,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from evaluation.curves import curve_thresholds
     from evaluation.evaluate import evaluate_events
     from evaluation.event_maps import EvalSettings
+    from evaluation.reviewed import print_reviewed
     from evaluation.tables import print_results, write_csv, write_json
     from evaluation.thresholds import print_suggestions
     from report import figures
@@ -101,14 +107,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with_curves=bool(args.plots) or args.suggest_threshold,
             with_controls=args.suggest_threshold,
         )
-        if not evaluation.results:
+        if not evaluation.results and not args.reviewed:
             LOG.error("%s", evaluation.why_empty())
     if evaluation.results:
         print_results(evaluation.results)
     if args.suggest_threshold:
         print_suggestions(curve_thresholds(settings.stage2_threshold), evaluation.curves, evaluation.controls)
+    if args.reviewed:
+        print_reviewed([event.name for event in listing.events], args.result_root, settings.stage2_threshold)
     if not evaluation.results:
-        return 1
+        return 0 if args.reviewed else 1
     path = args.output_csv or args.result_root / config.EVAL_CSV_NAME
     write_csv(path, evaluation.results)
     LOG.info("table: %s", path)

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import config
-from cli.flags import ScriptParser, add_data_arguments, add_folder, add_log_argument, add_number, positive_int
+from cli.flags import (
+    ScriptParser,
+    add_data_arguments,
+    add_folder,
+    add_log_argument,
+    add_number,
+    buffer_widths,
+    positive_int,
+)
 from cli.script import keep_log, require_package, run_script
 from utils import list_events
 
@@ -30,6 +38,28 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar=("EVENT", "FILE"),
         help="instead of the report, draw one figure of this event for print: .png (300 dpi) or .pdf (default: none)",
     )
+    parser.add_argument(
+        "--review",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="reviews that pages of a report exported (GeoJSON): write their verdicts into the events' polygons first; "
+        "of several reviewers the majority counts, and a tie is uncertain (default: none)",
+    )
+    parser.add_argument(
+        "--footprints",
+        type=Path,
+        metavar="FILE",
+        help="vector file of buildings or other footprints: measure each on the events' maps first, and write "
+        f"{config.FOOTPRINTS_NAME} beside these (default: none)",
+    )
+    parser.add_argument(
+        "--footprint-buffers",
+        type=buffer_widths,
+        default=config.FOOTPRINT_BUFFERS,
+        metavar="M,M,...",
+        help="widths in metres by which footprints are enlarged; each is measured (default: 0,10,20)",
+    )
     add_log_argument(parser)
     return parser.parse_args(arguments)
 
@@ -39,15 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     require_package("jinja2", "the report needs jinja2: pip install -r requirements-report.txt")
     # These load GDAL and OpenCV, which takes a second.
+    from report.additions import apply_footprints, apply_reviews
     from report.figures import draw_figure
     from report.site import write_site
 
     with keep_log(args.log_file):
-        if args.figure is None:
-            listing = list_events(args.data_root, args.event)
-            return write_site(listing, args.data_root, args.stage1_root, args.result_root, args.output, args.max_width)
-        name, path = args.figure
-        return draw_figure(list_events(args.data_root, name), args.stage1_root, args.result_root, Path(path))
+        if args.figure is not None:
+            name, path = args.figure
+            return draw_figure(list_events(args.data_root, name), args.stage1_root, args.result_root, Path(path))
+        listing = list_events(args.data_root, args.event)
+        codes = []
+        if args.review:
+            codes.append(apply_reviews(listing, args.review, args.result_root))
+        if args.footprints:
+            codes.append(apply_footprints(listing, args.footprints, args.footprint_buffers, args.result_root))
+        codes.append(
+            write_site(listing, args.data_root, args.stage1_root, args.result_root, args.output, args.max_width)
+        )
+        return max(codes)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from cli.flags import (
 from cli.script import run_script
 from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments
 from runs.launch import launch
+from runs.outcome import next_command
 from utils import Event
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage1Request]":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 1; returns the exit code."""
     args = parse_arguments(arguments)
-    return launch("stage 1", partial(plan, args=args), RunFlags.of(args))
+    stage2 = (
+        ("--data-root", args.data_root, config.DEFAULT_DATA_ROOT),
+        ("--stage1-root", args.output_root, config.STAGE1_OUTPUT_DIR),
+    )
+    following = [next_command("run_stage2.py", stage2)]
+    return launch("stage 1", partial(plan, args=args), RunFlags.of(args), following)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from cli.flags import (
 from cli.script import run_script
 from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments, stage2_extras
 from runs.launch import launch
+from runs.outcome import next_command
 from utils import Event
 
 if TYPE_CHECKING:
@@ -55,7 +56,13 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 2; returns the exit code."""
     args = parse_arguments(arguments)
-    return launch("stage 2", partial(plan, args=args), RunFlags.of(args))
+    report = (
+        ("--data-root", args.data_root, config.DEFAULT_DATA_ROOT),
+        ("--stage1-root", args.stage1_root, config.STAGE1_OUTPUT_DIR),
+        ("--result-root", args.output_root, config.STAGE2_OUTPUT_DIR),
+    )
+    following = [next_command("run_report.py", report)]
+    return launch("stage 2", partial(plan, args=args), RunFlags.of(args), following)
 
 
 if __name__ == "__main__":

@@ -194,13 +194,23 @@ def list_events(data_root: Path, only: str | None = None) -> Listing:
         listing = Listing()
         folders = {only: _find_folder(data_root, folders, only)}
     if not folders:
-        raise UsageError(f"{data_root}: no event folders (names beginning with 0_ to 6_) in this data root")
+        raise UsageError(f"{data_root}: {_why_no_events(data_root, entries)}")
     for folder in folders.values():
         try:
             listing.events.append(read_event(folder))
         except (EventError, OSError) as error:  # OSError: a folder that may not be read
             listing.skipped.append((folder.name, str(error)))
     return listing
+
+
+def _why_no_events(data_root: Path, entries: Sequence[Path]) -> str:
+    """Return what to do about a data root without event folders, which may be an event's folder itself."""
+    has_images = any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries)
+    if not has_images or any(map(_is_folder, entries)):
+        return "no event folders (names beginning with 0_ to 6_) in this data root"
+    folder = data_root.absolute()
+    rename = "" if is_event_name(folder.name) else ", and let this folder's name begin with its category, 0_ to 6_"
+    return f"is the folder of one event; name the folder that contains it, --data-root {folder.parent}{rename}"
 
 
 def _visible_entries(data_root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ from sam.assemble import assemble_sam
 from sam.engine import SamEngine, ScaledImage
 from sam.features import WindowFeatures
 from sam.flags import SamFlags
-from sam.mask_generator import MaskParameters, PendingMasks
+from sam.mask_generator import MaskParameters, PendingMasks, ignore_points
 from sam.masks import Mask
 from sam.settings import EngineSettings, engine_settings
 from sam.weights import SamIdentity
@@ -172,7 +172,7 @@ class SimulatedSettings(EngineSettings):
 
     engine: SimulatedEngine
 
-    def load(self) -> SamEngine:
+    def load(self, points_done: Callable[[int], object] = ignore_points) -> SamEngine:
         """Return the simulated engine."""
         return type(self).engine
 

@@ -24,6 +24,7 @@ from benchmarks.measure import append_rows, describe_environment, measure
 from cli.progress import follow_run
 from demo.scenes import make_event
 from pipeline.local import run_events_here
+from pipeline.stage import count_windows
 from sam.flags import SamFlags
 from sam.registry import SAM_VARIANTS
 from sam.settings import load_engine
@@ -77,7 +78,7 @@ def measure_event(args: argparse.Namespace) -> None:
     listing = list_events(args.folder)
     stages = run.plan(listing.events[0], arguments)
     windows = sum(len(stage.tile_event()) for stage in stages)
-    with follow_run("both stages", listing, lambda _: windows) as progress:
+    with follow_run("both stages", listing, count_windows(lambda _: stages)) as progress:
         run_event = partial(run_events_here, listing, lambda _: stages, sam, lambda: engine, progress)
         _, took = measure(args.device, run_event)
     if progress.summary.failed:

@@ -57,7 +57,7 @@ from demo.make_events import DEMO_EVENTS, DemoEvent, write_event
 from pipeline.dispatch import Dispatcher, Pool
 from pipeline.stage import StageProgress, advance, count_windows
 from report.figures import check_format, new_figure
-from report.style import HIT, MISS, THRESHOLD
+from report.style import THRESHOLD
 from sam.flags import SamFlags
 from sam.settings import engine_settings, load_engine
 from utils import list_events, read_event
@@ -263,13 +263,15 @@ def draw_chart(rows: Sequence[dict[str, str]], path: Path) -> None:
     rate = [float(row["windows per second"]) for row in rows]
     with new_figure(path, 160, 65) as figure:
         left, right = figure.subplots(1, 2)
-        left.plot(workers, [float(row["efficiency on paper"]) for row in rows], "s--", color=MISS, label="on paper")
-        left.plot(workers, [float(row["efficiency"]) for row in rows], "o-", color=HIT, label="through Ray")
+        left.plot(
+            workers, [float(row["efficiency on paper"]) for row in rows], "s--", color="#bb5566", label="on paper"
+        )
+        left.plot(workers, [float(row["efficiency"]) for row in rows], "o-", color="#004488", label="through Ray")
         left.axhline(TARGET, color=THRESHOLD, linewidth=0.6, linestyle=":")
         left.set(title="Efficiency", ylim=(0, 1.05))
         linear = [rate[0] / workers[0] * number for number in workers]
         right.plot(workers, linear, "--", color=THRESHOLD, linewidth=0.8, label="linear")
-        right.plot(workers, rate, "o-", color=HIT, label="through Ray")
+        right.plot(workers, rate, "o-", color="#004488", label="through Ray")
         right.set(title="Windows per second")
         right.set_yscale("log")
         for axes in (left, right):
@@ -290,7 +292,7 @@ def run_real(args: argparse.Namespace) -> list[dict[str, str]]:
             write_event(folder / "events", DemoEvent(f"{like.name}_{number}", like.seed + 100 * number), args.size)
         listing = list_events(folder / "events")
         windows_of = count_windows(partial(run.plan, args=run.parse_arguments(DEMO)))
-        windows = sum(map(windows_of, listing.events))
+        windows = sum(sum(windows_of(event).values()) for event in listing.events)
         alone = 0.0  # worker-seconds of a single worker
         for workers in (None, *args.workers):
             seconds, ready = time_run(folder, workers)

@@ -70,6 +70,7 @@ def draw_extents(events: int) -> list[Extent]:
 class SimulatedStage:
     """A stage whose windows and maps only take time. Has the parts of `Stage` that dispatchers and pools use."""
 
+    request: StageRequest
     windows: Sequence[Window]
     patch_size: int  # side of a full window, pixels
     full_window: float  # seconds
@@ -93,13 +94,15 @@ class SimulatedRequest(StageRequest):
         """Return the windows in order."""
         return tile(*self.shape, self.patch_size)
 
+    NAME = "simulated"
+
     def images_per_window(self) -> tuple[int, int]:
         """Return that no image is encoded."""
         return 0, 0
 
     def open(self, sam: SamIdentity) -> Stage:
         """Return the stage; there are no files."""
-        return cast(Stage, SimulatedStage(self.tile_event(), self.patch_size, self.full_window, self.step))
+        return cast(Stage, SimulatedStage(self, self.tile_event(), self.patch_size, self.full_window, self.step))
 
 
 class Simulation(NamedTuple):

@@ -78,7 +78,7 @@ def check_overlap(parser: argparse.ArgumentParser, overlap: int, *sides: int) ->
 
 
 def add_stage2_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for what stage 2 writes in addition: `--explain`, `--simplify`, `--geojson`."""
+    """Add the flags for what stage 2 writes in addition: `--explain`, `--simplify` and so on."""
     parser.add_argument(
         "--explain",
         action="store_true",
@@ -98,6 +98,13 @@ def add_stage2_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write the polygons as GeoJSON in WGS 84, for web maps (default: no)",
     )
 
+    parser.add_argument(
+        "--split-regions",
+        action="store_true",
+        help="keep regions apart that touch but differ in score by more than 0.05 (default: no, as in the published "
+        "evaluation's map)",
+    )
+
 
 def add_folder(parser: argparse.ArgumentParser, flag: str, default: Path, role: str) -> None:
     """Add a flag for a folder. `role`: what the folder is, for the help text."""
@@ -109,6 +116,11 @@ def add_number(
 ) -> None:
     """Add a flag for a number. `kind`: an argparse type. `role`: what the number is, for the help text."""
     parser.add_argument(flag, type=kind, default=default, help=f"{role} (default: %(default)s)")
+
+
+def buffer_widths(text: str) -> tuple[float, ...]:
+    """An argparse type: widths in metres, 0 or greater, as in `0,10,20`; sorted, each once."""
+    return tuple(sorted({not_negative(part) for part in text.split(",")}))
 
 
 def band_numbers(text: str) -> tuple[int, ...]:

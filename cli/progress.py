@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -48,44 +49,116 @@ class Summary:
             LOG.info("  %s", line)
 
 
-def progress_bar(title: str, unit: str, total: int | None = None) -> tqdm:
-    """Return a progress bar on stderr. `total`: None if it is not known."""
+def progress_bar(title: str, unit: str, total: float | None = None, kind: type[tqdm] = tqdm, **options: Any) -> tqdm:
+    """Return a progress bar on stderr. `total`: None if it is not known. `options`: of `kind`."""
     # In a log file, each update of the bar is a separate line, so updates are rare.
-    return tqdm(desc=title, unit=unit, total=total, mininterval=0.1 if sys.stderr.isatty() else 30)
+    return kind(desc=title, unit=unit, total=total, mininterval=0.1 if sys.stderr.isatty() else 30, **options)
+
+
+class Kind(NamedTuple):
+    """A kind of unit of a run, such as the windows of one stage."""
+
+    name: str = ""  # for the summary of times
+    work: float = 1.0  # of a unit, on a scale that all kinds of the run share
+
+
+UNIT = Kind()
+Amount = int | Mapping[Kind, int]  # units of an event, all of one kind or by kind
+
+
+class _WorkBar(tqdm):
+    """A bar that shows the share of the work, its remaining time, and beside these the number of units."""
+
+    def __init__(self, counted: tuple[int, int], **options: Any) -> None:
+        """`counted`: units that are done, and all units."""
+        self.counted = counted
+        super().__init__(**options)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """The values for the bar's format."""
+        return {**super().format_dict, "counted": "{}/{}".format(*self.counted)}
 
 
 class Progress:
-    """The progress bar of a run and the outcomes of its events; several events may be in progress, on any threads."""
+    """The progress bar of a run and the outcomes of its events; several events may be in progress, on any threads.
 
-    def __init__(self, stage: str, listing: Listing, count_units: Callable[[Event], int], unit: str) -> None:
+    Units that are not computed, because an event is skipped or has failed, count as done; their work leaves the bar, so
+    that the remaining time is right.
+    """
+
+    def __init__(self, stage: str, listing: Listing, count_units: Callable[[Event], Amount], unit: str) -> None:
         self.summary = Summary(
             stage,
             skipped=list(listing.skipped),
             not_reached=[event.name for event in listing.events],
             ignored=listing.ignored(),
         )
-        self._units_left = {event.name: _count_or_zero(count_units, event) for event in listing.events}
+        self._units_left = {event.name: _count_or_none(count_units, event) for event in listing.events}
         self._started: dict[str, float] = {}
         self._lock = Lock()
-        self._bar = progress_bar(stage, unit, sum(self._units_left.values()))
+        self._in_hand = 0.0  # work on units that are not done
+        self._seconds: dict[str, float] = {}  # by kind: the time until one of its units was done
+        self._last = time.monotonic()  # when a unit was done, or the run began
+        kinds = [(kind, count) for of_event in self._units_left.values() for kind, count in of_event.items()]
+        form = "{l_bar}{bar}| {counted} {unit}s [{elapsed}<{remaining}]"
+        work = sum(kind.work * count for kind, count in kinds)
+        counted = (0, sum(count for _, count in kinds))
+        self._bar = progress_bar(stage, unit, work, _WorkBar, bar_format=form, smoothing=0, counted=counted)
 
     def close(self) -> None:
         """Close the progress bar."""
+        done, total = self._bar.counted
+        if done == total:
+            self._bar.n = self._bar.total = max(self._bar.n, 1)
         self._bar.close()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The time that passed until units of each kind were done, by the kind's name; the sum is that of the run."""
+        return {name: seconds for name, seconds in self._seconds.items() if name}
 
     def units_left(self, event: Event) -> int:
         """Return the number of units of an event that are not done."""
-        return self._units_left[event.name]
+        return sum(self._units_left[event.name].values())
 
     def begin(self, event: Event) -> None:
         """Start the timer of an event."""
         self._started[event.name] = time.monotonic()
 
-    def units_done(self, event: Event, count: int = 1) -> None:
+    def units_done(self, event: Event, count: int = 1, kind: Kind = UNIT) -> None:
         """Count units of an event, such as windows or images, as done."""
         with self._lock:
-            self._units_left[event.name] -= count
-            self._bar.update(count)
+            now = time.monotonic()
+            self._seconds[kind.name] = self._seconds.get(kind.name, 0.0) + now - self._last
+            self._last = now
+            self._count(event, count, kind)
+            # What was shown of these units while they were in hand is theirs now.
+            before, work = self._in_hand, count * kind.work
+            self._in_hand = max(before - work, 0.0)
+            self._bar.update(work + self._in_hand - before)
+
+    def units_found(self, event: Event, count: int, kind: Kind = UNIT) -> None:
+        """Count units that an earlier run finished."""
+        with self._lock:
+            self._drop(event, count, kind)
+
+    def work_in_hand(self, work: float) -> None:
+        """Show work on units that are not done yet."""
+        with self._lock:
+            self._in_hand += work
+            self._bar.update(work)
+
+    def _count(self, event: Event, count: int, kind: Kind) -> None:
+        left = self._units_left[event.name]
+        left[kind] = left.get(kind, 0) - count  # below 0 if the event's units could not be counted
+        done, total = self._bar.counted
+        self._bar.counted = (done + count, total)
+
+    def _drop(self, event: Event, count: int, kind: Kind) -> None:
+        self._count(event, count, kind)
+        self._bar.total = max(self._bar.total - count * kind.work, self._bar.n)
+        self._bar.update(0)
 
     def done(self, event: Event, reason: str | None) -> None:
         """Record that an event is finished, or the reason why it was skipped."""
@@ -114,13 +187,14 @@ class Progress:
 
     def _end(self, event: Event) -> None:
         with self._lock:
-            self._bar.update(self._units_left.pop(event.name))
+            for kind, count in list(self._units_left[event.name].items()):
+                self._drop(event, count, kind)
             self.summary.not_reached.remove(event.name)
 
 
 @contextmanager
 def follow_run(
-    stage: str, listing: Listing, count_units: Callable[[Event], int], unit: str = "window"
+    stage: str, listing: Listing, count_units: Callable[[Event], Amount], unit: str = "window"
 ) -> Iterator[Progress]:
     """Show the progress of a run over the events of a listing, and log its summary at the end, also after an error.
 
@@ -132,6 +206,9 @@ def follow_run(
         yield progress
     finally:
         progress.close()
+        if progress.seconds:
+            times = (f"{name} {tqdm.format_interval(seconds)}" for name, seconds in progress.seconds.items())
+            LOG.info("%s: %s", stage, ", ".join(times))
         progress.summary.log(time.monotonic() - started)
 
 
@@ -160,8 +237,9 @@ def run_events(
     return progress.summary
 
 
-def _count_or_zero(count_units: Callable[[Event], int], event: Event) -> int:
+def _count_or_none(count_units: Callable[[Event], Amount], event: Event) -> dict[Kind, int]:
     try:
-        return count_units(event)
+        amount = count_units(event)
     except Exception:
-        return 0  # processing the event will raise the same error
+        return {}  # processing the event will raise the same error
+    return {UNIT: amount} if isinstance(amount, int) else dict(amount)

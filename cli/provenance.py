@@ -2,9 +2,12 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import json
+import platform
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,15 @@ def program_tags() -> dict[str, str]:
         "ANOMALYCD_COMMIT": _commit(),
         "ANOMALYCD_TIME": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this program, of Python and of the installed packages that results may depend on."""
+    found = {"AnomalyCD": f"{config.VERSION} ({_commit()})", "Python": platform.python_version()}
+    for name in ("numpy", "torch", "torchvision", "segment-anything", "opencv-python", "scikit-image", "GDAL"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @functools.cache

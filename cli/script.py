@@ -14,6 +14,8 @@ from typing import NoReturn
 from tqdm import tqdm
 
 import config
+from cli.process import prepare_process
+from cli.provenance import versions
 from utils import LOG, UsageError, describe_error, hide_secrets
 
 # Variables that name a file of trusted certificates: of GDAL and curl, of requests, of Python. The first one counts.
@@ -59,6 +61,7 @@ def keep_log(path: Path | None) -> Iterator[None]:
     handler.setFormatter(_FileFormatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
     LOG.addHandler(handler)
     LOG.debug("%s", " ".join(sys.argv))
+    LOG.debug("%s", ", ".join(f"{name} {version}" for name, version in versions().items()))
     try:
         yield
     except Exception:
@@ -76,6 +79,7 @@ def run_script(main: Callable[[], int]) -> NoReturn:
     """
     _use_utf8()
     _share_certificates()
+    prepare_process()
     LOG.addHandler(_TerminalHandler(logging.INFO))
     LOG.setLevel(logging.DEBUG)
     for number in INTERRUPTS:

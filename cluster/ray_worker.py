@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from cli.process import prepare_process
 from cluster.environment import environment
 from cluster.remote_calls import Outcome, call
 from pipeline.window_worker import WindowWorker
@@ -36,6 +37,7 @@ class RayWorker:
     def _start(self, settings: EngineSettings, shared: Sequence[Path]) -> WorkerInfo:
         import ray
 
+        prepare_process()
         for path in (*shared, settings.weights.path):
             if not path.exists():
                 raise UsageError(f"{path}: not found; it must be on a file system shared by all machines")

@@ -4,22 +4,23 @@ from pathlib import Path
 
 import torch
 
-from cli.progress import follow_run
+from cli.progress import Summary, follow_run
 from cli.script import deferred_interrupts
 from cluster.connection import connected, machines_with_room
 from cluster.ray_pool import RayPool
 from cluster.resources import WantedWorkers, worker_resources
 from pipeline.dispatch import Dispatcher
-from pipeline.stage import StagePlan, count_windows
+from pipeline.stage import StagePlan, WindowWork, count_windows
 from sam.flags import SamFlags
 from sam.settings import engine_settings
+from sam.speed import count_operations
 from utils import LOG, Listing
 
 
 def run_on_cluster(
     name: str, listing: Listing, plan: StagePlan, sam: SamFlags, wanted: WantedWorkers, data_root: Path
-) -> int:
-    """Run the stages of every event; returns the exit code. `name`: of the run, for its summary.
+) -> Summary:
+    """Run the stages of every event; returns their outcomes. `name`: of the run, for its summary.
 
     Raises UsageError if there is no such cluster, or if it cannot run the workers.
     """
@@ -33,10 +34,12 @@ def run_on_cluster(
             folder.mkdir(parents=True, exist_ok=True)
         LOG.info("%s; workers with %s each, now room for %d", settings, resources, resources.room(nodes))
         pool = RayPool(ray, resources, settings, [data_root, *outputs], check)
-        with follow_run(name, listing, count_windows(plan)) as progress:
+        operations = count_operations(settings.model_type)
+        work = WindowWork(operations.per_image, operations.per_masks)
+        with follow_run(name, listing, count_windows(plan, work)) as progress:
             try:
                 largest_first = sorted(listing.events, key=progress.units_left, reverse=True)
-                Dispatcher(pool, largest_first, plan, progress).run()
+                Dispatcher(pool, largest_first, plan, progress, work).run()
             finally:
                 pool.close()
-    return progress.summary.exit_code
+    return progress.summary

@@ -32,12 +32,14 @@ STYLE_FIELDS = (
 )
 
 
-def create_layer(dataset: gdal.Dataset, name: str, crs: osr.SpatialReference | None) -> ogr.Layer:
-    """Create a layer of multipolygons."""
+def create_layer(
+    dataset: gdal.Dataset, name: str, crs: osr.SpatialReference | None, kind: int = ogr.wkbMultiPolygon
+) -> ogr.Layer:
+    """Create a layer of one kind of geometry."""
     if crs is None:
         crs = osr.SpatialReference(NO_CRS)
     try:
-        return dataset.CreateLayer(name, crs, ogr.wkbMultiPolygon)
+        return dataset.CreateLayer(name, crs, kind)
     except RuntimeError:
         # GDAL also raises this if it created the layer but could write the CRS in only one of two forms.
         layer = dataset.GetLayerByName(name)

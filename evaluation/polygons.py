@@ -1,6 +1,8 @@
 """Finds the regions of a binary map as polygons, and writes them in files that a GIS opens (docs/data.md)."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ from evaluation.geopackage import (
     write_related_table,
 )
 from evaluation.outlines import outline_regions, simplify_outline
-from evaluation.region_style import region_style
+from evaluation.qgis_style import region_style
 from evaluation.regions import Region, measure_regions
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference
@@ -29,6 +31,7 @@ from rasters.raster import Raster
 from utils import warn_once
 
 LAYER = "regions"
+SETTINGS_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: the settings they were made with, as JSON
 FIELDS = (
     ("region", ogr.OFTInteger),
     ("mean_score", ogr.OFTReal),
@@ -44,6 +47,21 @@ EXPLANATION_FIELDS = (
     ("usual_score", ogr.OFTReal),
     ("novelty", ogr.OFTReal),
 )
+ALIASES = {  # in a GIS, with units
+    "region": "Region",
+    "mean_score": "Mean score (0 to 2)",
+    "max_score": "Highest score (0 to 2)",
+    "area_m2": "Area (m²)",
+    "area_pixels": "Area (pixels)",
+    "centroid_x": "Centroid, x (units of the CRS)",
+    "centroid_y": "Centroid, y (units of the CRS)",
+    "most_similar_date": "Most similar date",
+    "similarity": "Similarity with this date (−1 to 1)",
+    "usual_score": "Usual score (0 to 2)",
+    "novelty": "Novelty: mean score − usual score",
+    "event": "Event",
+    "category": "Category",
+}
 DATES_TABLE = "region_dates"
 DATES_COLUMNS = {"region": "MEDIUMINT NOT NULL", "date": "TEXT NOT NULL", "similarity": "REAL"}
 
@@ -67,10 +85,17 @@ class Regions(NamedTuple):
 
 
 def find_regions(
-    binary: BinaryMap, scores: Raster, georeference: Georeference, explanation: ExplanationRaster | None = None
+    binary: BinaryMap,
+    scores: Raster,
+    georeference: Georeference,
+    explanation: ExplanationRaster | None = None,
+    split: bool = False,
 ) -> Regions:
-    """Return the regions of a binary map. `scores`: float32, the map that it was made from; NaN: no data."""
-    measured, numbers = measure_regions(binary, scores)
+    """Return the regions of a binary map. `scores`: float32, the map that it was made from; NaN: no data.
+
+    `split`: see `measure_regions`.
+    """
+    measured, numbers = measure_regions(binary, scores, split)
     explanations: Sequence[RegionExplanation | None] = [None] * len(measured)
     if explanation is not None:
         explanations = explain_regions(explanation, binary, numbers, [region.pixels for region in measured])
@@ -122,7 +147,7 @@ def write_regions(
             _create_features(layer, found, [placed.outline for placed in found.regions], attributes)
             if found.dates:
                 write_related_table(dataset, DATES_TABLE, DATES_COLUMNS, (LAYER, "region"), _dates_rows(found))
-            write_default_style(dataset, layer, region_style(bool(found.dates)), "mean anomaly score")
+            write_default_style(dataset, layer, region_style(bool(found.dates), ALIASES), "mean anomaly score")
             dataset.CommitTransaction()
             record_content(layer)
         verify(part, rows)
@@ -199,6 +224,35 @@ def _dates_rows(found: Regions) -> Iterator[tuple[int, str, float | None]]:
         assert placed.explanation is not None
         for date, similarity in zip(found.dates, placed.explanation.similarities, strict=True):
             yield number, date, similarity
+
+
+def are_split(path: Path) -> bool:
+    """Return whether the regions in a file are split by their scores; False if it cannot be read."""
+    try:
+        return bool(json.loads((read_regions_metadata(path) or {}).get(SETTINGS_KEY, "{}")).get("split"))
+    except ValueError:
+        return False
+
+
+class RegionSummary(NamedTuple):
+    """The regions of an event in short."""
+
+    regions: int
+    pixels: int
+    area_m2: float | None  # None: the size of a pixel is unknown
+    highest: float  # score
+
+
+def summarize_regions(path: Path) -> RegionSummary | None:
+    """Summarize the regions in a file; None if it is missing or cannot be read."""
+    with suppress(RuntimeError, AttributeError):  # AttributeError: no such layer
+        layer = (dataset := gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])).GetLayerByName(LAYER)
+        rows = [(one["area_pixels"], one["area_m2"], one["max_score"]) for one in layer]
+        del layer, dataset
+        areas = [area for _, area, _ in rows if area is not None]
+        total = sum(areas) if len(areas) == len(rows) else None
+        return RegionSummary(len(rows), sum(row[0] for row in rows), total, max((row[2] for row in rows), default=0.0))
+    return None
 
 
 def read_regions_metadata(path: Path) -> dict[str, str] | None:

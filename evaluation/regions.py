@@ -2,11 +2,17 @@
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from skimage.measure import label as label_components
+from skimage.segmentation import expand_labels
 
 from eval_metrics import BinaryMap
 from rasters.raster import Raster, strips
+from rasters.resize import resize_nearest
+
+SPLIT_STEP = 0.05  # of the score: neighbouring pixels that differ by more belong to different parts
+FILLED = 2  # mark of the pixels that are being filled
 
 
 class Region(NamedTuple):
@@ -19,12 +25,43 @@ class Region(NamedTuple):
     y: float  # centroid, pixels from the upper edge
 
 
-def measure_regions(binary: BinaryMap, scores: Raster) -> tuple[list[Region], np.ndarray]:
+def split_components(flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Number the 8-connected regions of pixels between which the score changes by at most SPLIT_STEP, from 1.
+
+    Pixels without a score, or with 0, such as those that the evaluation's closing added, join the nearest region.
+
+    `flagged`: (h, w) bool. `scores`: (h, w) float32, NaN where there is no data. Returns (h, w) int32, 0 for no region.
+    """
+    numbers, count = np.zeros(flagged.shape, np.int32), 0
+    scored = flagged & (np.nan_to_num(scores) > 0)
+    surface = np.where(scored, scores, 0).astype(np.float32)
+    barred = np.pad(~scored, 1, constant_values=True).astype(np.uint8)  # pixels that are not filled
+    for y, x in np.argwhere(scored):
+        if numbers[y, x]:
+            continue
+        count += 1
+        _, _, _, (left, top, width, height) = cv2.floodFill(
+            surface, barred, (int(x), int(y)), 0, SPLIT_STEP, SPLIT_STEP, 8 | cv2.FLOODFILL_MASK_ONLY | (FILLED << 8)
+        )
+        box = np.s_[top : top + height, left : left + width]
+        filled = barred[1:-1, 1:-1][box] == FILLED
+        numbers[box][filled] = count
+        barred[1:-1, 1:-1][box][filled] = 1
+    joined = expand_labels(numbers, max(flagged.shape))
+    return np.where(flagged, joined, 0)
+
+
+def measure_regions(binary: BinaryMap, scores: Raster, split: bool = False) -> tuple[list[Region], np.ndarray]:
     """Return the regions of a binary map, highest mean score first, and a map of their numbers.
+
+    `split`: parts of a region whose scores differ by a step are regions of their own, see `split_components`.
 
     The map of numbers, uint32, has the shape of the small map: 1 is the first region, 0 is no region.
     """
-    components = label_components(binary.small, connectivity=2)  # 8 neighbours
+    if split:
+        components = split_components(binary.small, resize_nearest(scores, binary.small.shape))
+    else:
+        components = label_components(binary.small, connectivity=2)  # 8 neighbours
     count = int(components.max()) + 1
     sums, highest = np.zeros((4, count)), np.full(count, -np.inf)
     for window in strips(binary.shape):

@@ -8,7 +8,16 @@ from traceback import format_exception
 from typing import Any, NamedTuple, Protocol
 
 from cli.progress import Progress
-from pipeline.stage import Stage, StagePlan, StageProgress, StageRequest, event_locks, join_reasons
+from pipeline.stage import (
+    EQUAL_WORK,
+    Stage,
+    StagePlan,
+    StageProgress,
+    StageRequest,
+    WindowWork,
+    event_locks,
+    join_reasons,
+)
 from utils import AnomalyCDError, Event, UsageError, Window, describe_error
 
 MOST_DEATHS = 3  # workers lost with the same window; then its event fails
@@ -216,8 +225,16 @@ class _Worker:
 class Dispatcher:
     """Runs the stages of events on the workers of a pool."""
 
-    def __init__(self, pool: Pool, events: Iterable[Event], plan: StagePlan, progress: Progress) -> None:
-        """`events`: in the order in which they are begun."""
+    def __init__(
+        self,
+        pool: Pool,
+        events: Iterable[Event],
+        plan: StagePlan,
+        progress: Progress,
+        work: WindowWork = EQUAL_WORK,
+    ) -> None:
+        """`events`: in the order in which they are begun. `work`: as `progress` counts it."""
+        self._work = work
         self._pool = pool
         self._plan = plan
         self._progress = progress
@@ -323,7 +340,7 @@ class Dispatcher:
             self._close(state)
             self._progress.done(state.event, join_reasons(state.reasons))
             return
-        self._progress.units_done(state.event, step.finished)
+        self._progress.units_found(state.event, step.finished, self._work.kind(step.stage.request))
         self._keys += 1
         state.step, state.key, state.left = step, self._keys, len(step.missing)
         # A single worker computes the windows in the order in which they are ready.
@@ -345,7 +362,9 @@ class Dispatcher:
         else:
             state.owners[queued.window] = worker.name
             state.left -= 1
-            self._progress.units_done(state.event)
+            assert state.step is not None
+            assert state.step.stage is not None
+            self._progress.units_done(state.event, 1, self._work.kind(state.step.stage.request))
             if not state.left:
                 self._write_maps(state)
 

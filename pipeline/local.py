@@ -1,52 +1,62 @@
 """The pool of this process: its threads read and store windows and take steps; the calling thread is the device."""
 
-import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from cli.progress import Progress, follow_run
+from cli.progress import Progress, Summary, follow_run
 from pipeline.dispatch import Answer, Dispatcher, Failure, WorkerLost, WorkerReady
-from pipeline.stage import Stage, StagePlan, StageRequest, advance, count_windows
+from pipeline.stage import EQUAL_WORK, Stage, StagePlan, StageRequest, WindowWork, advance, count_windows
 from pipeline.window_worker import WindowWorker
 from sam.engine import SamEngine
 from sam.settings import EngineSettings
+from sam.speed import count_operations
 from sam.weights import OTHER_FILE, SamIdentity
 from utils import Listing, UsageError, Window
-
-M_ARENA_MAX = -8  # parameter of glibc's mallopt
 
 T = TypeVar("T")
 
 
-def run_here(name: str, listing: Listing, plan: StagePlan, settings: EngineSettings) -> int:
-    """Run the stages of every event; returns the exit code. `name`: name of the run, for its summary.
+def run_here(name: str, listing: Listing, plan: StagePlan, settings: EngineSettings) -> Summary:
+    """Run the stages of every event; returns their outcomes. `name`: name of the run, for its summary.
 
     The SAM is loaded for the first missing window.
     """
     with ExitStack() as stack:
-        load_engine = cache(lambda: stack.enter_context(settings.load()))
+        operations = count_operations(settings.model_type)
+        work = WindowWork(operations.per_image, operations.per_masks)
+        bar: list[Progress] = []  # for the engine, which may be loaded before the bar is drawn
+
+        def points_done(count: int) -> None:
+            bar[0].work_in_hand(count * operations.per_point)
+
+        load_engine = cache(lambda: stack.enter_context(settings.load(points_done)))
         if settings.weights.origin == OTHER_FILE:
             load_engine()  # weights that cannot be used are named before any event is opened
-        with follow_run(name, listing, count_windows(plan)) as progress:
-            run_events_here(listing, plan, settings.identity, load_engine, progress)
-    return progress.summary.exit_code
+        with follow_run(name, listing, count_windows(plan, work)) as progress:
+            bar.append(progress)
+            run_events_here(listing, plan, settings.identity, load_engine, progress, work)
+    return progress.summary
 
 
 def run_events_here(
-    listing: Listing, plan: StagePlan, sam: SamIdentity, load_engine: Callable[[], SamEngine], progress: Progress
+    listing: Listing,
+    plan: StagePlan,
+    sam: SamIdentity,
+    load_engine: Callable[[], SamEngine],
+    progress: Progress,
+    work: WindowWork = EQUAL_WORK,
 ) -> None:
     """Run the stages of every event, in order. Raises UsageError if the run is impossible as requested.
 
     An interrupted run ends after the step and the windows that other threads are working on.
     """
-    _share_freed_memory()
     device = CallingThread()
     pool = LocalPool(sam, load_engine, device)
-    dispatcher = Dispatcher(pool, listing.events, plan, progress)
+    dispatcher = Dispatcher(pool, listing.events, plan, progress, work)
     with closing(pool), ThreadPoolExecutor(1, "dispatch") as thread:
         dispatching = thread.submit(dispatcher.run)
         try:
@@ -156,12 +166,3 @@ class LocalPool:
         """Wait for the windows and the step in hand, and start no other."""
         self._worker.close()
         self._steps.shutdown(cancel_futures=True)
-
-
-def _share_freed_memory() -> None:
-    """Limit glibc's malloc to two arenas. By default each thread has one, which keeps what the thread frees.
-
-    This halves the memory of a run. Does nothing without glibc.
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)

@@ -1,7 +1,8 @@
-"""Writes what lies beside the maps: previews, polygons, GeoJSON. Each records the settings that it was made with."""
+"""Writes what lies beside the maps: previews, polygons, GeoJSON, styles. Outputs record the settings they depend on."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,21 @@ import config
 from eval_metrics import binarize_anomaly_map, binarize_by_quantile
 from evaluation.event_maps import EvalSettings
 from evaluation.explanations import ExplanationRaster
-from evaluation.polygons import find_regions, read_regions_metadata, simplify_regions, write_geojson, write_regions
-from rasters.gdal_output import remove_outputs
+from evaluation.polygons import (
+    SETTINGS_KEY,
+    find_regions,
+    read_regions_metadata,
+    simplify_regions,
+    write_geojson,
+    write_regions,
+)
+from evaluation.qgis_style import score_style
+from rasters.gdal_output import event_file, remove_outputs
 from rasters.geotiff import Georeference
 from rasters.png import read_preview_text, write_preview
 from rasters.raster import Raster
-from utils import CATEGORIES, Event
+from utils import CATEGORIES, Event, date_text
 
-SETTINGS_KEY = "ANOMALYCD_SETTINGS"  # in previews and polygons: the settings they were made with, as JSON
 NO_GEOJSON = {"ANOMALYCD_GEOJSON": "not possible without a usable CRS"}  # in the polygons' metadata
 
 
@@ -52,6 +60,7 @@ class Stage2Extras:
     explain: bool = False  # the explanation map, and its averages in the polygons
     simplify: float = 0.0  # metres by which the polygons' outlines are simplified; 0: not
     geojson: bool = False  # the polygons as GeoJSON, too
+    split: bool = False  # regions that touch but differ in score are kept apart
 
     @property
     def of_polygons(self) -> dict[str, Any]:
@@ -67,6 +76,7 @@ class AnomalyOutputs:
     event: Event
     georeference: Georeference
     extras: Stage2Extras
+    origin: Mapping[str, str] = field(default_factory=dict)  # see describe_origin; metadata of the polygons
 
     @property
     def geojson_path(self) -> Path:
@@ -83,7 +93,8 @@ class AnomalyOutputs:
         of_preview, of_polygons = self._records(explained)
         if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != of_preview:
             return False
-        found = read_regions_metadata(self.folder / config.REGIONS_NAME)
+        metadata = read_regions_metadata(self.folder / config.REGIONS_NAME)
+        found = metadata and {name: text for name, text in metadata.items() if name.startswith("ANOMALYCD_")}
         if self.extras.geojson and not self.geojson_path.exists():
             return found == of_polygons | NO_GEOJSON
         return found == of_polygons
@@ -95,7 +106,7 @@ class AnomalyOutputs:
         write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, of_preview)
         name, _ = CATEGORIES[self.event.category]
         attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
-        regions = find_regions(binary, scores, self.georeference, explanation)
+        regions = find_regions(binary, scores, self.georeference, explanation, self.extras.split)
         if self.extras.simplify:
             regions = simplify_regions(regions, self.extras.simplify)
         if not self.extras.geojson:
@@ -103,7 +114,26 @@ class AnomalyOutputs:
         elif not write_geojson(self.geojson_path, regions, attributes):
             remove_outputs(self.geojson_path)
             of_polygons |= NO_GEOJSON
-        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons)
+        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons | self._about())
+
+    def _about(self) -> dict[str, str]:
+        """Return metadata of the polygons for people."""
+        dates = {"MONITOR_DATE": self.event.monitor, "REFERENCE_DATE": self.event.reference}
+        texts = {name: date_text(path) for name, path in dates.items()} | {
+            name.upper(): text for name, text in self.origin.items() if name != "time"
+        }
+        return texts | {"THRESHOLD": f"{EvalSettings().stage2_threshold:g}"}
+
+
+def write_map_style(path: Path, band: int = 1, threshold: float | None = None) -> None:
+    """Write the style with which QGIS opens a map, beside it; one that exists is kept, as it may be the user's own.
+
+    `band`: to show. `threshold`: of the scores, if there is one. Raises EventError if it cannot be written.
+    """
+    style = path.with_suffix(".qml")
+    if not style.exists():
+        with event_file(style) as part:
+            part.write_text(score_style(band, threshold), encoding="utf-8")
 
 
 def _binarizing() -> dict[str, Any]:

@@ -4,6 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from cli.event_lock import event_lock
+from cli.progress import Kind
 from cli.provenance import file_identities
 from img_io import EventImages, ImageOptions, event_shape
 from pipeline.window_store import ComputedWindow, WindowStore
@@ -53,6 +55,8 @@ class StageRequest(ABC):
     skip_existing: bool  # skip the stage if its maps are current or made by another program
     settings: StageSettings
 
+    NAME: ClassVar[str]
+
     def tile_event(self) -> list[Window]:
         """Return the stage's windows, in order. Raises EventError if the reference image cannot be opened."""
         return self.settings.tile(event_shape(self.event))
@@ -69,9 +73,32 @@ class StageRequest(ABC):
 StagePlan = Callable[[Event], Sequence[StageRequest]]  # the stages to run for an event
 
 
-def count_windows(plan: StagePlan) -> Callable[[Event], int]:
-    """Return a function that counts the windows of all stages of an event; it raises EventError as a request does."""
-    return lambda event: sum(len(request.tile_event()) for request in plan(event))
+@dataclass(frozen=True)
+class WindowWork:
+    """The work of a window, so that the windows of both stages share a progress bar."""
+
+    per_encoding: float = 1.0  # of an image
+    per_masks: float = 1.0  # of an image
+
+    def kind(self, request: StageRequest) -> Kind:
+        """Return the kind of a stage's windows."""
+        encoded, masked = request.images_per_window()
+        return Kind(request.NAME, encoded * self.per_encoding + masked * self.per_masks)
+
+
+EQUAL_WORK = WindowWork()
+
+
+def count_windows(plan: StagePlan, work: WindowWork = EQUAL_WORK) -> Callable[[Event], Counter[Kind]]:
+    """Return a function that counts the windows of each stage of an event; it raises EventError as a request does."""
+
+    def count(event: Event) -> Counter[Kind]:
+        windows: Counter[Kind] = Counter()
+        for request in plan(event):
+            windows[work.kind(request)] += len(request.tile_event())
+        return windows
+
+    return count
 
 
 @dataclass(frozen=True)

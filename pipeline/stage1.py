@@ -8,7 +8,7 @@ import numpy as np
 import config
 from cli.provenance import file_identities
 from img_io import open_event, read_window, valid_in_all
-from pipeline.side_outputs import ChangePreview
+from pipeline.side_outputs import ChangePreview, write_map_style
 from pipeline.stage import Stage, StageRequest, StageSettings
 from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.cog import write_raster
@@ -43,6 +43,8 @@ class Stage1Request(StageRequest):
     """Stage 1 of an event, before its files are opened."""
 
     settings: Stage1Settings
+
+    NAME: ClassVar[str] = "stage 1"
 
     def images_per_window(self) -> tuple[int, int]:
         """Return how many images of a window are encoded, and of how many masks are generated."""
@@ -146,6 +148,7 @@ class Stage1(Stage):
         self.write_side_outputs(store)
         tags = map_tags(self.parameters, self.checkpoint)
         write_raster(self.map_path, store, self.images.georeference, tags, ["change score, 0 to 1"])
+        write_map_style(self.map_path)
 
     def has_side_outputs(self) -> bool:
         """Return whether the preview exists and was made with the current quantile."""

@@ -10,10 +10,11 @@ import numpy as np
 import config
 from cli.provenance import file_identities
 from evaluation.explanations import ExplanationMap, ExplanationRaster
+from evaluation.map_origin import describe_origin
 from img_io import EventImages, open_event, read_window, valid_in_all
 from pipeline.explanation import StoredExplanation, empty_table, region_table
 from pipeline.filtered_map import FilteredMap, filter_change_map
-from pipeline.side_outputs import AnomalyOutputs, Stage2Extras
+from pipeline.side_outputs import AnomalyOutputs, Stage2Extras, write_map_style
 from pipeline.stage import Stage, StageRequest, StageSettings
 from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.cog import write_raster
@@ -55,6 +56,8 @@ class Stage2Request(StageRequest):
     settings: Stage2Settings
     change_map_path: Path
     extras: Stage2Extras = field(default_factory=Stage2Extras)
+
+    NAME: ClassVar[str] = "stage 2"
 
     def images_per_window(self) -> tuple[int, int]:
         """Return how many images of a window are encoded, and of how many masks are generated."""
@@ -147,7 +150,8 @@ class Stage2(Stage):
     @property
     def side_outputs(self) -> AnomalyOutputs:
         """The preview and the polygons."""
-        return AnomalyOutputs(self.folder, self.event, self.images.georeference, self.request.extras)
+        origin = describe_origin(self.parameters, map_tags(self.parameters, self.checkpoint))
+        return AnomalyOutputs(self.folder, self.event, self.images.georeference, self.request.extras, origin)
 
     def _current_explanation(self) -> ExplanationMap | None:
         """Return the explanation map of an earlier run, if it was made with the same parameters."""
@@ -251,8 +255,12 @@ class Stage2(Stage):
             filtered_path = self.folder / config.FILTERED_MAP_NAME
             write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
             write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
+            threshold = config.EVAL_STAGE2_FIXED_THRESH
+            write_map_style(filtered_path)
+            write_map_style(self.map_path, threshold=threshold)
             if written is not None:
                 written.result()
+                write_map_style(self.explanation_path, len(self.event.historical) + 1, threshold)
 
     def has_side_outputs(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""

@@ -128,6 +128,11 @@ def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> floa
     return float(on_ground.GetArea()) * unit**2
 
 
+def area_text(square_metres: float) -> str:
+    """Format an area in m², or in km² from 1 km² on."""
+    return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e6 else f"{square_metres:,.0f} m²"
+
+
 def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> tuple[ogr.Geometry, float] | None:
     """Return an outline whose coordinates are lengths on the ground, and their unit in metres.
 
@@ -139,20 +144,28 @@ def measured_on_ground(outline: ogr.Geometry, crs: osr.SpatialReference | None) 
     if crs.IsLocal():
         return outline, crs.GetLinearUnits()
     try:
-        source, degrees = x_first(crs.Clone()), x_first(crs.CloneGeogCS())
-        centroid = outline.Centroid()
-        longitude, latitude, _ = osr.CoordinateTransformation(source, degrees).TransformPoint(
-            centroid.GetX(), centroid.GetY()
-        )
-        equal_area = osr.SpatialReference()
-        equal_area.SetProjCS("equal area around the region")
-        equal_area.CopyGeogCSFrom(crs)
-        equal_area.SetLAEA(latitude, longitude, 0, 0)
         projected = outline.Clone()
-        projected.Transform(osr.CoordinateTransformation(source, x_first(equal_area)))
+        projected.Transform(osr.CoordinateTransformation(x_first(crs.Clone()), local_metres(crs, outline)))
         return projected, 1.0
     except RuntimeError:  # a CRS that PROJ cannot relate to degrees
         return None
+
+
+def local_metres(crs: osr.SpatialReference, outline: ogr.Geometry) -> osr.SpatialReference:
+    """Return a CRS whose coordinates are metres on the ground around an outline, in an equal-area projection.
+
+    `crs`: of the outline. Raises RuntimeError if PROJ cannot relate it to degrees.
+    """
+    source, degrees = x_first(crs.Clone()), x_first(crs.CloneGeogCS())
+    centroid = outline.Centroid()
+    longitude, latitude, _ = osr.CoordinateTransformation(source, degrees).TransformPoint(
+        centroid.GetX(), centroid.GetY()
+    )
+    equal_area = osr.SpatialReference()
+    equal_area.SetProjCS("equal area around the region")
+    equal_area.CopyGeogCSFrom(crs)
+    equal_area.SetLAEA(latitude, longitude, 0, 0)
+    return x_first(equal_area)
 
 
 def same_crs(crs: osr.SpatialReference | None, other: osr.SpatialReference | None) -> bool:

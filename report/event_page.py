@@ -1,29 +1,37 @@
 """Writes the page of one event and its pictures."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from osgeo import ogr
 
 import config
+from evaluation.footprint_layer import SHARES
+from evaluation.outlines import outline_regions
+from rasters.place import outlines_in_wgs84, pixel_metres
 from rasters.resize import nearest_pixels
-from report.event_report import SETTINGS, EventReport, page_rasters, slug
-from report.html import area, coordinates, percent, render, score, script_data, write_text
+from report.event_report import SETTINGS, EventReport, last_steps, page_rasters, slug
+from report.html import SHIPPED, area, coordinates, made_with_text, percent, render, score, script_data, write_text
 from report.pictures import encode_photo, fitted_shape, outline, paint_gaps, shrink_image
+from report.style import OUTCOMES
 from utils import CATEGORIES, atomic_write, date_text
 
 THUMBNAIL, OVERVIEW = 200, 360  # longer sides, pixels
 FLAGGED = (255, 60, 160)
 MAX_PINS = 60  # regions that are numbered in the image
+COLUMNS = {"number": "#", "score": "Score", "novelty": "Novelty", "area": "Area", "verdict": "Verdict"}  # of regions
 OVERLAYS = {  # titles by layer, from bottom to top
     "change": "Change map, stage 1",
     "filtered": "Filtered change map",
     "anomaly": "Anomaly map, stage 2",
     "binary": "Binary result",
     "label": "Label",
-    "verdict": "Hits, false alarms, misses",
+    "outcome": "Result against the label",
 }
 
 
@@ -41,7 +49,6 @@ class Overlay(NamedTuple):
 
     name: str
     title: str
-    present: bool
     shown: bool  # when the page is opened
 
 
@@ -49,6 +56,7 @@ def write_event_page(root: Path, report: EventReport, max_width: int, photo_done
     """Write an event's pictures and its page to a report's folder; `photo_done` is called after each date."""
     name = slug(report.event.name)
     photos = _write_photos(root / "events", name, report, max_width, photo_done)
+    write_text(root / "events" / name / "outlines.js", _outlines_script(report))
     write_text(root / "events" / f"{name}.html", event_page(report, photos, max_width))
 
 
@@ -99,7 +107,7 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
     return render(
         "event.html",
         "../",
-        ["events.js", "tables.js", "viridis.js", "raster.js", "viewer.js", "charts.js", "event.js"],
+        ["events.js", "colors.js", *(name for name in SHIPPED if name.endswith(".js"))],
         name=report.event.name,
         category=report.event.category,
         facts=_facts(report),
@@ -110,7 +118,13 @@ def event_page(report: EventReport, photos: Sequence[Photo], max_width: int) -> 
         labelled=report.label is not None,
         thresholds=report.curve.thresholds if report.curve else [],
         default=report.default if report.curve else 0,
-        regions=report.regions,
+        region_count=len(report.regions),
+        columns={name: title for name, title in COLUMNS.items() if name != "novelty" or report.explanations},
+        placed=report.place.lattice is not None,
+        outcomes=OUTCOMES,
+        footprints=report.footprints,
+        shares=SHARES,
+        made_with=made_with_text(report.made_with),
         explained=bool(report.explanations),
         pixel_area=report.place.pixel_area,
         data=script_data(_data(report, photos, max_width)),
@@ -147,11 +161,9 @@ def _layers(report: EventReport) -> list[Overlay]:
     if report.label:
         present.add("label")
     if report.curve and report.label:
-        present.add("verdict")
-    shown = "verdict" if "verdict" in present else "binary"
-    return [
-        Overlay(name, title, name in present, name == shown and name in present) for name, title in OVERLAYS.items()
-    ]
+        present.add("outcome")
+    shown = "outcome" if "outcome" in present else "binary"
+    return [Overlay(name, title, name == shown) for name, title in OVERLAYS.items() if name in present]
 
 
 def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[str, object]:
@@ -159,14 +171,21 @@ def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[
     height, width = report.images.shape
     place, curve = report.place, report.curve
     data = page_rasters(report, max_width, config.REPORT_RASTER_BYTES)
+    name = report.event.name.encode("utf-8", "replace").decode()
+    identity = json.dumps([name, report.event.monitor.name, width, height, place.transform])
     return data | {
         "slug": slug(report.event.name),
+        "name": name,
+        "reviewKey": f"anomalycd-{hashlib.sha256(identity.encode()).hexdigest()[:16]}",  # of the browser's storage
         "size": [width, height],
+        "photoWidth": fitted_shape(report.images.shape, max_width)[1],
+        "pixelMetres": pixel_metres(report.images.georeference, report.images.shape),
         "photos": [{"title": photo.title, "file": photo.file} for photo in photos],
         "transform": place.transform,
         "lattice": None if place.lattice is None else place.lattice.round(7).tolist(),
         "pixelArea": place.pixel_area,
-        "pins": [[region.x / width, region.y / height] for region in report.regions[:MAX_PINS]],
+        "pins": MAX_PINS,
+        "regions": _regions(report) if report.regions else None,
         "curve": curve
         and {
             "thresholds": curve.thresholds,
@@ -178,6 +197,37 @@ def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[
         "explanation": _explanation(report) if report.explanations else None,
         "category": CATEGORIES[report.event.category][0],
     }
+
+
+def _regions(report: EventReport) -> dict[str, object]:
+    """Return the values of all regions, one list per value."""
+    regions, usual = report.regions, [one.usual_score for one in report.explanations]
+    return {
+        "mean": [round(region.mean_score, 4) for region in regions],
+        "max": [round(region.max_score, 4) for region in regions],
+        "pixels": [region.pixels for region in regions],
+        "x": [round(region.x, 1) for region in regions],
+        "y": [round(region.y, 1) for region in regions],
+        "novelty": [
+            None if score is None else round(region.mean_score - score, 4)
+            for region, score in zip(regions, usual, strict=True)
+        ]
+        if usual
+        else None,
+        "last": last_steps(report),
+        "verdicts": [[one.number, *one.judgement[:2]] for one in report.reviewed],
+    }
+
+
+def _outlines_script(report: EventReport) -> str:
+    """Return a script with the outlines of the regions as GeoJSON, in WGS 84 or else in pixels with y upwards."""
+    numbers, binary, count = report.region_numbers, report.binary, len(report.regions)
+    outlines: Sequence[ogr.Geometry] = []
+    if numbers is not None and binary is not None:
+        outlines, crs = outline_regions(binary, numbers, count, report.images.georeference)
+        outlines = outlines_in_wgs84(outlines, crs) or outlines
+    shapes = [json.loads(outline.ExportToJson(["COORDINATE_PRECISION=7"])) for outline in outlines]
+    return f'"use strict";\nconst OUTLINES = {script_data(shapes)};\n'
 
 
 def _explanation(report: EventReport) -> dict[str, object]:

@@ -21,7 +21,11 @@ from eval_metrics import (
 )
 from evaluation.event_maps import EvalSettings, open_event_label, recorded_options
 from evaluation.explanations import ExplanationMap, RegionExplanation, explain_regions
+from evaluation.footprint_layer import FootprintCounts, count_footprints
+from evaluation.map_origin import map_origin
+from evaluation.polygons import are_split
 from evaluation.regions import Region, measure_regions
+from evaluation.reviews import ReviewedRegion, read_judgements
 from img_io import EventImages, Label, open_event
 from rasters.maps import ScoreMap, find_map, read_parameters
 from rasters.place import Place, find_place
@@ -58,6 +62,9 @@ class EventReport:
     regions: list[Region]
     region_numbers: np.ndarray | None
     explanations: list[RegionExplanation]  # of the regions; empty without explanation map
+    reviewed: list[ReviewedRegion]  # the regions with a verdict, by the polygons' file
+    footprints: FootprintCounts | None  # None: not measured
+    made_with: dict[str, str]  # see map_origin
     origin: list[tuple[str, str]]  # catalog and licence, of an event from a catalog
 
     @property
@@ -107,29 +114,33 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
         "anomaly": find_map(result_root / event.name / config.ANOMALY_MAP_NAME),
     }
     maps = {kind: ScoreMap(path) for kind, path in paths.items() if path.exists()}
-    made_with = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)
-    images = open_event(event, recorded_options(made_with))
-    label, label_problem = None, "no label"
+    parameters = _parameters(paths[kind] for kind in ("anomaly", "change") if kind in maps)
+    images = open_event(event, recorded_options(parameters))
+    label, unusable_label = None, []
     try:
-        label = open_event_label(event, made_with)
+        label = open_event_label(event, parameters)
         for _ in read_strips(label) if label else ():
             pass  # finds values that are not whole
     except EventError as error:
-        label, label_problem = None, f"label not used: {error}"
+        label, unusable_label = None, [f"label not used: {error}"]
     for raster in (*maps.values(), *([label] if label else [])):
         if raster.shape != images.shape:
             raise EventError(
                 f"{raster.path}: its size differs from that of the images; run both stages on these images again"
             )
-    missing = [f"no {path.name}" for kind, path in paths.items() if kind not in maps]
-    if label is None and event.category != 0:
-        missing.append(label_problem)
-    results = _measure(maps, label)
+    missing = [f"no {path.name}" for kind, path in paths.items() if kind not in maps] + unusable_label
+    regions_path = result_root / event.name / config.REGIONS_NAME
+    results = _measure(maps, label, are_split(regions_path))
     explanations, outdated = _explain(event, maps, results, result_root / event.name / config.EXPLANATION_NAME)
     origin, unreadable = _find_origin(event.folder / config.EVENT_RECORD_NAME)
     missing += [*unreadable, *outdated]
     place = find_place(images.georeference, images.shape)
-    return EventReport(event, images, place, maps, label, missing, *results, explanations, origin)
+    reviewed = [one for one in read_judgements(regions_path) if one.number <= len(results.regions)]
+    footprints = count_footprints(result_root / event.name / config.FOOTPRINTS_NAME)
+    made_with = next((map_origin(maps[kind].path) for kind in ("anomaly", "change") if kind in maps), {})
+    return EventReport(
+        event, images, place, maps, label, missing, *results, explanations, reviewed, footprints, made_with, origin
+    )
 
 
 def _parameters(paths: Iterable[Path]) -> dict[str, Any]:
@@ -148,8 +159,8 @@ def _find_origin(path: Path) -> tuple[list[tuple[str, str]], list[str]]:
         return [], [f"{path.name} cannot be read"]
 
 
-def _measure(maps: dict[str, ScoreMap], label: Label | None) -> StageResults:
-    """Return scores, curve and regions, as far as the maps exist."""
+def _measure(maps: dict[str, ScoreMap], label: Label | None, split: bool) -> StageResults:
+    """Return scores, curve and regions, as far as the maps exist. `split`: as the regions of the polygons are."""
     stage1 = None
     if "filtered" in maps and label:
         changed = binarize_by_quantile(maps["filtered"], SETTINGS.quantile_threshold)
@@ -157,7 +168,7 @@ def _measure(maps: dict[str, ScoreMap], label: Label | None) -> StageResults:
     if "anomaly" not in maps:
         return StageResults(stage1, None, [], None)
     curve = report_curve(maps["anomaly"], label)
-    regions, numbers = measure_regions(curve.maps[_published(curve)], maps["anomaly"])
+    regions, numbers = measure_regions(curve.maps[_published(curve)], maps["anomaly"], split)
     return StageResults(stage1, curve, regions, numbers)
 
 
@@ -214,4 +225,27 @@ def page_rasters(report: EventReport, max_side: int, max_bytes: int) -> dict[str
 
 def _masks(curve: ThresholdCurve, numbers: np.ndarray | None) -> dict[str, Any]:
     masks = np.stack([one.small for one in curve.maps])
-    return {"shape": masks.shape[1:], "masks": pack_masks(masks), "regions": numbers is not None and pack(numbers)}
+    # The first pixel of every row and column of the small map, and the end of the last one.
+    edges = [
+        np.searchsorted(starts, np.arange(length + 1)).tolist()
+        for starts, length in zip((curve.maps[0].rows, curve.maps[0].columns), masks.shape[1:], strict=True)
+    ]
+    return {
+        "shape": masks.shape[1:],
+        "masks": pack_masks(masks),
+        "regions": numbers is not None and pack(numbers),
+        "rowEdges": edges[0],
+        "columnEdges": edges[1],
+    }
+
+
+def last_steps(report: EventReport) -> list[int]:
+    """Return the index of the highest threshold at which a part of each region is left."""
+    assert report.curve is not None
+    assert report.region_numbers is not None
+    highest = np.zeros(report.region_numbers.shape, np.int64)
+    for step, binary in enumerate(report.curve.maps):
+        highest[binary.small] = step
+    last = np.zeros(len(report.regions) + 1, np.int64)
+    np.maximum.at(last, report.region_numbers, highest)
+    return last[1:].tolist()

@@ -9,8 +9,8 @@ import numpy as np
 
 from report.event_panels import EventPanels
 from report.pictures import ShrunkImage
-from report.style import FALSE_ALARM, HIT, MISS, NO_DATA, OUTLINE, SCORE_COLORS, category_color
-from utils import CATEGORIES, date_text
+from report.style import NO_DATA, OUTCOMES, OUTLINE, SCORE_COLORS, category_color, rgb
+from utils import CATEGORIES, Event, date_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,8 +160,10 @@ def _draw_scale_bar(axes: "Axes", panels: EventPanels) -> None:
 def _draw_maps(sheet: _Sheet, panels: EventPanels, letters: Iterator[str], y: float) -> float:
     """Draw maps, label and result with their keys; returns the top of the next row."""
     width, height = _panel_size(panels, MAP_COLUMNS)
-    titles = ("stage 1: change", "stage 2: filtered", "stage 2: anomaly", "label", "result")
-    xs = [MARGIN + column * (width + GAP) for column in range(MAP_COLUMNS)]
+    titles = ["stage 1: change", "stage 2: filtered", "stage 2: anomaly", "result"]
+    if panels.label is not None:
+        titles.insert(3, "label")
+    xs = [MARGIN + column * (width + GAP) for column in range(len(titles))]
     axes = [sheet.panel(x, y, width, height, title, next(letters)) for x, title in zip(xs, titles, strict=True)]
     keys_at = y + CAPTION + height + 1.2
     for x, one, scores, binary, threshold in (
@@ -173,8 +175,9 @@ def _draw_maps(sheet: _Sheet, panels: EventPanels, letters: Iterator[str], y: fl
         if binary.any() and not binary.all():
             one.contour(binary, [0.5], colors=OUTLINE, linewidths=0.8, zorder=3)
         _draw_color_bar(sheet.axes(x, keys_at, width, 2), threshold)
-    _draw_label(sheet, axes[3], panels, xs[3], keys_at)
-    _draw_result(sheet, axes[4], panels, xs[4], keys_at)
+    if panels.label is not None:
+        _draw_label(sheet, axes[3], panels.event, panels.label, xs[3], keys_at)
+    _draw_result(sheet, axes[-1], panels, xs[-1], keys_at)
     return keys_at + KEYS
 
 
@@ -193,16 +196,12 @@ def _draw_color_bar(axes: "Axes", threshold: float | None) -> None:
         axes.text(0, -3.2, outlined, color="#c0006a", va="center", size=6.5)
 
 
-def _draw_label(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: float) -> None:
-    if panels.label is None:
-        axes.set_facecolor("#f0f0f0")
-        axes.text(0.5, 0.5, "no label", ha="center", va="center", transform=axes.transAxes, color="#606060")
-        return
-    color = category_color(panels.event.category)
-    colors = np.array([_rgb(GROUND), _rgb(OBJECT), _rgb(color)], np.uint8)
-    axes.imshow(colors[np.clip(panels.label, 0, 2).astype(int)], interpolation="nearest")
+def _draw_label(sheet: _Sheet, axes: "Axes", event: Event, label: np.ndarray, x: float, y: float) -> None:
+    color = category_color(event.category)
+    colors = np.array([rgb(GROUND), rgb(OBJECT), rgb(color)], np.uint8)
+    axes.imshow(colors[np.clip(label, 0, 2).astype(int)], interpolation="nearest")
     keys = [_Key(color, "anomaly")]
-    if (panels.label == 1).any():
+    if (label == 1).any():
         keys.append(_Key(OBJECT, "object, not an anomaly"))
     sheet.keys(x, y, keys)
 
@@ -211,24 +210,18 @@ def _draw_result(sheet: _Sheet, axes: "Axes", panels: EventPanels, x: float, y: 
     """Draw stage 2's binary map, compared with the label, over the monitor image in grey."""
     grey = panels.monitor.rgb.mean(axis=2, keepdims=True) * 0.5 + 110
     valid = ~np.isnan(panels.anomalies)
-    found, anomaly = panels.anomalous & valid, (panels.label > 1) & valid if panels.label is not None else None
-    if anomaly is None:
-        layers = {_Key(HIT, "found"): found}
+    flagged = panels.anomalous & valid
+    if panels.label is None:
+        layers = {_Key(OUTLINE, "flagged by stage 2"): flagged}
     else:
-        layers = {
-            _Key(HIT, "found"): found & anomaly,
-            _Key(FALSE_ALARM, "false alarm"): found & ~anomaly,
-            _Key(MISS, "missed"): anomaly & ~found,
-        }
+        anomaly = (panels.label > 1) & valid
+        masks = (flagged & anomaly, flagged & ~anomaly, anomaly & ~flagged)
+        layers = {_Key(color, name): mask for (name, color), mask in zip(OUTCOMES.items(), masks, strict=True)}
     picture = np.repeat(grey, 3, axis=2)
     for key, mask in layers.items():
-        picture[mask] = 0.25 * picture[mask] + 0.75 * np.array(_rgb(key.color))
+        picture[mask] = 0.25 * picture[mask] + 0.75 * np.array(rgb(key.color))
     _show(axes, np.dstack([picture.astype(np.uint8), valid.astype(np.uint8) * 255]))
     sheet.keys(x, y, list(layers))
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
 def _draw_footer(sheet: _Sheet, panels: EventPanels, y: float) -> None:
@@ -249,11 +242,11 @@ def _draw_footer(sheet: _Sheet, panels: EventPanels, y: float) -> None:
         for row, value in enumerate(values):
             sheet.text(x, y + 5.2 + 3.5 * row, value, ha=align, weight="bold" if row else "normal", size=7.5)
     settings = panels.settings
+    weight = f"In the precision, a false positive has weight {settings.background_weight:g}. " if panels.scores else ""
     notes = (
-        f"Positive pixels: stage 1 ≥ its {settings.quantile_threshold:g} quantile, "
+        f"Flagged pixels: stage 1 ≥ its {settings.quantile_threshold:g} quantile, "
         f"stage 2 ≥ {settings.stage2_threshold:g}. Grey hatching: no data.",
-        f"In the precision, a false positive has weight {settings.background_weight:g}. "
-        "Scores are 1 − cosine similarity.",
+        f"{weight}Scores are 1 − cosine similarity.",
     )
     for row, note in enumerate(notes):
         sheet.text(WIDTH - MARGIN, y + 5.2 + 3.5 * row, note, ha="right", size=6.5, color="#404040")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,15 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from evaluation.event_maps import EvalSettings
+from rasters.place import area_text
+from report.style import OUTCOMES, rgb
 from utils import CATEGORIES, atomic_write
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "charts.js", "event.js")  # copied into every report
+# Copied into every report.
+SHIPPED = ("report.css", "tables.js", "raster.js", "viewer.js", "charts.js", "review.js", "regions.js", "event.js")
 MISSING = "–"  # instead of a missing number
 
 
@@ -62,10 +66,12 @@ def _encodable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode()
 
 
-def viridis_script() -> str:
-    """Return a script with viridis, perceptually uniform and readable for the colour-blind, as 256 RGB triples."""
+def colors_script() -> str:
+    """Return a script with the colours of scores, viridis, as 256 RGB triples, and those of OUTCOMES."""
     colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
-    return f'"use strict";\nconst VIRIDIS = {script_data(colors.tolist())};\n'
+    return f'"use strict";\nconst VIRIDIS = {script_data(colors.tolist())};\n' + (
+        f"const OUTCOMES = {script_data([rgb(color) for color in OUTCOMES.values()])};\n"
+    )
 
 
 def category_name(category: int) -> str:
@@ -90,10 +96,8 @@ def count_text(number: float | None) -> str:
 
 
 def area(square_metres: float | None) -> str:
-    """Format an area in m², or in km² from 1 km² on."""
-    if square_metres is None:
-        return MISSING
-    return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e6 else f"{square_metres:,.0f} m²"
+    """Format an area; None: it is not known."""
+    return MISSING if square_metres is None else area_text(square_metres)
 
 
 def percent(share: float | None) -> str:
@@ -106,6 +110,13 @@ def percent(share: float | None) -> str:
 def score(value: float | None) -> str:
     """Format a score with two decimals."""
     return MISSING if value is None else f"{value:.2f}"
+
+
+def made_with_text(origin: Mapping[str, str]) -> str:
+    """Return one line on how maps were made; `origin`: see `map_origin`."""
+    settings = EvalSettings()
+    made = "; ".join(f"{name}: {text}" for name, text in origin.items()) or "Maps without recorded origin"
+    return f"{made}; threshold of stage 2: {settings.stage2_threshold:g}."
 
 
 def coordinates(point: tuple[float, float]) -> str:

@@ -11,7 +11,7 @@ from report.event_report import EventReport, slug
 from report.html import ASSETS, area, coordinates, count_text, render, score, spread_marks
 from utils import CATEGORIES, date_text
 
-COLUMNS = (  # of the table: heading, explanation if needed, whether it is numeric
+COLUMNS = (  # of the table of events: heading, explanation if needed, whether it is numeric
     ("", "", False),
     ("Event", "", False),
     ("Category", "", False),
@@ -20,6 +20,8 @@ COLUMNS = (  # of the table: heading, explanation if needed, whether it is numer
     ("Area flagged", "by stage 2", True),
     ("%", "of the pixels with data", True),
     ("Regions", "of stage 2's binary map", True),
+)
+SCORE_COLUMNS = (  # in addition, if any event has a label
     ("Recall", "stage 1", True),
     ("Prec.", "stage 1, weighted precision", True),
     ("F1", "stage 1", True),
@@ -50,12 +52,6 @@ class Row:
     stage1: Scores | None = None
     stage2: Scores | None = None
 
-    @property
-    def flagged_text(self) -> str:
-        """The area flagged, in pixels if their size is unknown."""
-        known = self.square_metres is not None or self.flagged is None
-        return area(self.square_metres) if known else f"{self.flagged:,} px"
-
 
 class Total(NamedTuple):
     """A row of the table of categories."""
@@ -63,7 +59,7 @@ class Total(NamedTuple):
     category: int | None  # None: all events
     events: int
     scored: int
-    square_metres: float | None
+    flagged: str  # area of all these events
     regions: int
     scores: list[float | None]  # recall, precision, F1 of stage 1, then of stage 2
 
@@ -105,15 +101,18 @@ def overview(rows: Sequence[Row], title: str) -> str:
     groups = {number: [row for row in rows if row.category == number] for number in CATEGORIES}
     groups = {number: members for number, members in groups.items() if members}
     placed = [row for row in rows if row.centre]
+    is_scored = any(row.stage1 or row.stage2 for row in rows)
     return render(
         "overview.html",
         "./",
         ["tables.js"],
         title=title,
-        columns=COLUMNS,
+        columns=COLUMNS + (SCORE_COLUMNS if is_scored else ()),
+        is_scored=is_scored,
         rows=rows,
         groups=groups,
-        tiles=_tiles(rows),
+        tiles=_tiles(rows, is_scored),
+        flagged_text=flagged_text,
         totals=[*(_total(number, members) for number, members in groups.items()), _total(None, rows)] if rows else [],
         side=CHART,
         margin=MARGIN,
@@ -131,7 +130,7 @@ def _total(category: int | None, members: Sequence[Row]) -> Total:
     scores = [value for stage in ("stage1", "stage2") for value in _average(members, stage) or missing]
     scored = sum(row.stage2 is not None for row in members)
     regions = sum(row.regions or 0 for row in members)
-    return Total(category, len(members), scored, _square_metres(members), regions, scores)
+    return Total(category, len(members), scored, flagged_text(members), regions, scores)
 
 
 def _average(rows: Sequence[Row], stage: str) -> Scores | None:
@@ -139,29 +138,29 @@ def _average(rows: Sequence[Row], stage: str) -> Scores | None:
     return average_scores(scores) if scores else None
 
 
-def _square_metres(rows: Sequence[Row]) -> float | None:
-    """Return the area flagged in all events; None if it is known for no event."""
-    known = [row.square_metres for row in rows if row.square_metres is not None]
-    return sum(known) if known else None
+def flagged_text(rows: Sequence[Row]) -> str:
+    """Return the area flagged in events as text; events whose pixels have no known size count in pixels."""
+    metres = [row.square_metres for row in rows if row.square_metres is not None]
+    pixels = [row.flagged for row in rows if row.square_metres is None and row.flagged is not None]
+    parts = [area(sum(metres))] * bool(metres) + [f"{sum(pixels):,} px"] * bool(pixels)
+    return " + ".join(parts) or area(None)
 
 
-def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+def _tiles(rows: Sequence[Row], is_scored: bool) -> list[tuple[str, str, str]]:
     """Return the figures at the top of the page: name, value, explanation."""
     failed = sum(row.problem is not None for row in rows)
     partial = sum(bool(row.missing) for row in rows)
     problems = [f"{failed} could not be read"] * bool(failed) + [f"{partial} incomplete"] * bool(partial)
-    scored = sum(row.stage2 is not None for row in rows)
-    tiles = [
-        ("Events", count_text(len(rows)), ", ".join(problems) or "all complete"),
-        ("Scored", count_text(scored), "events with a label and stage 2's map"),
-    ]
-    for stage, name in (("stage1", "Stage 1"), ("stage2", "Stage 2")):
+    tiles = [("Events", count_text(len(rows)), ", ".join(problems) or "all complete")]
+    if is_scored:
+        scored = sum(row.stage2 is not None for row in rows)
+        tiles.append(("Scored", count_text(scored), "events with a label and stage 2's map"))
+    for stage, name in (("stage1", "Stage 1"), ("stage2", "Stage 2")) if is_scored else ():
         average = _average(rows, stage)
         about = f"recall {score(average.recall)}, precision {score(average.precision)}" if average else "no scores"
         tiles.append((f"{name}: F1 of means", score(average and average.f1), about))
     regions = sum(row.regions or 0 for row in rows)
-    tiles.append(("Area flagged", area(_square_metres(rows)), f"{count_text(regions)} regions in all events"))
-    return tiles
+    return [*tiles, ("Area flagged", flagged_text(rows), f"{count_text(regions)} regions in all events")]
 
 
 def _marks(
@@ -180,7 +179,7 @@ def _chart_marks(rows: Sequence[Row]) -> list[Mark]:
     values = [(row.stage1.f1, row.stage2.f1) for row in scored if row.stage1 and row.stage2]
     points = [(MARGIN + first * CHART, 12 + (1 - second) * CHART) for first, second in values]
     about = [f"F1 {first:.2f} in stage 1, {second:.2f} in stage 2" for first, second in values]
-    return _marks(scored, points, about, MARK)
+    return _marks(scored, points, about, 2 * MARK + 1)
 
 
 def _map_marks(placed: Sequence[Row]) -> list[Mark]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cli.progress import run_events
 from report.event_page import write_event_page
 from report.event_report import read_report
-from report.html import ASSETS, SHIPPED, script_data, viridis_script, write_text
+from report.html import ASSETS, SHIPPED, colors_script, script_data, write_text
 from report.overview import Row, overview, row_of
 from utils import LOG, Event, Listing, UsageError, atomic_file
 
@@ -48,6 +48,6 @@ def _write_assets(root: Path, rows: Sequence[Row]) -> None:
     for name in SHIPPED:
         with atomic_file(root / "assets" / name) as part:
             shutil.copyfile(ASSETS / name, part)
-    write_text(root / "assets" / "viridis.js", viridis_script())
+    write_text(root / "assets" / "colors.js", colors_script())
     pages = [[row.slug, row.name.encode("utf-8", "replace").decode()] for row in rows if row.slug]
     write_text(root / "assets" / "events.js", f'"use strict";\nconst EVENTS = {script_data(pages)};\n')

@@ -110,4 +110,4 @@ def stage2_extras(args: argparse.Namespace) -> "Stage2Extras":
     """Return the values of the flags of `add_stage2_arguments`."""
     from pipeline.side_outputs import Stage2Extras  # loads GDAL
 
-    return Stage2Extras(args.explain, args.simplify, args.geojson)
+    return Stage2Extras(args.explain, args.simplify, args.geojson, args.split_regions)

@@ -3,7 +3,7 @@
 The contract is *encode once*: only `encode` runs the image encoder; the mask generator takes its result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from sam.devices import Batches, autocast, batch_size, release_freed_memory
 from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.execution import Execution
 from sam.features import WindowFeatures
-from sam.mask_generator import MaskGenerator
+from sam.mask_generator import MaskGenerator, ignore_points
 from sam.scaling import scale_longest_side
 
 
@@ -35,10 +35,12 @@ class SamEngine:
         device: torch.device,
         execution: Execution | None = None,
         kind: EncoderKind = PLAIN_VIT,
+        points_done: Callable[[int], object] = ignore_points,
     ) -> None:
         """Move `model` to the device and replace parts of its encoder by equivalent, faster ones.
 
-        `kind`: of the model's encoder, as its row of the registry says.
+        `kind`: of the model's encoder, as its row of the registry says. `points_done`: called with the number of
+        points of a window whose masks were decoded, after each batch.
         """
         execution = execution or Execution()
         self.device = device
@@ -49,7 +51,9 @@ class SamEngine:
         self._precision = execution.precision
         encode_batch = execution.encode_batch or batch_size(device, kind.image_bytes(model.image_encoder))
         self._encode_batches = Batches(encode_batch, "--encode-batch")
-        self.generator = MaskGenerator(self._model, device, execution, lambda crop: self.encode([self.scale(crop)])[0])
+        self.generator = MaskGenerator(
+            self._model, device, execution, lambda crop: self.encode([self.scale(crop)])[0], points_done
+        )
 
     def __enter__(self) -> "SamEngine":
         """Return the engine."""

@@ -116,13 +116,26 @@ class PendingMasks:
         return [masks[index][0] for index in kept.tolist()]
 
 
+def ignore_points(count: int) -> None:
+    """Do nothing with the number of points that are done."""
+
+
 class MaskGenerator:
     """Generates masks with one SAM on one device."""
 
     def __init__(
-        self, model: Sam, device: torch.device, execution: Execution, encode: Callable[[np.ndarray], WindowFeatures]
+        self,
+        model: Sam,
+        device: torch.device,
+        execution: Execution,
+        encode: Callable[[np.ndarray], WindowFeatures],
+        points_done: Callable[[int], object] = ignore_points,
     ) -> None:
-        """Take a model that is on the device. `encode`: encodes a crop of a window, (h, w, 3) uint8 RGB."""
+        """Take a model that is on the device.
+
+        `encode`: encodes a crop of a window, (h, w, 3) uint8 RGB. `points_done`: called after each batch of points.
+        """
+        self._points_done = points_done
         self.decoder = PromptDecoder(model.prompt_encoder, model.mask_decoder, execution.compile)
         self._model = model
         self._device = device
@@ -197,6 +210,7 @@ class MaskGenerator:
             if parameters.stability_score_thresh > 0:
                 kept &= measures.stability >= parameters.stability_score_thresh
             boxes = measures.boxes[kept]
+            self._points_done(len(batch))
             return _Candidates(scale.cut(decoded.logits, kept, boxes), decoded.predicted_iou[kept], boxes)
 
         batches = list(self._point_batches.run(find, points))

@@ -1,5 +1,6 @@
 """Resolves the SAM flags of the command line and loads the engine."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from sam.devices import resolve_device
 from sam.engine import SamEngine
 from sam.execution import Execution
 from sam.flags import SamFlags
+from sam.mask_generator import ignore_points
 from sam.models import load_model
 from sam.registry import SAM_VARIANTS
 from sam.weights import SamIdentity, Weights, locate_weights
@@ -36,11 +38,15 @@ class EngineSettings(NamedTuple):
         }
         return SamIdentity(provenance, self.weights.path.name)
 
-    def load(self) -> SamEngine:
-        """Load the weights and return the engine. Raises UsageError if they cannot be used."""
+    def load(self, points_done: Callable[[int], object] = ignore_points) -> SamEngine:
+        """Load the weights and return the engine. Raises UsageError if they cannot be used.
+
+        `points_done`: see `SamEngine`.
+        """
         model = load_model(self.model_type, self.weights.path)
         torch.backends.cudnn.allow_tf32 = False  # else convolutions in fp32 would round to 10 bits on recent GPUs
-        return SamEngine(model, self.device, self.execution, SAM_VARIANTS[self.model_type].encoder_kind())
+        kind = SAM_VARIANTS[self.model_type].encoder_kind()
+        return SamEngine(model, self.device, self.execution, kind, points_done)
 
 
 def engine_settings(flags: SamFlags, device: torch.device, fetch: bool = True) -> EngineSettings:

@@ -26,6 +26,11 @@ class Operations(NamedTuple):
     per_image: float  # to encode an image
     per_point: float  # to decode the masks of a point
 
+    @property
+    def per_masks(self) -> float:
+        """The operations for the masks of an image, with the points of config.py."""
+        return MaskParameters.of(config.STAGE1_SAM_PARAMS).points * self.per_point
+
 
 def count_operations(model_type: str) -> Operations:
     """Count the operations of a model type, without its weights."""
@@ -72,6 +77,5 @@ def measure_speed(device: torch.device, precision: str) -> float:
 def estimate_seconds(model_type: str, device: torch.device, precision: str, encoded: int, masked: int) -> float:
     """Estimate the seconds to encode images of windows, and to generate the masks of some of them."""
     operations = count_operations(model_type)
-    points = masked * MaskParameters.of(config.STAGE1_SAM_PARAMS).points
-    work = encoded * operations.per_image + points * operations.per_point
+    work = encoded * operations.per_image + masked * operations.per_masks
     return work / (measure_speed(device, precision) * EFFICIENCY[device.type])

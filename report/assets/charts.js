@@ -21,6 +21,7 @@ function drawCurve(svg, { thresholds, scores, flagged, valid }) {
     draw(svg, "text", { x: plotX(value), y: PLOT.bottom + 14, class: value === 1 ? "end" : "" }, value);
   }
   draw(svg, "text", { x: plotX(0.75), y: PLOT.bottom + 14 }, "threshold");
+  draw(svg, "text", { x: PLOT.right, y: PLOT.top + 12, class: "end" }, scores ? "scores of stage 2" : "share of the image flagged");
   const series = scores
     ? ["recall", "precision", "f1"].map((name, i) => [name, scores.map((one) => one[i])])
     : [["share", flagged.map((pixels) => pixels / (valid || 1))]];

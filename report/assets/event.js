@@ -1,4 +1,4 @@
-// An event's page: the threshold and its scores, the regions, the pointer, and the keys.
+// An event's page: the threshold and its scores, the explanation of a region, the pointer, and the keys.
 "use strict";
 
 const DATA = JSON.parse(element("data").textContent);
@@ -21,9 +21,7 @@ function makeNavigation() {
 
 function describeArea(pixels) {
   const share = DATA.curve.valid ? pixels / DATA.curve.valid : 0;
-  const metres = DATA.pixelArea && pixels * DATA.pixelArea;
-  const area = metres ? (metres >= 1e6 ? `${(metres / 1e6).toFixed(2)} km²` : `${WHOLE.format(metres)} m²`) : "";
-  return [`${(100 * share).toFixed(2)} %`, area].filter(Boolean).join(", ");
+  return `${(100 * share).toFixed(2)} %, ${areaText(DATA, pixels * (DATA.pixelArea ?? 1))}`;
 }
 
 function makeThreshold(changed) {
@@ -64,20 +62,19 @@ function explainInWords({ similarities, best, usual }, dates) {
   return `Looks least unlike ${dates[best]} (${similarities[best].toFixed(2)}). ${score}`;
 }
 
-// Returns a function that explains a region below the table, or none (0), and compares its most similar date with the
+// Returns a function that explains a region, or none (null), and compares its most similar date with the
 // monitor image.
 function makeExplanation(viewer) {
   if (!DATA.explanation) return () => {};
   const { dates, regions } = DATA.explanation;
   const limit = Number((1 - DATA.curve.thresholds[DATA.curve.default]).toFixed(4));
   return (region) => {
-    element("explanation-chart").hidden = !region;
-    element("explanation-text").hidden = !region;
+    element("explanation").hidden = !region;
     if (!region) return;
-    const { similarities, best } = regions[region - 1];
-    element("explanation-title").textContent = `Region ${region}`;
-    element("explanation-words").textContent = explainInWords(regions[region - 1], dates);
-    drawSimilarities(element("similarities"), region, dates, similarities, best, limit);
+    const explained = regions[region.number - 1];
+    const { similarities, best } = explained;
+    element("explanation-words").textContent = explainInWords(explained, dates);
+    drawSimilarities(element("similarities"), region.number, dates, similarities, best, limit);
     element("no-data-key").hidden = !similarities.includes(null);
     if (best === null) return;
     viewer.showPhoto("left", best);
@@ -85,50 +82,8 @@ function makeExplanation(viewer) {
   };
 }
 
-// Connects the table and the numbers in the image; returns a function that selects a region, or none (0).
-function makeRegions(rasters, explain) {
-  const canvas = document.createElement("canvas");
-  canvas.id = "layer-marked";
-  element("overlays").append(canvas);
-  let selected = 0;
-
-  function select(region) {
-    selected = region === selected ? 0 : region;
-    for (const row of document.querySelectorAll("#regions tbody tr")) {
-      const chosen = Number(row.dataset.region) === selected;
-      row.classList.toggle("selected", chosen);
-      row.querySelector("button").setAttribute("aria-pressed", chosen);
-      const box = row.closest(".scroller");
-      if (chosen && (row.offsetTop < box.scrollTop + 32 || row.offsetTop + row.offsetHeight > box.scrollTop + box.clientHeight)) {
-        box.scrollTop = row.offsetTop - 40;
-      }
-    }
-    for (const pin of document.querySelectorAll("#pins button")) {
-      pin.classList.toggle("selected", Number(pin.textContent) === selected);
-    }
-    canvas.hidden = !selected;
-    if (selected) paintClasses(canvas, rasters, "marked", classify(rasters, "marked", 0, selected));
-    explain(selected);
-  }
-
-  DATA.pins.forEach(([across, down], index) => {
-    const pin = document.createElement("button");
-    pin.textContent = index + 1;
-    pin.tabIndex = -1; // the table has the same buttons
-    pin.style.left = `${across * 100}%`;
-    pin.style.top = `${down * 100}%`;
-    pin.addEventListener("click", () => select(index + 1));
-    element("pins").append(pin);
-  });
-  element("show-pins")?.addEventListener("change", (event) => (element("pins").hidden = !event.target.checked));
-  element("regions")?.tBodies[0].addEventListener("click", (event) => {
-    select(Number(event.target.closest("tr").dataset.region));
-    if (selected) element("explanation")?.scrollIntoView({ block: "nearest" });
-  });
-  return select;
-}
-
-function makePointer(rasters, select) {
+// Returns a function that gives the place under the pointer, [latitude, longitude], or null.
+function makePointer(rasters, made) {
   const stage = element("stage");
   const readout = element("readout");
   const relativePosition = (event) => {
@@ -136,7 +91,9 @@ function makePointer(rasters, select) {
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   };
   const showReadout = (across, down) => {
-    const parts = probe(DATA, rasters, across, down).parts.map((part) => {
+    const { parts: texts, place } = probe(DATA, rasters, across, down);
+    pointed = place;
+    const parts = texts.map((part) => {
       const span = document.createElement("span");
       span.textContent = part;
       return span;
@@ -144,13 +101,14 @@ function makePointer(rasters, select) {
     readout.replaceChildren(...parts);
   };
   let pressed = null;
+  let pointed = null;
   let cursor = [0.5, 0.5];
   stage.addEventListener("pointermove", (event) => showReadout(...(cursor = relativePosition(event))));
   stage.addEventListener("pointerdown", (event) => (pressed = event));
   stage.addEventListener("click", (event) => {
     const still = pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) < 5;
     const { region } = probe(DATA, rasters, ...relativePosition(event));
-    if (still && region && !event.target.closest("button, .handle")) select(region);
+    if (still && region && !event.target.closest("button, .handle")) made.select(made.regions[region - 1]);
   });
   // Shift + arrow keys move the readout point, for users without a pointer.
   element("frame").addEventListener("keydown", (event) => {
@@ -161,9 +119,20 @@ function makePointer(rasters, select) {
     readout.setAttribute("aria-live", "polite");
     showReadout(...cursor);
   });
+  return () => pointed;
 }
 
-function listenToKeys(viewer, select) {
+async function copyPlace(place) {
+  if (!place) return;
+  try {
+    await navigator.clipboard.writeText(copiedText(place));
+    element("copied").textContent = `Copied ${copiedText(place)}`;
+  } catch {
+    element("copied").textContent = `Not copied, the browser forbids it: ${copiedText(place)}`;
+  }
+}
+
+function listenToKeys(viewer, made, review, pointed) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey && event.key !== "+") return;
     if (event.target.closest("input, select, textarea")) return;
@@ -173,7 +142,12 @@ function listenToKeys(viewer, select) {
     if (event.key === "+") viewer.zoomBy(1);
     if (event.key === "-") viewer.zoomBy(-1);
     if (event.key === "0") viewer.zoomBy(0);
-    if (event.key === "Escape") select(0);
+    if (event.key === "Escape" && made.current()) made.select(null);
+    if (event.key === "n") made.move(1);
+    if (event.key === "p") made.move(-1);
+    if (event.key === "c") copyPlace(pointed() ?? made.current()?.place);
+    const verdict = Object.keys(VERDICTS).find((name) => VERDICTS[name].key === event.key);
+    if (verdict) review.decide(verdict);
   });
 }
 
@@ -181,12 +155,23 @@ async function start() {
   makeNavigation();
   const viewer = makeViewer(DATA);
   const rasters = await unpack(DATA);
-  let repaint = () => {};
-  const step = makeThreshold(() => repaint("binary", "verdict"));
-  repaint = makeLayers(rasters, step);
-  const select = makeRegions(rasters, makeExplanation(viewer));
-  makePointer(rasters, select);
-  listenToKeys(viewer, select);
+  let redraw = () => {};
+  const step = makeThreshold(() => redraw());
+  const repaint = makeLayers(rasters, step);
+  const review = makeReview(DATA);
+  const made = makeRegions(rasters, viewer, review, step, makeExplanation(viewer));
+  if (made.regions.length) review.attach(made);
+  redraw = () => {
+    repaint("binary", "outcome");
+    made.redraw();
+  };
+  const pointed = makePointer(rasters, made);
+  element("region-copy")?.addEventListener("click", () => copyPlace(made.current()?.place));
+  listenToKeys(viewer, made, review, pointed);
+  if (made.first) {
+    viewer.focus(made.first.box);
+    made.select(made.first);
+  }
   document.body.dataset.ready = "yes";
 }
 

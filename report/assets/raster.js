@@ -4,10 +4,10 @@
 const COLORS = {
   binary: [[255, 60, 160]],
   label: [[255, 255, 255]],
-  verdict: [[34, 211, 238], [235, 100, 0], [190, 50, 220]], // hit, false alarm, miss
+  outcome: OUTCOMES, // true positive, false positive, missed
   marked: [[255, 255, 255]],
 };
-const FILL = { binary: 90, label: 80, verdict: 165, marked: 0 }; // alpha inside; outlines are opaque
+const FILL = { binary: 40, label: 60, outcome: 70, marked: 0 }; // alpha inside; outlines are opaque
 
 async function inflate(text) {
   const characters = atob(text);

@@ -1,4 +1,4 @@
-// The comparison of an event's page: two photos and a swipe, zoom, overlays, and the values under the pointer.
+// The comparison of an event's page: two photos and a swipe, zoom, scale bar, overlays, and the values under the pointer.
 "use strict";
 
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
@@ -21,6 +21,25 @@ function makeViewer(data) {
     }
   }
 
+  // Scrolls to a part of the image, [left, top, right, bottom] in its pixels, and moves the swipe to the left of it.
+  function bringIntoView([left, top, right, bottom]) {
+    const [width, height] = data.size;
+    frame.scrollLeft = ((left + right) / 2 / width) * frame.scrollWidth - frame.clientWidth / 2;
+    frame.scrollTop = ((top + bottom) / 2 / height) * frame.scrollHeight - frame.clientHeight / 2;
+    const margin = 0.03 * frame.clientWidth;
+    const edge = (left / width) * stage.clientWidth - margin;
+    if (Number(element("swipe").value) / 100 * stage.clientWidth <= edge + margin) return; // it is all on the right
+    swipeTo((Math.max(frame.scrollLeft + margin, edge) / stage.clientWidth) * 100);
+  }
+
+  // Zooms until a part of the image takes half of the frame, or its pixels are large, and brings it into view.
+  function focus(box) {
+    const share = Math.max((box[2] - box[0]) / data.size[0], (box[3] - box[1]) / data.size[1]);
+    const most = (2 * data.photoWidth) / stage.clientWidth;
+    zoomTo(ZOOMS.findLastIndex((one) => one === 1 || (one * share <= 0.5 && one <= most)));
+    bringIntoView(box);
+  }
+
   function swipeTo(percent) {
     const value = Math.min(100, Math.max(0, percent));
     stage.style.setProperty("--swipe", `${value}%`);
@@ -38,6 +57,7 @@ function makeViewer(data) {
     frame.classList.toggle("zoomed", zoom > 0);
     frame.scrollLeft = centre[0] * frame.scrollWidth - frame.clientWidth / 2;
     frame.scrollTop = centre[1] * frame.scrollHeight - frame.clientHeight / 2;
+    drawScale(data, stage.clientWidth);
   }
 
   for (const side of ["left", "right"]) {
@@ -60,7 +80,34 @@ function makeViewer(data) {
     event.preventDefault();
     zoomTo(zoom + (event.deltaY < 0 ? 1 : -1));
   }, { passive: false });
-  return { showPhoto, zoomBy: (steps) => zoomTo(steps ? zoom + steps : 0), isZoomed: () => zoom > 0 };
+  window.addEventListener("resize", () => drawScale(data, stage.clientWidth));
+  drawScale(data, stage.clientWidth);
+  return { showPhoto, focus, bringIntoView, zoomBy: (steps) => zoomTo(steps ? zoom + steps : 0), isZoomed: () => zoom > 0 };
+}
+
+// Draws the scale bar and the north arrow; `width`: of the image on the screen.
+function drawScale(data, width) {
+  element("scale").hidden = !data.pixelMetres;
+  element("north").hidden = !data.lattice;
+  if (data.pixelMetres) {
+    const metres = (data.pixelMetres * data.size[0]) / width; // per pixel of the screen
+    const power = 10 ** Math.floor(Math.log10(140 * metres));
+    const length = [5, 2, 1].map((one) => one * power).find((one) => one <= 140 * metres);
+    element("scale").style.width = `${length / metres}px`;
+    element("scale").textContent = length >= 1000 ? `${length / 1000} km` : `${Number(length.toPrecision(1))} m`;
+  }
+  if (data.lattice) element("north").style.rotate = `${northAngle(data)}deg`;
+}
+
+// Returns the direction of north in the middle of the image, in degrees clockwise from its upper edge.
+function northAngle({ lattice, size }) {
+  const step = 0.01;
+  const at = (across, down) => interpolate(lattice, 0.5 + across, 0.5 + down);
+  const change = (axis, ...[across, down]) => at(across, down)[axis] - at(-across, -down)[axis];
+  const [lonX, lonY] = [change(0, step, 0) / size[0], change(0, 0, step) / size[1]];
+  const [latX, latY] = [change(1, step, 0) / size[0], change(1, 0, step) / size[1]];
+  const sign = Math.sign(lonX * latY - lonY * latX); // of the determinant: along (x, y) the longitude stays
+  return (Math.atan2(-lonY * sign, -lonX * sign) * 180) / Math.PI;
 }
 
 function dragHandle(stage, swipeTo) {
@@ -148,18 +195,31 @@ function interpolate(lattice, across, down) {
     y * ((1 - x) * lattice[row + 1][column][axis] + x * lattice[row + 1][column + 1][axis]));
 }
 
+// Returns latitude and longitude of a pixel, [latitude, longitude]; null without georeferencing.
+function placeOf(data, x, y) {
+  if (!data.lattice) return null;
+  const [longitude, latitude] = interpolate(data.lattice, x / data.size[0], y / data.size[1]);
+  return [latitude, longitude];
+}
+
+const placeText = ([latitude, longitude]) => `${degrees(latitude, "NS")}, ${degrees(longitude, "EW")}`;
+const copiedText = (place) => place.map((value) => value.toFixed(6)).join(", ");
+
+function mapAddress(place) {
+  const [latitude, longitude] = place.map((value) => value.toFixed(6));
+  return `https://www.openstreetmap.org/?mlat=${latitude}&mlon=${longitude}#map=17/${latitude}/${longitude}`;
+}
+
 const degrees = (value, [positive, negative]) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? negative : positive}`;
 
-// Returns the values at a share of the image's width and height: {parts, region}.
+// Returns the values at a share of the image's width and height: {parts, region, place}.
 function probe(data, rasters, across, down) {
   const x = Math.min(rasters.width - 1, Math.max(0, Math.floor(across * rasters.width)));
   const y = Math.min(rasters.height - 1, Math.max(0, Math.floor(down * rasters.height)));
   const [column, row] = [rasters.columns[x], rasters.rows[y]];
   const parts = [`x ${column}, y ${row}`];
-  if (data.lattice) {
-    const place = interpolate(data.lattice, (column + 0.5) / data.size[0], (row + 0.5) / data.size[1]);
-    parts.push(`${degrees(place[1], "NS")}, ${degrees(place[0], "EW")}`);
-  }
+  const place = placeOf(data, column + 0.5, row + 0.5);
+  if (place) parts.push(placeText(place));
   if (data.transform) {
     const [x0, xx, xy, y0, yx, yy] = data.transform;
     const [px, py] = [column + 0.5, row + 0.5];
@@ -173,5 +233,5 @@ function probe(data, rasters, across, down) {
   const small = rasters.small;
   const region = small ? rasters.regions[small.rows[y] * small.shape[1] + small.columns[x]] : 0;
   if (region) parts.push(`region ${region}`);
-  return { parts, region };
+  return { parts, region, place };
 }

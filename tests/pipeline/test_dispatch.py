@@ -40,8 +40,10 @@ class FakeRequest(StageRequest):
     def tile_event(self) -> list[Window]:
         return list(self.windows)
 
+    NAME = "stage"
+
     def images_per_window(self) -> tuple[int, int]:
-        raise NotImplementedError
+        return 1, 0
 
     def open(self, sam: SamIdentity) -> Stage:
         raise NotImplementedError
@@ -51,7 +53,7 @@ class FakeStage:
     """The part of an opened stage that the dispatcher uses; it is its own store."""
 
     def __init__(self, plan: FakeRequest) -> None:
-        self.plan = plan
+        self.plan = self.request = plan
         self.windows = plan.windows
         self.removed_if_empty = False
 

@@ -7,13 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import config
 from evaluation.explanations import NOT_COMPARED
+from evaluation.reviews import add_reviews, read_judgements, read_reviews
+from pipeline.side_outputs import AnomalyOutputs, Stage2Extras
+from rasters.cog import write_raster
+from rasters.maps import ScoreMap
+from rasters.raster import MemoryRaster
 from report.event_report import slug
 from tests.report.test_report import DATES, page_data, write_explanation, write_report
 from tests.scripts import CONTROL, FIRE
+from utils import Event, read_event
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver") or next(
@@ -38,6 +45,8 @@ FLAGS = [
 HOSTILE = '4_<script>document.title="broken"<'
 PARTIAL = "5_half"
 BROKEN = "6_broken"
+MANY = "2_many"
+SCORES = (0.9, 0.5, 0.3, 0.2, 0.12)  # of the regions of MANY
 LOAD_LIMIT = 15_000_000  # bytes of a page with its images and scripts
 
 
@@ -45,7 +54,7 @@ LOAD_LIMIT = 15_000_000  # bytes of a page with its images and scripts
 def report(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a labelled event, a normal control, a name with HTML, a partial result and a broken event.
 
-    Only the first one has an explanation.
+    Only the first one has an explanation. Another event has many regions and no label.
     """
     root = tmp_path_factory.mktemp("browser")
     shutil.copytree(small_events, root / "data")
@@ -57,8 +66,21 @@ def report(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPath
     shutil.copytree(finished / "stage1" / FIRE, root / "stage1" / PARTIAL)
     write_explanation(root / "stage2" / FIRE, DATES, [0.5, 0.7149, NOT_COMPARED, 0.3, 0.05])
     (root / "data" / BROKEN).mkdir()
+    shutil.copytree(small_events / FIRE, root / "data" / MANY, ignore=shutil.ignore_patterns("*label*"))
+    write_squares(read_event(root / "data" / MANY), finished / "stage2" / FIRE, root / "stage2" / MANY)
     assert write_report(root / "data", root, root / "report") == 0
     return root / "report"
+
+
+def write_squares(event: Event, like: Path, folder: Path) -> None:
+    """Write an anomaly map with a square region of each of SCORES, and its polygons. `like`: outputs on its grid."""
+    old = ScoreMap(like / config.ANOMALY_MAP_NAME)
+    scores = np.zeros(old.shape, np.float32)
+    for number, score in enumerate(SCORES):
+        scores[40 * number + 10 : 40 * number + 34, 30 : 54 + 8 * number] = score
+    folder.mkdir(parents=True)
+    write_raster(folder / config.ANOMALY_MAP_NAME, MemoryRaster(scores), old.georeference, {}, ["score"])
+    AnomalyOutputs(folder, event, old.georeference, Stage2Extras()).write(MemoryRaster(scores), None)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +130,18 @@ def wait_for(browser: Any, condition: str) -> Any:
     raise AssertionError(condition)
 
 
-def open_event_page(browser: Any, report: Path, name: str = FIRE) -> dict[str, Any]:
+def open_event_page(browser: Any, report: Path, name: str = FIRE, selected: bool = False) -> dict[str, Any]:
+    """Open an event's page and return its data. `selected`: leave the region selected that the page opens on."""
     page = report / "events" / f"{slug(name)}.html"
     browser.get(page.as_uri())
     wait_for(browser, "document.body.dataset.ready && Array.from(document.images).every(one => one.complete)")
+    if not selected:
+        find(browser, "body").send_keys(webdriver.Keys.ESCAPE, "0")
+        move_slider(browser, "#swipe", 50)
+        browser.execute_script(
+            "for (const [side, index] of [['left', 3], ['right', 4]])"
+            " document.querySelector(`#strip li[data-photo='${index}'] [data-side=${side}]`).click()"
+        )
     return page_data(page)
 
 
@@ -128,7 +158,7 @@ def text_of(browser: Any, selector: str) -> str:
     return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
 
 
-def move_slider(browser: Any, selector: str, value: float) -> None:
+def move_slider(browser: Any, selector: str, value: float | str) -> None:
     browser.execute_script(
         "const one = document.querySelector(arguments[0]); one.value = arguments[1];"
         "one.dispatchEvent(new Event('input', {bubbles: true}));",
@@ -159,7 +189,7 @@ def event_names(browser: Any) -> list[str]:
 def test_the_overview_can_be_sorted_and_filtered(browser: Any, report: Path) -> None:
     open_overview(browser, report)
     names = event_names(browser)
-    assert names == sorted([FIRE, CONTROL, HOSTILE, PARTIAL, BROKEN])
+    assert names == sorted([FIRE, CONTROL, HOSTILE, PARTIAL, BROKEN, MANY])
     heading = browser.find_elements("css selector", "#events th[scope=col]")[-1]
     button = heading.find_element("css selector", "button")
     button.click()
@@ -171,10 +201,10 @@ def test_the_overview_can_be_sorted_and_filtered(browser: Any, report: Path) -> 
     assert set(event_names(browser)[:2]) == {FIRE, HOSTILE}
     find(browser, ".chip[data-filter='4']").click()
     assert set(event_names(browser)) == {FIRE, HOSTILE}
-    assert text_of(browser, "#shown") == "2 of 5 shown"
-    assert browser.execute_script("return document.querySelectorAll('.map .dim').length") == 2
+    assert text_of(browser, "#shown") == "2 of 6 shown"
+    assert browser.execute_script("return document.querySelectorAll('.map .dim').length") == 3
     find(browser, ".chip[data-filter='4']").click()
-    assert len(event_names(browser)) == 5
+    assert len(event_names(browser)) == 6
     find(browser, f"a[href='events/{slug(FIRE)}.html']").click()
     wait_for(browser, "document.body.dataset.ready")
     assert text_of(browser, "h1").startswith(FIRE)
@@ -221,7 +251,7 @@ def test_the_threshold_updates_scores_and_overlays(browser: Any, report: Path) -
     find(browser, "#threshold-reset").click()
     assert text_of(browser, "#threshold-value") == "0.08"
     assert count_painted(browser, "binary") == layers[curve["default"]]
-    assert count_painted(browser, "verdict") >= layers[curve["default"]]
+    assert count_painted(browser, "outcome") >= layers[curve["default"]]
 
 
 def test_overlays_have_an_opacity_and_a_legend(browser: Any, report: Path) -> None:
@@ -247,7 +277,7 @@ def test_the_readout_shows_coordinates_and_scores(browser: Any, report: Path) ->
     assert "change" in readout
     find(browser, "#frame").send_keys(webdriver.Keys.SHIFT + webdriver.Keys.ARROW_RIGHT)
     assert text_of(browser, "#readout") != readout
-    x, y = (round(share * side) for share, side in zip(data["pins"][0], data["size"], strict=True))
+    x, y = (round(data["regions"][axis][0]) for axis in "xy")
     pixel = f"{{width: 1, height: 1, rows: [{y}], columns: [{x}], maps: {{}}}}"
     browser.execute_script(f"window.parts = probe(DATA, {pixel}, 0.5, 0.5).parts")
     assert browser.execute_script("return window.parts[0]") == f"x {x}, y {y}"
@@ -256,8 +286,15 @@ def test_the_readout_shows_coordinates_and_scores(browser: Any, report: Path) ->
     assert [float(number) for number in shown] == pytest.approx([east, north], abs=0.051)
 
 
+def listed(browser: Any) -> list[int]:
+    """Return the regions in the table, in order."""
+    return browser.execute_script(
+        "return Array.from(document.querySelectorAll('#regions tbody tr')).map(row => Number(row.dataset.region))"
+    )
+
+
 def test_a_click_on_a_table_row_marks_the_region(browser: Any, report: Path) -> None:
-    open_event_page(browser, report)
+    data = open_event_page(browser, report)
     row = find(browser, "#regions tbody tr")
     row.click()
     assert "selected" in row.get_attribute("class")
@@ -268,19 +305,16 @@ def test_a_click_on_a_table_row_marks_the_region(browser: Any, report: Path) -> 
     assert not find(browser, "#layer-marked").is_displayed()
     row.find_element("css selector", "button").send_keys("\ue007")
     assert find(browser, "#layer-marked").is_displayed()
-    headings = browser.find_elements("css selector", "#regions th button")
-    headings[3].click()
-    areas = browser.execute_script(
-        "return Array.from(document.querySelectorAll('#regions tbody tr')).map(row => +row.cells[3].dataset.sort)"
-    )
-    assert areas == sorted(areas, reverse=True)
+    find(browser, "#regions th[data-column=area] button").click()
+    pixels = data["regions"]["pixels"]
+    assert [pixels[number - 1] for number in listed(browser)] == sorted(pixels, reverse=True)
 
 
 def explanation(browser: Any) -> dict[str, Any]:
     """What the panel of a selected region shows."""
     return browser.execute_script(
         "const all = (selector) => Array.from(document.querySelectorAll(`#similarities ${selector}`));"
-        "return {title: document.getElementById('explanation-title').textContent,"
+        "return {title: document.getElementById('region-title').textContent,"
         "words: document.getElementById('explanation-words').textContent,"
         "marks: all('circle').map(one => one.getAttribute('class')),"
         "dates: all('text.date').map(one => one.textContent),"
@@ -300,7 +334,7 @@ def pixels_down(browser: Any, selector: str) -> float:
 @pytest.mark.parametrize("key", [None, webdriver.Keys.ENTER, webdriver.Keys.SPACE])
 def test_a_selected_region_is_explained(browser: Any, report: Path, key: str | None) -> None:
     data = open_event_page(browser, report)
-    assert not find(browser, "#explanation-chart").is_displayed()
+    assert not find(browser, "#explanation").is_displayed()
     button = find(browser, "#regions tbody button")
     button.send_keys(key) if key else button.click()
     shown = explanation(browser)
@@ -328,10 +362,10 @@ def test_the_explanation_disappears_with_the_selection(browser: Any, report: Pat
     button = find(browser, "#regions tbody button")
     for clear in (lambda: find(browser, "body").send_keys(webdriver.Keys.ESCAPE), button.click):
         button.click()
-        assert find(browser, "#explanation-chart").is_displayed()
+        assert find(browser, "#explanation").is_displayed()
         clear()
-        assert not find(browser, "#explanation-chart").is_displayed()
-        assert not find(browser, "#explanation-text").is_displayed()
+        assert not find(browser, "#explanation").is_displayed()
+        assert not find(browser, "#region-detail").is_displayed()
         assert [find(browser, f"#{side}").get_attribute("value") for side in ("left", "right")] == ["1", "4"]
 
 
@@ -382,7 +416,7 @@ def test_the_chart_fits_its_card(browser: Any, report: Path, count: int, width: 
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.execute_script(f"return {overflow}") == 0
     outside = browser.execute_script(
-        "const card = document.getElementById('explanation').parentElement.getBoundingClientRect();"
+        "const card = document.getElementById('explanation').closest('.card').getBoundingClientRect();"
         "const parts = Array.from(document.querySelectorAll('#similarities :is(text, circle, path)'));"
         "return parts.filter(part => {"
         "const box = part.getBoundingClientRect();"
@@ -413,7 +447,7 @@ def test_the_image_can_be_zoomed(browser: Any, report: Path) -> None:
 
 
 def test_arrow_keys_open_the_next_and_previous_event(browser: Any, report: Path) -> None:
-    order = sorted([FIRE, CONTROL, HOSTILE, PARTIAL])
+    order = sorted([FIRE, CONTROL, HOSTILE, PARTIAL, MANY])
     open_event_page(browser, report, order[0])
     for name in order[1:]:
         find(browser, "body").send_keys(webdriver.Keys.ARROW_RIGHT)
@@ -439,11 +473,11 @@ def test_missing_maps_of_a_partial_result_are_named(browser: Any, report: Path) 
     assert "0 images without" in text_of(browser, "#events .problem")
     open_event_page(browser, report, PARTIAL)
     assert config.ANOMALY_MAP_NAME in text_of(browser, ".notice")
-    assert not find(browser, "[data-layer=binary]").is_enabled()
+    assert not browser.find_elements("css selector", "[data-layer=binary]")
     find(browser, "[data-layer=change]").click()
     assert count_painted(browser, "change") > 0
     open_event_page(browser, report, CONTROL)
-    assert not find(browser, "[data-layer=label]").is_enabled()
+    assert not browser.find_elements("css selector", "[data-layer=outcome]")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -468,3 +502,114 @@ def test_page_size_is_limited(browser: Any, report: Path) -> None:
         print(f"{page.name}: {loaded} ms")
         needed = [page, *(page.parent / page.stem).glob("*"), *(report / "assets").glob("*")]
         assert sum(path.stat().st_size for path in needed if path.is_file()) < LOAD_LIMIT
+
+
+# --- What the page opens on -------------------------------------------------------------------------------------------
+def test_the_page_opens_on_the_highest_region(browser: Any, report: Path) -> None:
+    open_event_page(browser, report, HOSTILE, selected=True)
+    assert text_of(browser, "#region-title") == "Region 1"
+    assert find(browser, "#layer-marked").is_displayed()
+    assert browser.current_url.endswith("#region-1")
+    pin, frame, swipe = (find(browser, selector).rect for selector in ("#pins .selected", "#frame", "#handle"))
+    assert frame["x"] < pin["x"] < frame["x"] + frame["width"]
+    assert frame["y"] < pin["y"] < frame["y"] + frame["height"]
+    assert swipe["x"] + swipe["width"] / 2 < pin["x"]  # the monitor image is seen there
+    assert find(browser, "#scale").text.endswith(" m")
+    assert browser.execute_script("return parseFloat(document.getElementById('north').style.rotate)") == pytest.approx(
+        0, abs=3
+    )
+
+
+def test_an_address_names_its_region(browser: Any, report: Path) -> None:
+    open_event_page(browser, report, MANY)
+    browser.execute_script("location.hash = '#region-2'")
+    wait_for(browser, "document.getElementById('region-title').textContent === 'Region 2'")
+    browser.refresh()
+    wait_for(browser, "document.body.dataset.ready")
+    assert text_of(browser, "#region-title") == "Region 2"
+    place = browser.execute_script("return copiedText(placeOf(DATA, DATA.regions.x[1], DATA.regions.y[1]))")
+    latitude, longitude = place.split(", ")
+    assert find(browser, "#region-map").get_attribute("href").endswith(f"#map=17/{latitude}/{longitude}")
+
+
+def test_regions_can_be_filtered_and_follow_the_threshold(browser: Any, report: Path) -> None:
+    data = open_event_page(browser, report, MANY)
+    regions, everything = data["regions"], listed(browser)
+    assert everything == [1, 2, 3, 4, 5]
+    assert regions["mean"] == pytest.approx(SCORES, abs=1e-4)
+    move_slider(browser, "#least-score", 0.25)
+    assert listed(browser) == [1, 2, 3]
+    assert text_of(browser, "#regions-shown") == "3 of 5"
+    move_slider(browser, "#least-area", (regions["pixels"][1] + 1) * data["pixelArea"])
+    assert listed(browser) == [3]
+    for name in ("score", "area"):
+        move_slider(browser, f"#least-{name}", "")
+    move_slider(browser, "#threshold", 25)
+    wait_for(browser, "document.querySelectorAll('#regions tbody tr').length === 3")
+    assert listed(browser) == [1, 2, 3]
+    assert not browser.find_elements("css selector", "#least-novelty")
+
+
+# --- Review -----------------------------------------------------------------------------------------------------------
+def test_a_review_is_kept_and_exported(browser: Any, report: Path, tmp_path: Path) -> None:
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    open_event_page(browser, report, MANY, selected=True)
+    find(browser, "body").send_keys("a")
+    find(browser, "#note").send_keys("<b>roof</b> gone")
+    find(browser, "#reviewer").send_keys("Ada")
+    find(browser, "h1").click()
+    find(browser, "body").send_keys("n", "r")
+    browser.refresh()
+    wait_for(browser, "document.body.dataset.ready")
+    assert text_of(browser, "#review-summary").startswith("Reviewed 2 of 5: 1 accepted, 1 rejected, 0 uncertain")
+    assert [find(browser, f"[data-region='{number}'] [data-column=verdict]").text for number in (1, 2)] == ["✓", "✗"]
+    find(browser, "#export").click()
+    path = tmp_path / f"review_{slug(MANY)}.geojson"
+    end = time.monotonic() + 20
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    reviews = read_reviews([path])
+    assert [
+        (one.event, one.verdict, one.note, one.reviewer) for one in sorted(reviews, key=lambda one: one.verdict)
+    ] == [
+        (MANY, "accepted", "<b>roof</b> gone", "Ada"),
+        (MANY, "rejected", "", "Ada"),
+    ]
+    regions = shutil.copyfile(report.parent / "stage2" / MANY / config.REGIONS_NAME, tmp_path / config.REGIONS_NAME)
+    assert add_reviews(regions, reviews) == (2, [])
+    assert {one.number: one.judgement.verdict for one in read_judgements(regions)} == {1: "accepted", 2: "rejected"}
+    browser.execute_script("localStorage.clear()")
+
+
+def test_regions_are_recognised_by_place_and_shape(browser: Any, report: Path) -> None:
+    open_event_page(browser, report)
+    find_region = "return findRegion(arguments[0], arguments[1])"
+    regions = [{"box": [0, 0, 10, 10], "pixels": 90}, {"box": [20, 0, 30, 10], "pixels": 90}]
+    for box, pixels, index in (
+        ([21, 0, 31, 10], 80, 1),
+        ([20, 0, 30, 10], 30, None),  # another shape
+        ([26, 0, 36, 10], 90, None),  # another place
+        ([1, 1, 10, 10], 60, 0),
+    ):
+        found = browser.execute_script(find_region, regions, {"box": box, "pixels": pixels})
+        assert found == (None if index is None else regions[index])
+
+
+def test_verdicts_without_a_region_are_listed(browser: Any, report: Path) -> None:
+    data = open_event_page(browser, report)
+    entry = {
+        "box": [0, 0, 1, 1],
+        "pixels": 1,
+        "verdict": "accepted",
+        "note": "<img src=x onerror=alert(1)>",
+        "time": "",
+    }
+    stored = json.dumps({"reviewer": "<script>", "entries": [entry]})
+    browser.execute_script("localStorage.setItem(arguments[0], arguments[1])", data["reviewKey"], stored)
+    browser.refresh()
+    wait_for(browser, "document.body.dataset.ready")
+    assert text_of(browser, "#homeless-title") == "1 verdict of an earlier run fit no region"
+    assert text_of(browser, "#homeless-list li") == "accepted: x 1, y 1: <img src=x onerror=alert(1)>"
+    browser.execute_script("document.getElementById('discard').click()")
+    assert not find(browser, "#homeless").is_displayed()
+    browser.execute_script("localStorage.clear()")

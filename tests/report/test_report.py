@@ -81,7 +81,10 @@ def test_a_report_links_only_to_files_in_its_folder(finished: Path, small_events
     for page in tmp_path.rglob("*.html"):
         for address in re.findall(r'(?:src|href)="([^"]*)"', page.read_text("utf-8")):
             assert address.startswith("data:") or (page.parent / unescape(address)).is_file(), address
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", "".join(p.read_text("utf-8") for p in files(tmp_path)))
+    assert not re.search(
+        r"https?://(?!www\.w3\.org/2000/svg|www\.openstreetmap\.org/)",
+        "".join(p.read_text("utf-8") for p in files(tmp_path)),
+    )
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".part")]
 
 
@@ -176,7 +179,22 @@ def test_partial_results_are_shown_with_the_missing_maps(
 def test_an_event_without_label_has_no_scores(finished: Path, data_root: Path, tmp_path: Path) -> None:
     (data_root / FIRE / "anomaly_20210720_label.tif").unlink()
     assert write_report(data_root, finished, tmp_path / "report", "--event", FIRE) == 0
-    assert "no label" in (tmp_path / "report" / "index.html").read_text("utf-8")
+    index = (tmp_path / "report" / "index.html").read_text("utf-8")
+    page = (tmp_path / "report" / "events" / f"{slug(FIRE)}.html").read_text("utf-8")
+    for text in (
+        "no label",
+        "incomplete",
+        "Incomplete",
+        "F1",
+        "Recall",
+        "Scored",
+        "Stage 1 against",
+        "recision is weighted",
+    ):
+        assert text not in index + page
+    assert "all complete" in index
+    assert 'data-layer="label"' not in page
+    assert 'data-layer="outcome"' not in page
     data = page_data(tmp_path / "report" / "events" / f"{slug(FIRE)}.html")
     assert data["curve"]["scores"] is None
     assert data["label"] is None
@@ -298,7 +316,7 @@ def test_regions_are_explained(finished: Path, small_events: Path, tmp_path: Pat
     data, html = page_data(page), page.read_text("utf-8")
     assert data["explanation"]["dates"] == DATES
     region = {"similarities": [0.7123, -0.25, None, 0.5], "best": 0, "usual": 0.05}
-    assert data["explanation"]["regions"] == [region] * len(data["pins"])
+    assert data["explanation"]["regions"] == [region] * len(data["regions"]["mean"])
     assert data["pins"]
     assert 'id="explanation"' in html
     assert "Incomplete" not in html

@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.engine import SamEngine
 from sam.execution import Execution
 from sam.flags import SamFlags, add_sam_arguments
+from sam.mask_generator import ignore_points
 from sam.settings import load_engine
 from tests.scripts import DEMO_SAM
 from utils import UsageError
@@ -86,6 +87,7 @@ def requested_executions(monkeypatch: pytest.MonkeyPatch) -> list[Execution | No
             __: torch.device,
             execution: Execution | None = None,
             kind: EncoderKind = PLAIN_VIT,
+            points_done: Callable[[int], object] = ignore_points,
         ) -> None:
             executions.append(execution)
 

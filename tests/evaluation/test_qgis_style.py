@@ -2,11 +2,11 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import config
-from evaluation.region_style import DOCTYPE, region_style
+from evaluation.qgis_style import DOCTYPE, region_style
 
 
 def parsed(explained: bool = False) -> ElementTree.Element:
-    text = region_style(explained)
+    text = region_style(explained, {})
     assert text.startswith(DOCTYPE)
     return ElementTree.fromstring(text)
 

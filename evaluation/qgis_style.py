@@ -1,5 +1,6 @@
-"""The style of the regions in QGIS: colours by mean score, and a map tip that explains a region (docs/data.md)."""
+"""Styles of the outputs in QGIS: classes of scores, and a map tip that explains a region (docs/data.md)."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ VIRIDIS = (
     *((31, 161, 135), (74, 193, 109), (160, 218, 57), (253, 231, 37)),
 )
 GREY = (128, 128, 128)  # below the first break
+SHARE_BREAKS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the share of a footprint that is flagged
 OPACITY = 128  # of the fill, 0 to 255
 CASING = {"line_color": "0,0,0,160", "line_width": "1.1", "line_width_unit": "MM", "joinstyle": "round"}
 OUTLINE = {
@@ -61,22 +63,74 @@ MAP_TIP = """\
 """
 
 
-def region_style(explained: bool) -> str:
-    """Return the style as QML. `explained`: whether the regions have the fields and the table of an explanation."""
-    style = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology|MapTips")
+def region_style(explained: bool, aliases: Mapping[str, str]) -> str:
+    """Return the style of regions as QML.
+
+    `explained`: whether the regions have the fields and the table of an explanation. `aliases`: names by field.
+    """
+    style = _vector_style("mean_score", (LOWEST, *BREAKS), (GREY, *VIRIDIS), aliases)
+    if explained:
+        ElementTree.SubElement(style, "mapTip", enabled="1").text = MAP_TIP
+    return _text(style)
+
+
+def footprint_style(attribute: str, aliases: Mapping[str, str]) -> str:
+    """Return the style of footprints as QML: colours by the share flagged, the field `attribute`."""
+    return _text(_vector_style(attribute, SHARE_BREAKS, (GREY, *VIRIDIS[1::2]), aliases))
+
+
+def score_style(band: int, threshold: float | None) -> str:
+    """Return the style of a map of scores as QML: 0 is transparent, and every class has a name.
+
+    `threshold`: of stage 2; scores below it are grey. None: there is no threshold.
+    """
+    style = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
     renderer = ElementTree.SubElement(
-        style, "renderer-v2", type="graduatedSymbol", attr="mean_score", graduatedMethod="GraduatedColor"
+        ElementTree.SubElement(style, "pipe"),
+        "rasterrenderer",
+        {"type": "singlebandpseudocolor", "band": str(band), "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+        | {"classificationMin": "0", "classificationMax": f"{BREAKS[-1]:g}"},
+    )
+    shader = ElementTree.SubElement(
+        ElementTree.SubElement(renderer, "rastershader"),
+        "colorrampshader",
+        {"colorRampType": "DISCRETE", "classificationMode": "1", "clip": "0"}
+        | {"minimumValue": "0", "maximumValue": f"{BREAKS[-1]:g}"},
+    )
+    _add_class(shader, 0.0, (0, 0, 0), 0, "0: no change that counts")
+    lowest = f"below the threshold {threshold:g}" if threshold is not None else f"0 – {BREAKS[0]:g}"
+    for (lower, upper), color in zip(pairwise((LOWEST, *BREAKS)), (GREY, *VIRIDIS), strict=True):
+        _add_class(shader, upper, color, 255, lowest if lower == LOWEST else f"{lower:g} – {upper:g}")
+    return _text(style)
+
+
+def _add_class(shader: ElementTree.Element, upper: float, color: tuple[int, ...], alpha: int, label: str) -> None:
+    text = "#{:02x}{:02x}{:02x}".format(*color)
+    ElementTree.SubElement(shader, "item", value=f"{upper:g}", color=text, alpha=str(alpha), label=label)
+
+
+def _vector_style(
+    attribute: str, limits: Sequence[float], colors: Sequence[tuple[int, ...]], aliases: Mapping[str, str]
+) -> ElementTree.Element:
+    """Return the style of polygons whose colours are classes of an attribute."""
+    style = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology|MapTips|Fields")
+    renderer = ElementTree.SubElement(
+        style, "renderer-v2", type="graduatedSymbol", attr=attribute, graduatedMethod="GraduatedColor"
     )
     ranges, symbols = (ElementTree.SubElement(renderer, name) for name in ("ranges", "symbols"))
-    limits = pairwise((LOWEST, *BREAKS))
-    for number, ((lower, upper), color) in enumerate(zip(limits, (GREY, *VIRIDIS), strict=True)):
+    for number, ((lower, upper), color) in enumerate(zip(pairwise(limits), colors, strict=True)):
         label = f"{lower:g} – {upper:g}"
         attributes = {"lower": str(lower), "upper": str(upper), "label": label, "symbol": str(number), "render": "true"}
         ElementTree.SubElement(ranges, "range", attributes)
         _add_symbol(symbols, str(number), color)
-    if explained:
-        ElementTree.SubElement(style, "mapTip", enabled="1").text = MAP_TIP
+    named = ElementTree.SubElement(style, "aliases")
+    for index, (field, name) in enumerate(aliases.items(), 1):
+        ElementTree.SubElement(named, "alias", field=field, index=str(index), name=name)
     ElementTree.SubElement(style, "layerGeometryType").text = POLYGONS
+    return style
+
+
+def _text(style: ElementTree.Element) -> str:
     ElementTree.indent(style)
     return DOCTYPE + ElementTree.tostring(style, encoding="unicode")
 

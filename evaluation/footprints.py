@@ -1,0 +1,320 @@
+"""Measures the footprints of a vector file, such as buildings, on an event's maps (docs/footprints.md)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from osgeo import gdal, ogr, osr
+
+import config
+from eval_metrics import BinaryMap
+from evaluation.coverage import pixel_coverage
+from evaluation.event_maps import EvalSettings, open_event_maps
+from evaluation.explanations import NOT_COMPARED, ExplanationMap
+from evaluation.footprint_layer import VALUES, write_footprints
+from rasters.maps import ScoreMap, read_parameters
+from rasters.place import find_anchor, local_metres, x_first
+from rasters.raster import STRIP_ROWS
+from utils import LOG, Event, EventError, UsageError, Window, first_line
+
+CHUNK = 4096  # footprints whose outlines are in memory at a time
+MOST_CELLS = 1 << 22  # pixels of boxes of footprints that are measured at a time
+QUADRANT_SEGMENTS = 8  # of a buffer's round corners
+BORDER_POINTS = 21  # along each side of the image, to find its extent in another CRS
+
+
+class EventRasters(NamedTuple):
+    """What footprints are measured on, all of one size."""
+
+    scores: ScoreMap
+    binary: BinaryMap
+    explanation: ExplanationMap | None  # None: missing or outdated
+
+
+def open_event_rasters(event: Event, result_root: Path) -> EventRasters:
+    """Open an event's maps. Raises EventError if one is missing or damaged."""
+    maps = open_event_maps(event, result_root, EvalSettings())
+    path, explanation = result_root / event.name / config.EXPLANATION_NAME, None
+    if path.exists() and read_parameters(path) == read_parameters(maps.anomalies.path):
+        explanation = ExplanationMap(path)
+    return EventRasters(maps.anomalies, maps.anomalous, explanation)
+
+
+@dataclass(frozen=True)
+class FootprintFile:
+    """The first layer of a vector file, limited to the extent of an event's maps."""
+
+    path: Path
+    dataset: gdal.Dataset  # keeps the layer alive
+    layer: ogr.Layer
+    to_pixels: "_ToPixels"
+
+    @property
+    def count(self) -> int:
+        """The number of footprints whose boxes touch the event's extent."""
+        return int(self.layer.GetFeatureCount())
+
+
+def open_footprints(path: Path, scores: ScoreMap, widest: float) -> FootprintFile:
+    """Open a vector file for an event. `widest`: of all buffers, metres.
+
+    Raises UsageError if the file cannot be read, EventError if it and the event's maps cannot be brought together.
+    """
+    try:
+        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
+    except RuntimeError as error:
+        raise UsageError(f"{path}: is no vector file that GDAL reads ({first_line(error)})") from None
+    layer = dataset.GetLayer(0)
+    if layer is None:
+        raise UsageError(f"{path}: has no layer")
+    to_pixels = _ToPixels.between(path, layer.GetSpatialRef(), scores, widest)
+    layer.SetSpatialFilterRect(*to_pixels.extent)
+    return FootprintFile(path, dataset, layer, to_pixels)
+
+
+class _ToPixels(NamedTuple):
+    """Converts footprints to outlines in pixels of an event's maps."""
+
+    to_map: osr.CoordinateTransformation | None  # from the footprints' CRS; None: it is the same
+    to_metres: osr.CoordinateTransformation | None  # from the footprints' CRS to lengths on the ground; None: unknown
+    from_metres: osr.CoordinateTransformation | None
+    transform: tuple[float, ...]  # from coordinates of the map to pixels
+    extent: tuple[float, float, float, float]  # of the map with the widest buffer, in the footprints' CRS
+
+    @classmethod
+    def between(cls, path: Path, crs: osr.SpatialReference | None, scores: ScoreMap, widest: float) -> "_ToPixels":
+        anchor = find_anchor(scores.georeference)
+        if anchor.transform is None:
+            raise EventError(f"{scores.path}: has no georeference, so footprints cannot be placed on it")
+        if (crs is None) != (anchor.crs is None):
+            missing = path if crs is None else scores.path
+            raise EventError(f"{missing}: has no CRS, so footprints cannot be placed on the map; assign one (-a_srs)")
+        inverse = gdal.InvGeoTransform(anchor.transform)
+        border = _border(anchor.transform, scores.shape)
+        if crs is None or anchor.crs is None:
+            return cls(None, None, None, inverse, _corners(border))
+        own, other = x_first(crs.Clone()), x_first(anchor.crs.Clone())
+        try:
+            metres = local_metres(other, border)
+            border.Transform(osr.CoordinateTransformation(other, metres))
+            border = border.Buffer(widest + 1) if widest else border
+            border.Transform(osr.CoordinateTransformation(metres, own))
+            return cls(
+                osr.CoordinateTransformation(own, other),
+                osr.CoordinateTransformation(own, metres),
+                osr.CoordinateTransformation(metres, other),
+                inverse,
+                _corners(border),
+            )
+        except RuntimeError as error:
+            reason = first_line(error)
+            raise EventError(f"{path}: its CRS cannot be related to that of {scores.path} ({reason})") from None
+
+    def outline(self, footprint: ogr.Geometry, metres: float) -> list[np.ndarray]:
+        """Return the rings of a footprint with a buffer: (n, 2) float64, x and y in pixels, holes the other way round.
+
+        Raises RuntimeError if the geometry cannot be transformed.
+        """
+        shape = footprint.Clone()
+        if metres and self.to_metres is not None:
+            shape.Transform(self.to_metres)
+            shape = shape.Buffer(metres, QUADRANT_SEGMENTS)
+            shape.Transform(self.from_metres)
+        elif self.to_map is not None:
+            shape.Transform(self.to_map)
+        x0, xx, xy, y0, yx, yy = self.transform
+        rings = []
+        for polygon in _polygons(shape):
+            for number, ring in enumerate(polygon):
+                points = np.array(ring.GetPoints())[:, :2] @ [[xx, yx], [xy, yy]] + [x0, y0]
+                is_forward = _signed_area(points) > 0
+                rings.append(points if is_forward == (number == 0) else points[::-1])
+        return rings
+
+
+def _border(transform: Sequence[float], shape: tuple[int, int]) -> ogr.Geometry:
+    """Return the outline of a map in its coordinates, with points along its sides."""
+    height, width = shape
+    steps = np.linspace(0, 1, BORDER_POINTS)
+    ring = ogr.Geometry(ogr.wkbLinearRing)
+    for xs, ys in ((steps, 0 * steps), (1 + 0 * steps, steps), (steps[::-1], 1 + 0 * steps), (0 * steps, steps[::-1])):
+        for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
+            ring.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x * width, y * height))
+    border = ogr.Geometry(ogr.wkbPolygon)
+    border.AddGeometry(ring)
+    return border
+
+
+def _polygons(shape: ogr.Geometry) -> Iterator[ogr.Geometry]:
+    """Yield the polygons of a geometry; points and lines have none."""
+    kind = ogr.GT_Flatten(shape.GetGeometryType())
+    if kind == ogr.wkbPolygon:
+        yield shape
+    elif kind in (ogr.wkbMultiPolygon, ogr.wkbGeometryCollection):
+        for part in shape:
+            yield from _polygons(part)
+
+
+def _signed_area(points: np.ndarray) -> float:
+    x, y = (points - points[0]).T
+    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
+
+
+class _Outlines:
+    """The outlines of a chunk of footprints with one buffer, as edges in pixels."""
+
+    def __init__(self, rings: Sequence[list[np.ndarray]], width: int) -> None:
+        """`rings`: of each footprint; empty if it has no area. `width`: of the image, pixels."""
+        owners = [np.full(len(ring) - 1, number) for number, of_one in enumerate(rings) for ring in of_one]
+        every = [ring for of_one in rings for ring in of_one]
+        self.owner = np.concatenate([np.zeros(0, np.intp), *owners]).astype(np.intp)
+        self.starts = np.concatenate([np.zeros((0, 2)), *(ring[:-1] for ring in every)])
+        self.ends = np.concatenate([np.zeros((0, 2)), *(ring[1:] for ring in every)])
+        boxes = [
+            (np.min([ring.min(axis=0) for ring in one], axis=0), np.max([ring.max(axis=0) for ring in one], axis=0))
+            if one
+            else (np.zeros(2), np.zeros(2))
+            for one in rings
+        ]
+        low, high = (np.array([box[end] for box in boxes]).reshape(-1, 2) for end in (0, 1))
+        first, last = np.floor(low).clip(0).astype(np.intp), np.ceil(high).clip(0).astype(np.intp)
+        self.boxes = np.stack([first[:, 0], np.maximum(last[:, 0].clip(0, width), first[:, 0])], axis=1)
+        self.rows = np.stack([first[:, 1], last[:, 1]], axis=1)
+        self.area = np.array([sum(map(_signed_area, one)) for one in rings])
+
+    def touch(self, height: int) -> np.ndarray:
+        """Return which footprints have a part in an image of so many rows, (footprints,) bool."""
+        in_rows = (self.rows[:, 0] < height) & (self.rows[:, 1] > 0)
+        return in_rows & (self.boxes[:, 1] > self.boxes[:, 0]) & (self.area > 0)
+
+    def in_rows(self, first: int, last: int) -> Iterator[np.ndarray]:
+        """Yield the footprints with a part in some rows, in groups whose boxes have few pixels."""
+        widths = self.boxes[:, 1] - self.boxes[:, 0]
+        found = np.flatnonzero((self.rows[:, 0] < last) & (self.rows[:, 1] > first) & (widths > 0))
+        group = np.cumsum((widths[found] + 1) * (last - first)) // MOST_CELLS
+        yield from (found[group == number] for number in np.unique(group))
+
+
+class _Sums:
+    """What is summed up over the pixels of footprints; each is (footprints,) float64, weighted by covered area."""
+
+    def __init__(self, count: int) -> None:
+        self.valid, self.flagged, self.score, self.compared, self.usual = np.zeros((5, count))
+        self.highest = np.full(count, -np.inf)
+
+    def values(self, area: np.ndarray, is_explained: bool) -> np.ndarray:
+        """Return (footprints, values) in the order of VALUES; NaN where there is none. `area`: in pixels."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = self.score / self.valid
+            novelty = mean - self.usual / self.compared if is_explained else np.full(len(area), np.nan)
+            highest = np.where(self.valid > 0, self.highest, np.nan)
+            without = np.where(area > 0, np.clip(1 - self.valid / area, 0, 1), np.nan)
+            return np.stack([self.flagged / self.valid, mean, highest, novelty, without], axis=1)
+
+
+def _measure(outlines: _Outlines, rasters: EventRasters) -> np.ndarray:
+    """Return the values of footprints, (footprints, values), see VALUES."""
+    sums, rows = _Sums(len(outlines.area)), outlines.rows[outlines.touch(rasters.scores.shape[0])]
+    if len(rows):
+        top, bottom = int(rows[:, 0].min()), int(min(rows[:, 1].max(), rasters.scores.shape[0]))
+        for first in range(top - top % STRIP_ROWS, bottom, STRIP_ROWS):
+            _add_rows(outlines, rasters, sums, first, min(first + STRIP_ROWS, bottom))
+    return sums.values(outlines.area, rasters.explanation is not None)
+
+
+def _add_rows(outlines: _Outlines, rasters: EventRasters, sums: _Sums, first: int, last: int) -> None:
+    """Add the pixels of some rows to the sums of the footprints."""
+    count = len(outlines.area)
+    for group in outlines.in_rows(first, last):
+        new_number = np.full(count, -1)
+        new_number[group] = np.arange(len(group))
+        own = new_number[outlines.owner]
+        edges, boxes = own >= 0, outlines.boxes[group]
+        covered = pixel_coverage(outlines.starts[edges], outlines.ends[edges], own[edges], boxes, (first, last))
+        left, right = int(boxes[:, 0].min()), int(boxes[:, 1].max())
+        window = Window(left, first, right - left, last - first)
+        at = (covered.row - first, covered.column - left)
+        score, flagged = rasters.scores.read(window)[at], rasters.binary.read(window)[at]
+        valid = ~np.isnan(score)
+        owner, share, score = group[covered.polygon[valid]], covered.share[valid], score[valid].astype(float)
+        sums.valid += np.bincount(owner, share, count)
+        sums.flagged += np.bincount(owner, share * flagged[valid], count)
+        sums.score += np.bincount(owner, share * score, count)
+        np.maximum.at(sums.highest, owner, score)
+        if rasters.explanation is not None:
+            bands = [len(rasters.explanation.dates) + 1]
+            usual = rasters.explanation.read_bands(bands, window)[..., 0][at][valid]
+            known = usual != NOT_COMPARED
+            sums.compared += np.bincount(owner[known], share[known], count)
+            sums.usual += np.bincount(owner[known], share[known] * usual[known], count)
+
+
+def measure_footprints(
+    file: FootprintFile, rasters: EventRasters, buffers: Sequence[float], done: Callable[[int], object]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure all footprints in the event's extent; `done` is called with the number of those that are finished.
+
+    Returns their feature IDs, (n,) int64, in the order of the file, and their values, (n, buffers, values) float64, see
+    VALUES; NaN where there is none. Footprints beside the image and damaged ones are left out; messages name them.
+    """
+    places = [(feature.GetFID(), _middle(feature.GetGeometryRef())) for feature in file.layer]
+    values = np.full((len(places), len(buffers), len(VALUES)), np.nan)
+    touching, damaged = np.zeros(len(places), bool), 0
+    order = sorted(range(len(places)), key=lambda number: places[number][1])  # neighbours share the rows that are read
+    for start in range(0, len(order), CHUNK):
+        chunk = np.array(order[start : start + CHUNK])
+        found = [_rings(file, places[number][0], buffers) for number in chunk]
+        damaged += sum(rings is None for rings in found)
+        for index in range(len(buffers)):
+            outlines = _Outlines([rings[index] if rings else [] for rings in found], rasters.scores.shape[1])
+            values[chunk, index] = _measure(outlines, rasters)
+            touching[chunk] |= outlines.touch(rasters.scores.shape[0])
+        done(len(chunk))
+    if damaged:
+        LOG.warning("%s: %d footprints are damaged or empty and are left out", file.path, damaged)
+    numbers = np.array([number for number, _ in places], np.int64)
+    return numbers[touching], values[touching]
+
+
+def _middle(geometry: ogr.Geometry | None) -> float:
+    if geometry is None or geometry.IsEmpty():
+        return 0.0
+    _, _, low, high = geometry.GetEnvelope()
+    return low + high
+
+
+def _rings(file: FootprintFile, number: int, buffers: Sequence[float]) -> list[list[np.ndarray]] | None:
+    """Return the rings of a footprint with each buffer; None if it is damaged."""
+    feature = file.layer.GetFeature(number)  # owns the geometry
+    geometry = feature.GetGeometryRef()
+    try:
+        if geometry is None or geometry.IsEmpty():
+            return None
+        if geometry.GetDimension() == 2 and not geometry.IsValid():
+            geometry = geometry.MakeValid()
+        return [file.to_pixels.outline(geometry, metres) for metres in buffers]
+    except (RuntimeError, AttributeError):  # AttributeError: MakeValid or Buffer returned None
+        return None
+
+
+def _corners(outline: ogr.Geometry) -> tuple[float, float, float, float]:
+    left, right, low, high = outline.GetEnvelope()
+    return left, low, right, high
+
+
+def add_footprints(
+    event: Event, path: Path, result_root: Path, buffers: Sequence[float], done: Callable[[int], object]
+) -> str | None:
+    """Measure a file's footprints on an event's maps and write AnomalyCD_footprints.gpkg beside these.
+
+    Returns None, or the reason why nothing was written. Raises EventError, and UsageError as `open_footprints` does.
+    """
+    rasters = open_event_rasters(event, result_root)
+    file = open_footprints(path, rasters.scores, max(buffers))
+    numbers, values = measure_footprints(file, rasters, buffers, done)
+    if not len(numbers):
+        return f"no footprint of {path} has a part in its image (points and lines need a buffer: --footprint-buffers)"
+    write_footprints(result_root / event.name / config.FOOTPRINTS_NAME, file.layer, numbers, buffers, values)
+    return None
