@@ -5,46 +5,64 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Coverage(NamedTuple):
-    """The pixels that polygons cover, one entry per polygon and pixel of its box."""
+class Spans(NamedTuple):
+    """Neighbouring pixels of a row of which a polygon covers the same share."""
 
     polygon: np.ndarray  # (n,) intp: index of the polygon
     row: np.ndarray  # (n,) intp
-    column: np.ndarray  # (n,) intp
-    share: np.ndarray  # (n,) float64, 0 to 1: of the pixel's area
+    first: np.ndarray  # (n,) intp: column
+    last: np.ndarray  # (n,) intp: the column after the last one
+    share: np.ndarray  # (n,) float64, 0 to 1: of each pixel's area
 
 
 def pixel_coverage(
     starts: np.ndarray, ends: np.ndarray, polygon: np.ndarray, boxes: np.ndarray, rows: tuple[int, int]
-) -> Coverage:
+) -> Spans:
     """Return the share of each pixel that each polygon covers, in the rows `rows[0]` to `rows[1]` - 1.
 
     An edge of a polygon covers, in its row, the part to the right of it; the parts of all edges, with their signs, sum
-    up to the polygon. This is exact for polygons whose rings do not cross (S. Barrett's and R. Levien's accumulation
-    for outlines of fonts).
+    up to the polygon. This is exact for polygons whose rings do not cross. Programs that draw letters do so, too; here,
+    only the pixels where the share changes are computed, because most of a polygon lies between its edges.
 
     `starts`, `ends`: (m, 2) float64, the edges, x and y in pixels; outer rings and holes run in opposite directions.
     `polygon`: (m,) intp, of each edge. `boxes`: (polygons, 2) intp: the first column, and the column after the last, of
     each polygon within the image; its edges may lie beside them.
     """
     first, last = rows
-    widths = boxes[:, 1] - boxes[:, 0]
-    offsets = np.concatenate([[0], np.cumsum((widths + 1) * (last - first))])
-    changes = np.zeros(offsets[-1])
     starts, ends, polygon = _clip_to_rows(starts, ends, polygon, first, last)
     # Beside the box, an edge counts as one along its side: to the left it covers the whole row, to the right nothing.
     low, high = boxes[polygon, 0].astype(float), boxes[polygon, 1].astype(float)
     starts, ends, polygon, low, high = _split_at(starts, ends, polygon, low, high)
-    column = np.floor((starts[:, 0] + ends[:, 0]) / 2)
     middle = np.clip((starts[:, 0] + ends[:, 0]) / 2, low, high)
-    column = np.clip(column, low, high - 1)
+    column = np.clip(np.floor(middle), low, high - 1)
     row = np.clip(np.floor((starts[:, 1] + ends[:, 1]) / 2), first, last - 1)  # rounding
     height = ends[:, 1] - starts[:, 1]
-    at = (offsets[polygon] + (row - first) * (high - low + 1) + (column - low)).astype(np.intp)
-    right = middle - column  # 0 to 1: share of the edge's own pixel that lies to the left of it
-    changes += np.bincount(at, height * (1 - right), len(changes))
-    changes += np.bincount(at + 1, height * right, len(changes))
-    return _accumulated(changes, boxes, widths, first, last)
+    right = middle - column  # 0 to 1: the part of its own pixel that lies to the left of the edge
+    # The share changes at the edge's pixel and at the one to the right of it.
+    line = polygon * (last - first) + (row - first).astype(np.intp)
+    width = int(boxes[:, 1].max(initial=0)) + 1
+    place = line * width + column.astype(np.intp)
+    return _between(
+        np.concatenate([place, place + 1]), np.concatenate([height * (1 - right), height * right]), width, rows
+    )
+
+
+def _between(places: np.ndarray, changes: np.ndarray, width: int, rows: tuple[int, int]) -> Spans:
+    """Return the spans between the places where a share changes. `places`: polygon, row and column in one number."""
+    order = np.argsort(places, kind="stable")
+    places = places[order]
+    is_first = np.concatenate([[True], places[1:] != places[:-1]]) if len(places) else np.zeros(0, bool)
+    begin = np.flatnonzero(is_first)
+    changes = np.add.reduceat(changes[order], begin) if len(begin) else np.zeros(0)
+    places = places[begin]
+    line, column = np.divmod(places, width)
+    # Each row of a polygon sums up to 0, so that the running sum need not begin anew.
+    share = np.minimum(np.abs(np.cumsum(changes)), 1.0)
+    same_line = np.concatenate([line[1:] == line[:-1], [False]]) if len(line) else np.zeros(0, bool)
+    covered = same_line & (share > 1e-9)
+    after = np.concatenate([column[1:], [0]]) if len(column) else column
+    polygon, row = np.divmod(line[covered], rows[1] - rows[0])
+    return Spans(polygon, row + rows[0], column[covered], after[covered], share[covered])
 
 
 def _clip_to_rows(
@@ -89,19 +107,24 @@ def _split_at(
     return begin, end, polygon[owner], low[owner], high[owner]
 
 
-def _accumulated(changes: np.ndarray, boxes: np.ndarray, widths: np.ndarray, first: int, last: int) -> Coverage:
-    """Sum up the changes along each row of each polygon's box."""
-    rows = last - first
-    lengths = np.repeat(widths + 1, rows)  # one more than the box has: what lies to the right of it
-    total = np.cumsum(changes)
-    line = np.repeat(np.arange(len(lengths)), lengths)
-    line_starts = np.cumsum(lengths) - lengths
-    before = np.concatenate([[0.0], total])[line_starts]
-    share = np.abs(total - before[line])
-    position = np.arange(len(changes)) - line_starts[line]
-    owner = line // rows if rows else line
-    inside = (position < widths[owner]) & (share > 1e-9)
-    owner = owner[inside]
-    return Coverage(
-        owner, first + line[inside] % rows, boxes[owner, 0] + position[inside], np.minimum(share[inside], 1.0)
-    )
+def row_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sums of each row's values to the left of each pixel's edges, (h, w + 1) float64, for `sum_spans`."""
+    sums = np.zeros((values.shape[0], values.shape[1] + 1))
+    np.cumsum(values, axis=1, dtype=float, out=sums[:, 1:])
+    return sums
+
+
+def sum_spans(sums: np.ndarray, spans: Spans) -> np.ndarray:
+    """Return the sum of the values of each span, weighted by its share, (n,) float64. `sums`: see `row_sums`."""
+    return (sums[spans.row, spans.last] - sums[spans.row, spans.first]) * spans.share
+
+
+def highest_of_spans(values: np.ndarray, spans: Spans) -> np.ndarray:
+    """Return the highest value of each span, (n,) float. `values`: (h, w)."""
+    begin = spans.row * values.shape[1] + spans.first
+    order = np.argsort(begin)  # so that the pixels between two spans are passed only once
+    limits = np.stack([begin, begin + spans.last - spans.first], axis=1)[order].ravel()
+    highest = np.empty(len(begin), values.dtype)
+    if len(begin):
+        highest[order] = np.maximum.reduceat(np.append(values.ravel(), -np.inf), limits)[::2]
+    return highest

@@ -62,7 +62,7 @@ def write_footprints(
                 layer.CreateField(ogr.FieldDefn(name, ogr.OFTReal))
             dataset.StartTransaction()
             for number, of_one in zip(numbers.tolist(), values.reshape(len(values), -1), strict=True):
-                _copy_feature(layer, source.GetFeature(number), list(aliases), of_one)
+                _copy_feature(layer, source.GetFeature(number), len(copied), of_one)
             write_default_style(
                 dataset, layer, footprint_style(field_name("flagged", buffers[0]), aliases), "share flagged"
             )
@@ -71,14 +71,15 @@ def write_footprints(
         verify(part, {LAYER: len(numbers), STYLES: 1})
 
 
-def _copy_feature(layer: ogr.Layer, original: ogr.Feature, names: Sequence[str], values: np.ndarray) -> None:
+def _copy_feature(layer: ogr.Layer, original: ogr.Feature, first: int, values: np.ndarray) -> None:
+    """Copy a feature; its values go into the fields from the index `first` on."""
     feature = ogr.Feature(layer.GetLayerDefn())
     feature.SetFrom(original)
-    for name, value in zip(names, values.tolist(), strict=True):
+    for index, value in enumerate(values.tolist(), first):
         if np.isnan(value):
-            feature.SetFieldNull(name)
+            feature.SetFieldNull(index)
         else:
-            feature.SetField(name, value)
+            feature.SetField(index, value)
     layer.CreateFeature(feature)
 
 

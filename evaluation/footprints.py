@@ -10,7 +10,7 @@ from osgeo import gdal, ogr, osr
 
 import config
 from eval_metrics import BinaryMap
-from evaluation.coverage import pixel_coverage
+from evaluation.coverage import highest_of_spans, pixel_coverage, row_sums, sum_spans
 from evaluation.event_maps import EvalSettings, open_event_maps
 from evaluation.explanations import NOT_COMPARED, ExplanationMap
 from evaluation.footprint_layer import VALUES, write_footprints
@@ -19,8 +19,7 @@ from rasters.place import find_anchor, local_metres, x_first
 from rasters.raster import STRIP_ROWS
 from utils import LOG, Event, EventError, UsageError, Window, first_line
 
-CHUNK = 4096  # footprints whose outlines are in memory at a time
-MOST_CELLS = 1 << 22  # pixels of boxes of footprints that are measured at a time
+CHUNK = 2048  # footprints whose outlines are in memory at a time
 QUADRANT_SEGMENTS = 8  # of a buffer's round corners
 BORDER_POINTS = 21  # along each side of the image, to find its extent in another CRS
 
@@ -189,13 +188,6 @@ class _Outlines:
         in_rows = (self.rows[:, 0] < height) & (self.rows[:, 1] > 0)
         return in_rows & (self.boxes[:, 1] > self.boxes[:, 0]) & (self.area > 0)
 
-    def in_rows(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Yield the footprints with a part in some rows, in groups whose boxes have few pixels."""
-        widths = self.boxes[:, 1] - self.boxes[:, 0]
-        found = np.flatnonzero((self.rows[:, 0] < last) & (self.rows[:, 1] > first) & (widths > 0))
-        group = np.cumsum((widths[found] + 1) * (last - first)) // MOST_CELLS
-        yield from (found[group == number] for number in np.unique(group))
-
 
 class _Sums:
     """What is summed up over the pixels of footprints; each is (footprints,) float64, weighted by covered area."""
@@ -214,41 +206,48 @@ class _Sums:
             return np.stack([self.flagged / self.valid, mean, highest, novelty, without], axis=1)
 
 
-def _measure(outlines: _Outlines, rasters: EventRasters) -> np.ndarray:
-    """Return the values of footprints, (footprints, values), see VALUES."""
-    sums, rows = _Sums(len(outlines.area)), outlines.rows[outlines.touch(rasters.scores.shape[0])]
-    if len(rows):
-        top, bottom = int(rows[:, 0].min()), int(min(rows[:, 1].max(), rasters.scores.shape[0]))
-        for first in range(top - top % STRIP_ROWS, bottom, STRIP_ROWS):
-            _add_rows(outlines, rasters, sums, first, min(first + STRIP_ROWS, bottom))
-    return sums.values(outlines.area, rasters.explanation is not None)
+class _Rows:
+    """The pixels of some rows of the rasters, prepared for spans."""
 
-
-def _add_rows(outlines: _Outlines, rasters: EventRasters, sums: _Sums, first: int, last: int) -> None:
-    """Add the pixels of some rows to the sums of the footprints."""
-    count = len(outlines.area)
-    for group in outlines.in_rows(first, last):
-        new_number = np.full(count, -1)
-        new_number[group] = np.arange(len(group))
-        own = new_number[outlines.owner]
-        edges, boxes = own >= 0, outlines.boxes[group]
-        covered = pixel_coverage(outlines.starts[edges], outlines.ends[edges], own[edges], boxes, (first, last))
-        left, right = int(boxes[:, 0].min()), int(boxes[:, 1].max())
-        window = Window(left, first, right - left, last - first)
-        at = (covered.row - first, covered.column - left)
-        score, flagged = rasters.scores.read(window)[at], rasters.binary.read(window)[at]
-        valid = ~np.isnan(score)
-        owner, share, score = group[covered.polygon[valid]], covered.share[valid], score[valid].astype(float)
-        sums.valid += np.bincount(owner, share, count)
-        sums.flagged += np.bincount(owner, share * flagged[valid], count)
-        sums.score += np.bincount(owner, share * score, count)
-        np.maximum.at(sums.highest, owner, score)
+    def __init__(self, rasters: EventRasters, first: int, last: int) -> None:
+        window = Window(0, first, rasters.scores.shape[1], last - first)
+        scores = rasters.scores.read(window)
+        valid = ~np.isnan(scores)
+        self.rows = (first, last)
+        self._highest = np.where(valid, scores, -np.inf)
+        sources = {"valid": valid, "flagged": valid & rasters.binary.read(window), "score": np.where(valid, scores, 0)}
         if rasters.explanation is not None:
-            bands = [len(rasters.explanation.dates) + 1]
-            usual = rasters.explanation.read_bands(bands, window)[..., 0][at][valid]
-            known = usual != NOT_COMPARED
-            sums.compared += np.bincount(owner[known], share[known], count)
-            sums.usual += np.bincount(owner[known], share[known] * usual[known], count)
+            usual = rasters.explanation.read_bands([len(rasters.explanation.dates) + 1], window)[..., 0]
+            known = valid & (usual != NOT_COMPARED)
+            sources |= {"compared": known, "usual": np.where(known, usual, 0)}
+        self._sums = {name: row_sums(values) for name, values in sources.items()}
+
+    def add(self, outlines: _Outlines, sums: _Sums) -> None:
+        """Add these pixels to the sums of the footprints."""
+        first, _ = self.rows
+        spans = pixel_coverage(outlines.starts, outlines.ends, outlines.owner, outlines.boxes, self.rows)
+        owner, spans = spans.polygon, spans._replace(row=spans.row - first)
+        for name, of_rows in self._sums.items():
+            total = getattr(sums, name)
+            total += np.bincount(owner, sum_spans(of_rows, spans), len(total))
+        np.maximum.at(sums.highest, owner, highest_of_spans(self._highest, spans))
+
+
+def _measure(by_buffer: Sequence[_Outlines], rasters: EventRasters) -> np.ndarray:
+    """Return the values of footprints with each buffer, (footprints, buffers, values), see VALUES."""
+    height, count = rasters.scores.shape[0], len(by_buffer[0].area)
+    all_sums = [_Sums(count) for _ in by_buffer]
+    rows = np.concatenate([outlines.rows[outlines.touch(height)] for outlines in by_buffer])
+    if len(rows):
+        top, bottom = int(rows[:, 0].min()), int(min(rows[:, 1].max(), height))
+        for first in range(top - top % STRIP_ROWS, bottom, STRIP_ROWS):
+            prepared = _Rows(rasters, first, min(first + STRIP_ROWS, bottom))
+            for outlines, sums in zip(by_buffer, all_sums, strict=True):
+                prepared.add(outlines, sums)
+    is_explained = rasters.explanation is not None
+    return np.stack(
+        [sums.values(one.area, is_explained) for one, sums in zip(by_buffer, all_sums, strict=True)], axis=1
+    )
 
 
 def measure_footprints(
@@ -267,10 +266,12 @@ def measure_footprints(
         chunk = np.array(order[start : start + CHUNK])
         found = [_rings(file, places[number][0], buffers) for number in chunk]
         damaged += sum(rings is None for rings in found)
-        for index in range(len(buffers)):
-            outlines = _Outlines([rings[index] if rings else [] for rings in found], rasters.scores.shape[1])
-            values[chunk, index] = _measure(outlines, rasters)
-            touching[chunk] |= outlines.touch(rasters.scores.shape[0])
+        outlines = [
+            _Outlines([rings[index] if rings else [] for rings in found], rasters.scores.shape[1])
+            for index in range(len(buffers))
+        ]
+        values[chunk] = _measure(outlines, rasters)
+        touching[chunk] = np.any([one.touch(rasters.scores.shape[0]) for one in outlines], axis=0)
         done(len(chunk))
     if damaged:
         LOG.warning("%s: %d footprints are damaged or empty and are left out", file.path, damaged)

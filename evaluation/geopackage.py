@@ -149,9 +149,10 @@ def _content(layer: ogr.Layer) -> str:
     """Return the SHA-256 of a layer's features: fields, values and geometries."""
     digest = hashlib.sha256()
     layer.ResetReading()
+    fields = sorted((field.GetName(), index) for index, field in enumerate(layer.schema))
     for feature in layer:
         geometry = feature.GetGeometryRef()
-        digest.update(repr(sorted(feature.items().items())).encode())
+        digest.update(repr([(name, feature.GetField(index)) for name, index in fields]).encode())
         digest.update(bytes(geometry.ExportToWkb()) if geometry else b"")
     return digest.hexdigest()
 

@@ -22,9 +22,10 @@ def describe_origin(parameters: Mapping[str, Any], tags: Mapping[str, str]) -> d
     """Return the texts of `map_origin`. `parameters`: that a map records. `tags`: all that it records."""
     sam, checksum = str(parameters.get("sam_model_type")), str(parameters.get("sam_checkpoint_sha256"))
     published = SAM_VARIANTS[sam].published if sam in SAM_VARIANTS else None
-    kind = "official weights" if published and published.sha256 == checksum else "other weights"
+    if published is not None:
+        sam += ", official weights" if published.sha256 == checksum else ", other weights"
     return {
-        "SAM": f"{sam}, {kind}",
+        "SAM": sam,
         "weights": f"{tags.get('ANOMALYCD_CHECKPOINT', 'unknown')}, SHA-256 {checksum[:12]}",
         "precision": str(parameters.get("precision")),
         "program": f"AnomalyCD {tags.get('ANOMALYCD_VERSION')}, commit {tags.get('ANOMALYCD_COMMIT', '')[:12]}",

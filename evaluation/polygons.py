@@ -26,7 +26,7 @@ from evaluation.qgis_style import region_style
 from evaluation.regions import Region, measure_regions
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference
-from rasters.place import ground_area, outlines_in_wgs84
+from rasters.place import ground_areas, outlines_in_wgs84
 from rasters.raster import Raster
 from utils import warn_once
 
@@ -100,10 +100,9 @@ def find_regions(
     if explanation is not None:
         explanations = explain_regions(explanation, binary, numbers, [region.pixels for region in measured])
     outlines, crs = outline_regions(binary, numbers, len(measured), georeference)
-    placed = []
-    for region, outline, explained in zip(measured, outlines, explanations, strict=True):
+    placed, areas = [], ground_areas(outlines, crs)
+    for region, outline, area, explained in zip(measured, outlines, areas, explanations, strict=True):
         centroid = outline.Centroid()
-        area = ground_area(outline, crs)
         placed.append(PlacedRegion(region, outline, area, (centroid.GetX(), centroid.GetY()), explained))
     return Regions(placed, crs, () if explanation is None else tuple(explanation.dates))
 

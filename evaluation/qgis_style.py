@@ -79,11 +79,8 @@ def footprint_style(attribute: str, aliases: Mapping[str, str]) -> str:
     return _text(_vector_style(attribute, SHARE_BREAKS, (GREY, *VIRIDIS[1::2]), aliases))
 
 
-def score_style(band: int, threshold: float | None) -> str:
-    """Return the style of a map of scores as QML: 0 is transparent, and every class has a name.
-
-    `threshold`: of stage 2; scores below it are grey. None: there is no threshold.
-    """
+def score_style(band: int) -> str:
+    """Return the style of a map of scores as QML: 0 is transparent, and every class has a name. `band`: to show."""
     style = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
     renderer = ElementTree.SubElement(
         ElementTree.SubElement(style, "pipe"),
@@ -98,9 +95,8 @@ def score_style(band: int, threshold: float | None) -> str:
         | {"minimumValue": "0", "maximumValue": f"{BREAKS[-1]:g}"},
     )
     _add_class(shader, 0.0, (0, 0, 0), 0, "0: no change that counts")
-    lowest = f"below the threshold {threshold:g}" if threshold is not None else f"0 – {BREAKS[0]:g}"
     for (lower, upper), color in zip(pairwise((LOWEST, *BREAKS)), (GREY, *VIRIDIS), strict=True):
-        _add_class(shader, upper, color, 255, lowest if lower == LOWEST else f"{lower:g} – {upper:g}")
+        _add_class(shader, upper, color, 255, f"{lower:g} – {upper:g}")
     return _text(style)
 
 

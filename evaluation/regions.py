@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from skimage.measure import label as label_components
 from skimage.segmentation import expand_labels
@@ -12,7 +11,6 @@ from rasters.raster import Raster, strips
 from rasters.resize import resize_nearest
 
 SPLIT_STEP = 0.05  # of the score: neighbouring pixels that differ by more belong to different parts
-FILLED = 2  # mark of the pixels that are being filled
 
 
 class Region(NamedTuple):
@@ -26,29 +24,22 @@ class Region(NamedTuple):
 
 
 def split_components(flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Number the 8-connected regions of pixels between which the score changes by at most SPLIT_STEP, from 1.
+    """Number the 4-connected regions of pixels between which the score changes by at most SPLIT_STEP, from 1.
 
     Pixels without a score, or with 0, such as those that the evaluation's closing added, join the nearest region.
 
-    `flagged`: (h, w) bool. `scores`: (h, w) float32, NaN where there is no data. Returns (h, w) int32, 0 for no region.
+    `flagged`: (h, w) bool. `scores`: (h, w) float32, NaN where there is no data. Returns (h, w) int64, 0 for no region.
     """
-    numbers, count = np.zeros(flagged.shape, np.int32), 0
+    height, width = flagged.shape
     scored = flagged & (np.nan_to_num(scores) > 0)
-    surface = np.where(scored, scores, 0).astype(np.float32)
-    barred = np.pad(~scored, 1, constant_values=True).astype(np.uint8)  # pixels that are not filled
-    for y, x in np.argwhere(scored):
-        if numbers[y, x]:
-            continue
-        count += 1
-        _, _, _, (left, top, width, height) = cv2.floodFill(
-            surface, barred, (int(x), int(y)), 0, SPLIT_STEP, SPLIT_STEP, 8 | cv2.FLOODFILL_MASK_ONLY | (FILLED << 8)
-        )
-        box = np.s_[top : top + height, left : left + width]
-        filled = barred[1:-1, 1:-1][box] == FILLED
-        numbers[box][filled] = count
-        barred[1:-1, 1:-1][box][filled] = 1
-    joined = expand_labels(numbers, max(flagged.shape))
-    return np.where(flagged, joined, 0)
+    # Pixels, and between them the links of neighbours with similar scores.
+    linked = np.zeros((2 * height - 1, 2 * width - 1), bool)
+    linked[::2, ::2] = scored
+    with np.errstate(invalid="ignore"):
+        linked[1::2, ::2] = scored[1:] & scored[:-1] & (np.abs(np.diff(scores, axis=0)) <= SPLIT_STEP)
+        linked[::2, 1::2] = scored[:, 1:] & scored[:, :-1] & (np.abs(np.diff(scores, axis=1)) <= SPLIT_STEP)
+    numbers = label_components(linked, connectivity=1)[::2, ::2]
+    return np.where(flagged, expand_labels(numbers, max(flagged.shape)), 0)
 
 
 def measure_regions(binary: BinaryMap, scores: Raster, split: bool = False) -> tuple[list[Region], np.ndarray]:

@@ -125,15 +125,15 @@ class AnomalyOutputs:
         return texts | {"THRESHOLD": f"{EvalSettings().stage2_threshold:g}"}
 
 
-def write_map_style(path: Path, band: int = 1, threshold: float | None = None) -> None:
+def write_map_style(path: Path, band: int = 1) -> None:
     """Write the style with which QGIS opens a map, beside it; one that exists is kept, as it may be the user's own.
 
-    `band`: to show. `threshold`: of the scores, if there is one. Raises EventError if it cannot be written.
+    `band`: to show. Raises EventError if it cannot be written.
     """
     style = path.with_suffix(".qml")
     if not style.exists():
         with event_file(style) as part:
-            part.write_text(score_style(band, threshold), encoding="utf-8")
+            part.write_text(score_style(band), encoding="utf-8")
 
 
 def _binarizing() -> dict[str, Any]:

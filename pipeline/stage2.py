@@ -255,12 +255,11 @@ class Stage2(Stage):
             filtered_path = self.folder / config.FILTERED_MAP_NAME
             write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
             write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
-            threshold = config.EVAL_STAGE2_FIXED_THRESH
             write_map_style(filtered_path)
-            write_map_style(self.map_path, threshold=threshold)
+            write_map_style(self.map_path)
             if written is not None:
                 written.result()
-                write_map_style(self.explanation_path, len(self.event.historical) + 1, threshold)
+                write_map_style(self.explanation_path, len(self.event.historical) + 1)
 
     def has_side_outputs(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""

@@ -1,5 +1,6 @@
 """Every command that README and docs tell a user to type is run, as it stands there."""
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from osgeo import gdal
 
 import config
 import get_event
@@ -69,6 +71,12 @@ def folder(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPath
         '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type": '
         '"Polygon", "coordinates": [[[500005, 4199990], [500020, 4199990], [500020, 4199970], [500005, 4199990]]]}}]}'
     )
+    region = gdal.VectorTranslate(str(root / "buildings.gpkg"), str(finished / "stage2" / FIRE / config.REGIONS_NAME))
+    del region  # closes the file
+    properties = {"event": FIRE, "verdict": "accepted"}
+    outline = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    review = {"features": [{"type": "Feature", "properties": properties, "geometry": outline}]}
+    (root / "review.geojson").write_text(json.dumps(review), encoding="utf-8")
     return root
 
 

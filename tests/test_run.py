@@ -149,10 +149,13 @@ def test_run_writes_the_published_files(finished: Path) -> None:
         files = {str(path.relative_to(finished)) for path in finished.glob(f"*/{name}/*")}
         assert files == {
             f"stage1/{name}/change_map_binary.png",
+            f"stage1/{name}/change_map_continuous.qml",
             f"stage1/{name}/change_map_continuous.tif",
             f"stage2/{name}/AnomalyCD_map.png",
+            f"stage2/{name}/AnomalyCD_map.qml",
             f"stage2/{name}/AnomalyCD_map.tif",
             f"stage2/{name}/AnomalyCD_regions.gpkg",
+            f"stage2/{name}/change_map_filtered.qml",
             f"stage2/{name}/change_map_filtered.tif",
         }
 

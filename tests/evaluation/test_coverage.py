@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from osgeo import ogr
 
-from evaluation.coverage import pixel_coverage
+from evaluation.coverage import Spans, highest_of_spans, pixel_coverage, row_sums, sum_spans
 
 Ring = Sequence[tuple[float, float]]
 
@@ -23,7 +23,8 @@ def cover(polygons: Sequence[Sequence[Ring]], boxes: Sequence[tuple[int, int]], 
     starts, ends = (np.array([edge[side] for edge in edges], float) for side in (0, 1))
     found = pixel_coverage(starts, ends, np.array([edge[2] for edge in edges]), np.array(boxes), rows)
     shares = np.zeros((len(polygons), rows[1], max(box[1] for box in boxes)))
-    shares[found.polygon, found.row, found.column] = found.share
+    for polygon, row, first, last, share in zip(*found, strict=True):
+        shares[polygon, row, first:last] = share
     return shares
 
 
@@ -45,6 +46,15 @@ def test_a_hole_is_not_covered() -> None:
 def test_a_polygon_that_reaches_beyond_the_box_is_cut() -> None:
     (shares,) = cover([[[(-5, -5), (1.5, -5), (1.5, 1.5), (-5, 1.5)]]], [(0, 2)], (0, 3))
     assert shares.tolist() == [[1, 0.5], [0.5, 0.25], [0, 0]]
+
+
+def test_sums_and_highest_values_of_spans() -> None:
+    values = np.array([[1, 5, 2, 0], [0, 4, 9, 3]], np.float32)
+    spans = Spans(*map(np.array, ([0, 0, 1, 1], [1, 0, 0, 1], [2, 0, 1, 0], [4, 3, 2, 1], [1, 0.5, 0.25, 1.0])))
+    assert sum_spans(row_sums(values), spans).tolist() == [12, 4, 1.25, 0]
+    assert highest_of_spans(values, spans).tolist() == [9, 5, 5, 0]
+    none = Spans(*(np.zeros(0, np.intp),) * 4, np.zeros(0))
+    assert len(sum_spans(row_sums(values), none)) == len(highest_of_spans(values, none)) == 0
 
 
 vertices = st.lists(st.tuples(st.floats(-3, 13), st.floats(-3, 13)), min_size=3, max_size=3)

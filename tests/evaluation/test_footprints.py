@@ -128,7 +128,6 @@ def test_many_rows_and_footprints_are_measured_in_parts(tmp_path: Path, monkeypa
     path, rasters = write_vector(tmp_path / "a.gpkg", shapes), rasters_of(tmp_path, scores)
     whole = measured(path, rasters, 0.0)
     monkeypatch.setattr("evaluation.footprints.CHUNK", 7)
-    monkeypatch.setattr("evaluation.footprints.MOST_CELLS", 5000)
     assert measured(path, rasters, 0.0) == pytest.approx(whole, nan_ok=True)
     x, y, width, height = np.round(places[0]).astype(int)
     path = write_vector(tmp_path / "b.gpkg", [rectangle(x, y, x + width, y + height)])

@@ -27,6 +27,7 @@ def make_foreign(path: Path, name: str | None = None) -> Path:
     """Replace a map by one with the same scores, written by another program under `name`."""
     scores = whole(ScoreMap(path))
     path.unlink()
+    path.with_suffix(".qml").unlink()
     return write_tiff(path.with_name(name or path.name), scores)
 
 

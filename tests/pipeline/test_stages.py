@@ -164,4 +164,9 @@ def test_the_scripts_rewrite_previews_and_polygons_with_settings_of_the_environm
     recorded = read_preview_text(stage2 / config.ANOMALY_PREVIEW_NAME)
     assert recorded is not None
     assert json.loads(recorded[SETTINGS_KEY])["threshold"] == 0.7
-    assert read_regions_metadata(stage2 / config.REGIONS_NAME) == recorded
+    found = read_regions_metadata(stage2 / config.REGIONS_NAME)
+    assert found is not None
+    assert found.items() >= recorded.items()
+    assert (found["MONITOR_DATE"], found["REFERENCE_DATE"]) == ("2021-07-20", "2019-06-20")
+    assert found["SAM"] == "vit_demo"
+    assert (found["PRECISION"], found["THRESHOLD"]) == ("fp32", "0.7")
