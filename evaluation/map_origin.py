@@ -10,7 +10,7 @@ from sam.registry import SAM_VARIANTS
 
 
 def map_origin(path: Path) -> dict[str, str]:
-    """Return texts by name: SAM, weights, precision, program, time; empty for a map of another program.
+    """Return texts by name: SAM, weights, precision, program, date; empty for a map of another program.
 
     Raises EventError if the file or its tags are damaged.
     """
@@ -29,5 +29,5 @@ def describe_origin(parameters: Mapping[str, Any], tags: Mapping[str, str]) -> d
         "weights": f"{tags.get('ANOMALYCD_CHECKPOINT', 'unknown')}, SHA-256 {checksum[:12]}",
         "precision": str(parameters.get("precision")),
         "program": f"AnomalyCD {tags.get('ANOMALYCD_VERSION')}, commit {tags.get('ANOMALYCD_COMMIT', '')[:12]}",
-        "time": str(tags.get("ANOMALYCD_TIME")),
+        "date": str(tags.get("ANOMALYCD_TIME"))[:10],
     }

@@ -96,7 +96,7 @@ def score_style(band: int) -> str:
     )
     _add_class(shader, 0.0, (0, 0, 0), 0, "0: no change that counts")
     for (lower, upper), color in zip(pairwise((LOWEST, *BREAKS)), (GREY, *VIRIDIS), strict=True):
-        _add_class(shader, upper, color, 255, f"{lower:g} – {upper:g}")
+        _add_class(shader, upper, color, OPACITY if lower == LOWEST else 255, f"{lower:g} – {upper:g}")
     return _text(style)
 
 

@@ -120,7 +120,7 @@ class AnomalyOutputs:
         """Return metadata of the polygons for people."""
         dates = {"MONITOR_DATE": self.event.monitor, "REFERENCE_DATE": self.event.reference}
         texts = {name: date_text(path) for name, path in dates.items()} | {
-            name.upper(): text for name, text in self.origin.items() if name != "time"
+            name.upper(): text for name, text in self.origin.items() if name != "date"
         }
         return texts | {"THRESHOLD": f"{EvalSettings().stage2_threshold:g}"}
 

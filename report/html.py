@@ -114,9 +114,8 @@ def score(value: float | None) -> str:
 
 def made_with_text(origin: Mapping[str, str]) -> str:
     """Return one line on how maps were made; `origin`: see `map_origin`."""
-    settings = EvalSettings()
-    made = "; ".join(f"{name}: {text}" for name, text in origin.items()) or "Maps without recorded origin"
-    return f"{made}; threshold of stage 2: {settings.stage2_threshold:g}."
+    texts = [f"{name}: {text}" for name, text in origin.items()] or ["maps without recorded origin"]
+    return f"{'; '.join(texts)}; threshold of stage 2: {EvalSettings().stage2_threshold:g}."
 
 
 def coordinates(point: tuple[float, float]) -> str:

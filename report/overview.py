@@ -8,7 +8,7 @@ from typing import NamedTuple
 import config
 from eval_metrics import Scores, average_scores
 from report.event_report import EventReport, slug
-from report.html import ASSETS, area, coordinates, count_text, render, score, spread_marks
+from report.html import ASSETS, area, coordinates, count_text, made_with_text, render, score, spread_marks
 from utils import CATEGORIES, date_text
 
 COLUMNS = (  # of the table of events: heading, explanation if needed, whether it is numeric
@@ -51,6 +51,7 @@ class Row:
     regions: int | None = None
     stage1: Scores | None = None
     stage2: Scores | None = None
+    made_with: str = ""  # see made_with_text
 
 
 class Total(NamedTuple):
@@ -93,6 +94,7 @@ def row_of(report: EventReport) -> Row:
         len(report.regions) if report.curve else None,
         report.stage1,
         report.stage2,
+        made_with_text(report.made_with),
     )
 
 
@@ -122,7 +124,14 @@ def overview(rows: Sequence[Row], title: str) -> str:
         unplaced=sum(row.slug is not None for row in rows) - len(placed),
         land="".join(_ring(ring) for ring in json.loads((ASSETS / "land.json").read_text(encoding="utf-8"))),
         background_weight=config.EVAL_BACKGROUND_WEIGHT,
+        made_with=_common_origin(rows),
     )
+
+
+def _common_origin(rows: Sequence[Row]) -> str:
+    """Return how the maps were made, if it is the same for all events."""
+    origins = {row.made_with for row in rows if row.made_with}
+    return origins.pop() if len(origins) == 1 else "How the maps were made stands on each event's page."
 
 
 def _total(category: int | None, members: Sequence[Row]) -> Total:

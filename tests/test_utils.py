@@ -289,6 +289,16 @@ def test_a_data_root_without_event_folders_is_refused(tmp_path: Path) -> None:
         list_events(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("1_a", "is the folder of one event; name the folder that"), ("a", "0_ to 6_")]
+)
+def test_the_folder_of_one_event_is_no_data_root(tmp_path: Path, name: str, text: str) -> None:
+    make_folder(tmp_path, name, MONITOR, FIRST)
+    with pytest.raises(UsageError, match=f"--data-root {tmp_path}") as raised:
+        list_events(tmp_path / name)
+    assert text in str(raised.value)
+
+
 def test_an_event_is_selected_by_name(tmp_path: Path) -> None:
     for name in ("1_a", "1_b"):
         make_folder(tmp_path, name, MONITOR, FIRST)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from selenium import webdriver
 
 EVENT, DARK_EVENT = "events/3_demo_landslide.html", "events/4_demo_fire.html"
-FIRST_REGION = "#regions tbody button"
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -34,7 +33,7 @@ class Picture(NamedTuple):
     width: int  # of the browser's window, pixels
     height: int
     dark: bool = False
-    panel: str = ""  # CSS selector: only this element, after a click on the first region
+    panel: str = ""  # CSS selector: only this element
 
 
 PICTURES = (
@@ -67,8 +66,8 @@ def take(driver: Any, report: Path, picture: Picture) -> bytes:
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
     driver.get((report / picture.page).absolute().as_uri())
     driver.implicitly_wait(30)
+    driver.find_element("css selector", "body[data-ready], .overview")
     if picture.panel:
-        driver.find_element("css selector", FIRST_REGION).click()
         return base64.b64decode(driver.find_element("css selector", picture.panel).screenshot_as_base64)
     return bytes(driver.get_screenshot_as_png())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import cli.script
-from cli.progress import follow_run, run_events
+from cli.progress import Kind, follow_run, run_events
 from cli.script import INTERRUPTS, Interrupted, deferred_interrupts
 from tests.scripts import run_process
 from utils import Event, EventBusyError, EventError, Listing, UsageError
@@ -284,3 +284,41 @@ def test_signal_handlers_are_restored_without_an_interrupt(restored_handlers: No
         check()
         assert [signal.getsignal(number) for number in INTERRUPTS] != before
     assert [signal.getsignal(number) for number in INTERRUPTS] == before
+
+
+# --- Work -------------------------------------------------------------------------------------------------------------
+def test_the_bar_counts_work_and_leaves_out_what_is_not_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    masks, scores = Kind("stage 1", 9.0), Kind("stage 2", 1.0)
+    listing = listing_of("1_a", "2_b")
+    first, second = listing.events
+    with follow_run("both", listing, lambda _: {masks: 2, scores: 2}) as progress:
+        bar = progress._bar
+        assert (bar.n, bar.total) == (0, 40)
+        progress.begin(first)
+        progress.units_found(first, 1, masks)  # of an earlier run
+        assert (bar.n, bar.total, bar.counted) == (0, 31, (1, 8))
+        progress.work_in_hand(5)  # within a window
+        assert bar.n == 5
+        progress.work_in_hand(6)  # of which 2 belong to the next one
+        progress.units_done(first, 1, masks)
+        assert (bar.n, bar.counted) == (11, (2, 8))
+        progress.units_done(first, 2, scores)
+        assert bar.n == 11
+        progress.done(first, None)
+        progress.begin(second)
+        progress.done(second, "it exists")
+        assert bar.total == 11
+        assert bar.counted == (8, 8)
+        assert list(progress.seconds) == ["stage 1", "stage 2"]
+    assert "8/8" in capsys.readouterr().err
+
+
+def test_a_run_ends_with_the_time_of_each_stage(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "anomalycd")
+    listing = listing_of("1_a")
+    kind = Kind("stage 2", 1.0)
+    with follow_run("both", listing, lambda _: {kind: 1}) as progress:
+        progress.begin(listing.events[0])
+        progress.units_done(listing.events[0], 1, kind)
+        progress.done(listing.events[0], None)
+    assert "both: stage 2 00:00" in caplog.messages

@@ -2,7 +2,8 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import config
-from evaluation.qgis_style import DOCTYPE, region_style
+from evaluation.polygons import ALIASES, EXPLANATION_FIELDS, FIELDS
+from evaluation.qgis_style import BREAKS, DOCTYPE, footprint_style, region_style, score_style
 
 
 def parsed(explained: bool = False) -> ElementTree.Element:
@@ -53,3 +54,31 @@ def test_explained_regions_have_a_map_tip() -> None:
     for name in ('"region"', '"mean_score"', '"most_similar_date"', '"similarity"', '"usual_score"', '"novelty"'):
         assert name in tip
     assert "layername=region_dates" in tip
+
+
+def test_fields_have_titles_with_units() -> None:
+    style = ElementTree.fromstring(region_style(False, ALIASES))
+    names = {alias.attrib["field"]: alias.attrib["name"] for alias in style.findall("aliases/alias")}
+    assert names["area_m2"] == "Area (m²)"
+    assert {name for name, _ in (*FIELDS, *EXPLANATION_FIELDS)} <= names.keys()
+
+
+def test_a_map_of_scores_has_named_classes_and_a_transparent_zero() -> None:
+    style = ElementTree.fromstring(score_style(3))
+    renderer = style.find("pipe/rasterrenderer")
+    assert renderer is not None
+    assert (renderer.get("type"), renderer.get("band")) == ("singlebandpseudocolor", "3")
+    classes = renderer.findall("rastershader/colorrampshader/item")
+    assert (classes[0].get("value"), classes[0].get("alpha")) == ("0", "0")
+    assert [one.get("alpha") for one in classes[1:3]] == ["128", "255"]
+    assert [float(one.attrib["value"]) for one in classes] == [0, *BREAKS]
+    assert classes[1].get("label") == "0 – 0.08"
+
+
+def test_footprints_are_coloured_by_the_share_flagged() -> None:
+    style = ElementTree.fromstring(footprint_style("flagged_0m", {}))
+    renderer = style.find("renderer-v2")
+    assert renderer is not None
+    assert renderer.get("attr") == "flagged_0m"
+    ranges = [(one.get("lower"), one.get("upper")) for one in renderer.findall("ranges/range")]
+    assert ranges == [("0.0", "0.1"), ("0.1", "0.25"), ("0.25", "0.5"), ("0.5", "0.75"), ("0.75", "1.0")]
