@@ -59,7 +59,7 @@ function explainInWords({ similarities, best, usual }, dates) {
   const score = usual === null
     ? "There is no score of earlier dates: no two of them could be compared here."
     : `The highest score this spot had in any earlier date was ${usual.toFixed(2)}.`;
-  return `Looks least unlike ${dates[best]} (${similarities[best].toFixed(2)}). ${score}`;
+  return `Most similar to ${dates[best]} (${similarities[best].toFixed(2)}). ${score}`;
 }
 
 // Returns a function that explains a region, or none (null), and compares its most similar date with the

@@ -93,10 +93,10 @@ function drawScale(data, width) {
     const metres = (data.pixelMetres * data.size[0]) / width; // per pixel of the screen
     const power = 10 ** Math.floor(Math.log10(140 * metres));
     const length = [5, 2, 1].map((one) => one * power).find((one) => one <= 140 * metres);
-    element("scale").style.width = `${length / metres}px`;
-    element("scale").textContent = length >= 1000 ? `${length / 1000} km` : `${Number(length.toPrecision(1))} m`;
+    element("scale").lastElementChild.style.width = `${length / metres}px`;
+    element("scale").firstElementChild.textContent = length >= 1000 ? `${length / 1000} km` : `${Number(length.toPrecision(1))} m`;
   }
-  if (data.lattice) element("north").style.rotate = `${northAngle(data)}deg`;
+  if (data.lattice) element("north").firstElementChild.style.rotate = `${northAngle(data)}deg`;
 }
 
 // Returns the direction of north in the middle of the image, in degrees clockwise from its upper edge.

@@ -342,7 +342,7 @@ def test_a_selected_region_is_explained(browser: Any, report: Path, key: str | N
     assert find(browser, "[aria-live=polite] #explanation-words")
     assert shown["title"] == "Region 1"
     scores = "The highest score this spot had in any earlier date was 0.05."
-    assert shown["words"] == f"Looks least unlike 2018-10-02 (0.71). {scores}"
+    assert shown["words"] == f"Most similar to 2018-10-02 (0.71). {scores}"
     assert shown["marks"] == ["mark other", "mark best", "mark gap", "mark other"]
     assert shown["dates"] == DATES
     assert shown["limit"] == ["1 − threshold = 0.92"]
@@ -380,7 +380,7 @@ def test_missing_comparisons_are_said(browser: Any, report: Path) -> None:
     open_event_page(browser, report)
     say = "return explainInWords({similarities: arguments[0], best: arguments[1], usual: null}, ['2018', '2019'])"
     assert browser.execute_script(say, [None, 0.5], 1) == (
-        "Looks least unlike 2019 (0.50). There is no score of earlier dates: no two of them could be compared here."
+        "Most similar to 2019 (0.50). There is no score of earlier dates: no two of them could be compared here."
     )
     nothing = "No earlier date could be compared: too little data here."
     assert browser.execute_script(say, [None, None], None) == nothing
@@ -515,9 +515,9 @@ def test_the_page_opens_on_the_highest_region(browser: Any, report: Path) -> Non
     assert frame["y"] < pin["y"] < frame["y"] + frame["height"]
     assert swipe["x"] + swipe["width"] / 2 < pin["x"]  # the monitor image is seen there
     assert find(browser, "#scale").text.endswith(" m")
-    assert browser.execute_script("return parseFloat(document.getElementById('north').style.rotate)") == pytest.approx(
-        0, abs=3
-    )
+    assert browser.execute_script(
+        "return parseFloat(document.querySelector('#north b').style.rotate)"
+    ) == pytest.approx(0, abs=3)
 
 
 def test_an_address_names_its_region(browser: Any, report: Path) -> None:
