@@ -16,8 +16,9 @@ from benchmarks.measure import append_rows, describe_environment, measure
 from cli.flags import positive_int
 from eval_metrics import binarize_anomaly_map
 from evaluation.event_maps import EvalSettings
+from evaluation.footprint_file import open_footprints
 from evaluation.footprint_layer import write_footprints
-from evaluation.footprints import EventRasters, measure_footprints, open_footprints
+from evaluation.footprints import EventRasters, measure_footprints
 from rasters.cog import write_raster
 from rasters.geotiff import Georeference
 from rasters.maps import ScoreMap

@@ -1,27 +1,24 @@
 """Measures the footprints of a vector file, such as buildings, on an event's maps (docs/footprints.md)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from osgeo import gdal, ogr, osr
+from osgeo import ogr
 
 import config
 from eval_metrics import BinaryMap
 from evaluation.coverage import highest_of_spans, pixel_coverage, row_sums, sum_spans
 from evaluation.event_maps import EvalSettings, open_event_maps
 from evaluation.explanations import NOT_COMPARED, ExplanationMap
+from evaluation.footprint_file import FootprintFile, open_footprints, signed_area
 from evaluation.footprint_layer import VALUES, write_footprints
 from rasters.maps import ScoreMap, read_parameters
-from rasters.place import find_anchor, local_metres, x_first
 from rasters.raster import STRIP_ROWS
-from utils import LOG, Event, EventError, UsageError, Window, first_line
+from utils import LOG, Event, Window
 
 CHUNK = 2048  # footprints whose outlines are in memory at a time
-QUADRANT_SEGMENTS = 8  # of a buffer's round corners
-BORDER_POINTS = 21  # along each side of the image, to find its extent in another CRS
 
 
 class EventRasters(NamedTuple):
@@ -39,126 +36,6 @@ def open_event_rasters(event: Event, result_root: Path) -> EventRasters:
     if path.exists() and read_parameters(path) == read_parameters(maps.anomalies.path):
         explanation = ExplanationMap(path)
     return EventRasters(maps.anomalies, maps.anomalous, explanation)
-
-
-@dataclass(frozen=True)
-class FootprintFile:
-    """The first layer of a vector file, limited to the extent of an event's maps."""
-
-    path: Path
-    dataset: gdal.Dataset  # keeps the layer alive
-    layer: ogr.Layer
-    to_pixels: "_ToPixels"
-
-    @property
-    def count(self) -> int:
-        """The number of footprints whose boxes touch the event's extent."""
-        return int(self.layer.GetFeatureCount())
-
-
-def open_footprints(path: Path, scores: ScoreMap, widest: float) -> FootprintFile:
-    """Open a vector file for an event. `widest`: of all buffers, metres.
-
-    Raises UsageError if the file cannot be read, EventError if it and the event's maps cannot be brought together.
-    """
-    try:
-        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
-    except RuntimeError as error:
-        raise UsageError(f"{path}: is no vector file that GDAL reads ({first_line(error)})") from None
-    layer = dataset.GetLayer(0)
-    if layer is None:
-        raise UsageError(f"{path}: has no layer")
-    to_pixels = _ToPixels.between(path, layer.GetSpatialRef(), scores, widest)
-    layer.SetSpatialFilterRect(*to_pixels.extent)
-    return FootprintFile(path, dataset, layer, to_pixels)
-
-
-class _ToPixels(NamedTuple):
-    """Converts footprints to outlines in pixels of an event's maps."""
-
-    to_map: osr.CoordinateTransformation | None  # from the footprints' CRS; None: it is the same
-    to_metres: osr.CoordinateTransformation | None  # from the footprints' CRS to lengths on the ground; None: unknown
-    from_metres: osr.CoordinateTransformation | None
-    transform: tuple[float, ...]  # from coordinates of the map to pixels
-    extent: tuple[float, float, float, float]  # of the map with the widest buffer, in the footprints' CRS
-
-    @classmethod
-    def between(cls, path: Path, crs: osr.SpatialReference | None, scores: ScoreMap, widest: float) -> "_ToPixels":
-        anchor = find_anchor(scores.georeference)
-        if anchor.transform is None:
-            raise EventError(f"{scores.path}: has no georeference, so footprints cannot be placed on it")
-        if (crs is None) != (anchor.crs is None):
-            missing = path if crs is None else scores.path
-            raise EventError(f"{missing}: has no CRS, so footprints cannot be placed on the map; assign one (-a_srs)")
-        inverse = gdal.InvGeoTransform(anchor.transform)
-        border = _border(anchor.transform, scores.shape)
-        if crs is None or anchor.crs is None:
-            return cls(None, None, None, inverse, _corners(border))
-        own, other = x_first(crs.Clone()), x_first(anchor.crs.Clone())
-        try:
-            metres = local_metres(other, border)
-            border.Transform(osr.CoordinateTransformation(other, metres))
-            border = border.Buffer(widest + 1) if widest else border
-            border.Transform(osr.CoordinateTransformation(metres, own))
-            return cls(
-                osr.CoordinateTransformation(own, other),
-                osr.CoordinateTransformation(own, metres),
-                osr.CoordinateTransformation(metres, other),
-                inverse,
-                _corners(border),
-            )
-        except RuntimeError as error:
-            reason = first_line(error)
-            raise EventError(f"{path}: its CRS cannot be related to that of {scores.path} ({reason})") from None
-
-    def outline(self, footprint: ogr.Geometry, metres: float) -> list[np.ndarray]:
-        """Return the rings of a footprint with a buffer: (n, 2) float64, x and y in pixels, holes the other way round.
-
-        Raises RuntimeError if the geometry cannot be transformed.
-        """
-        shape = footprint.Clone()
-        if metres and self.to_metres is not None:
-            shape.Transform(self.to_metres)
-            shape = shape.Buffer(metres, QUADRANT_SEGMENTS)
-            shape.Transform(self.from_metres)
-        elif self.to_map is not None:
-            shape.Transform(self.to_map)
-        x0, xx, xy, y0, yx, yy = self.transform
-        rings = []
-        for polygon in _polygons(shape):
-            for number, ring in enumerate(polygon):
-                points = np.array(ring.GetPoints())[:, :2] @ [[xx, yx], [xy, yy]] + [x0, y0]
-                is_forward = _signed_area(points) > 0
-                rings.append(points if is_forward == (number == 0) else points[::-1])
-        return rings
-
-
-def _border(transform: Sequence[float], shape: tuple[int, int]) -> ogr.Geometry:
-    """Return the outline of a map in its coordinates, with points along its sides."""
-    height, width = shape
-    steps = np.linspace(0, 1, BORDER_POINTS)
-    ring = ogr.Geometry(ogr.wkbLinearRing)
-    for xs, ys in ((steps, 0 * steps), (1 + 0 * steps, steps), (steps[::-1], 1 + 0 * steps), (0 * steps, steps[::-1])):
-        for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
-            ring.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x * width, y * height))
-    border = ogr.Geometry(ogr.wkbPolygon)
-    border.AddGeometry(ring)
-    return border
-
-
-def _polygons(shape: ogr.Geometry) -> Iterator[ogr.Geometry]:
-    """Yield the polygons of a geometry; points and lines have none."""
-    kind = ogr.GT_Flatten(shape.GetGeometryType())
-    if kind == ogr.wkbPolygon:
-        yield shape
-    elif kind in (ogr.wkbMultiPolygon, ogr.wkbGeometryCollection):
-        for part in shape:
-            yield from _polygons(part)
-
-
-def _signed_area(points: np.ndarray) -> float:
-    x, y = (points - points[0]).T
-    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
 
 
 class _Outlines:
@@ -181,7 +58,7 @@ class _Outlines:
         first, last = np.floor(low).clip(0).astype(np.intp), np.ceil(high).clip(0).astype(np.intp)
         self.boxes = np.stack([first[:, 0], np.maximum(last[:, 0].clip(0, width), first[:, 0])], axis=1)
         self.rows = np.stack([first[:, 1], last[:, 1]], axis=1)
-        self.area = np.array([sum(map(_signed_area, one)) for one in rings])
+        self.area = np.array([sum(map(signed_area, one)) for one in rings])
 
     def touch(self, height: int) -> np.ndarray:
         """Return which footprints have a part in an image of so many rows, (footprints,) bool."""
@@ -264,7 +141,7 @@ def measure_footprints(
     order = sorted(range(len(places)), key=lambda number: places[number][1])  # neighbours share the rows that are read
     for start in range(0, len(order), CHUNK):
         chunk = np.array(order[start : start + CHUNK])
-        found = [_rings(file, places[number][0], buffers) for number in chunk]
+        found = [file.rings(places[number][0], buffers) for number in chunk]
         damaged += sum(rings is None for rings in found)
         outlines = [
             _Outlines([rings[index] if rings else [] for rings in found], rasters.scores.shape[1])
@@ -284,25 +161,6 @@ def _middle(geometry: ogr.Geometry | None) -> float:
         return 0.0
     _, _, low, high = geometry.GetEnvelope()
     return low + high
-
-
-def _rings(file: FootprintFile, number: int, buffers: Sequence[float]) -> list[list[np.ndarray]] | None:
-    """Return the rings of a footprint with each buffer; None if it is damaged."""
-    feature = file.layer.GetFeature(number)  # owns the geometry
-    geometry = feature.GetGeometryRef()
-    try:
-        if geometry is None or geometry.IsEmpty():
-            return None
-        if geometry.GetDimension() == 2 and not geometry.IsValid():
-            geometry = geometry.MakeValid()
-        return [file.to_pixels.outline(geometry, metres) for metres in buffers]
-    except (RuntimeError, AttributeError):  # AttributeError: MakeValid or Buffer returned None
-        return None
-
-
-def _corners(outline: ogr.Geometry) -> tuple[float, float, float, float]:
-    left, right, low, high = outline.GetEnvelope()
-    return left, low, right, high
 
 
 def add_footprints(

@@ -6,7 +6,8 @@ from pathlib import Path
 import config
 from cli.event_lock import event_lock
 from cli.progress import run_events
-from evaluation.footprints import add_footprints, open_event_rasters, open_footprints
+from evaluation.footprint_file import open_footprints
+from evaluation.footprints import add_footprints, open_event_rasters
 from evaluation.reviews import Review, add_reviews, read_reviews
 from utils import LOG, Event, Listing, UsageError
 

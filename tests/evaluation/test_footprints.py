@@ -13,8 +13,9 @@ import config
 import run_report
 from eval_metrics import BinaryMap
 from evaluation.explanations import ExplanationMap
+from evaluation.footprint_file import open_footprints
 from evaluation.footprint_layer import VALUES, count_footprints, field_name, write_footprints
-from evaluation.footprints import EventRasters, measure_footprints, open_footprints
+from evaluation.footprints import EventRasters, measure_footprints
 from rasters.cog import write_raster
 from rasters.geotiff import Georeference
 from rasters.maps import ScoreMap
@@ -214,3 +215,20 @@ def test_the_report_measures_footprints(finished: Path, small_events: Path, tmp_
     assert "within 5 m" in page
     with pytest.raises(UsageError, match="not found"):
         run_report.main([*map(str, (*roots, *flags[:4], "--footprints", tmp_path / "none.gpkg"))])
+
+
+def test_without_a_crs_only_the_footprint_itself_is_measured(tmp_path: Path) -> None:
+    scores = np.ones((20, 20), np.float32)
+    write_raster(tmp_path / "map.tif", MemoryRaster(scores), Georeference(None, (0, 1, 0, 0, 0, -1)), {}, ["score"])
+    (tmp_path / "utm").mkdir()
+    rasters = rasters_of(tmp_path / "utm", scores)._replace(scores=ScoreMap(tmp_path / "map.tif"))
+    dataset = gdal.GetDriverByName("GPKG").Create(str(tmp_path / "a.gpkg"), 0, 0, 0, gdal.GDT_Unknown)
+    layer = dataset.CreateLayer("houses", None, ogr.wkbPolygon)
+    feature = ogr.Feature(layer.GetLayerDefn())
+    feature.SetGeometry(ogr.CreateGeometryFromWkt("POLYGON((2 -2, 4 -2, 4 -4, 2 -4, 2 -2))"))
+    layer.CreateFeature(feature)
+    del feature, layer, dataset
+    path = tmp_path / "a.gpkg"
+    values = measured(path, rasters, 0.0, 10.0)
+    assert values[0, 0, 0] == 1
+    assert np.isnan(values[0, 1]).all()
