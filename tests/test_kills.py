@@ -40,6 +40,8 @@ def visible(root: Path) -> dict[str, bytes]:
             found[str(path.relative_to(root))] = whole(ScoreMap(path)).tobytes()
         elif path.suffix == ".gpkg":
             assert read_regions_metadata(path) is not None
+        elif path.suffix == ".qml":
+            assert path.read_text(encoding="utf-8").endswith("</qgis>")
         else:
             assert path.suffix == ".png"
             assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
