@@ -13,7 +13,6 @@ from pipeline.dispatch import Dispatcher
 from pipeline.stage import StagePlan, WindowWork, count_windows
 from sam.flags import SamFlags
 from sam.settings import engine_settings
-from sam.speed import count_operations
 from utils import LOG, Listing
 
 
@@ -34,8 +33,7 @@ def run_on_cluster(
             folder.mkdir(parents=True, exist_ok=True)
         LOG.info("%s; workers with %s each, now room for %d", settings, resources, resources.room(nodes))
         pool = RayPool(ray, resources, settings, [data_root, *outputs], check)
-        operations = count_operations(settings.model_type)
-        work = WindowWork(operations.per_image, operations.per_masks)
+        work = WindowWork.of(settings.model_type)
         with follow_run(name, listing, count_windows(plan, work)) as progress:
             try:
                 largest_first = sorted(listing.events, key=progress.units_left, reverse=True)

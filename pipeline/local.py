@@ -13,7 +13,6 @@ from pipeline.stage import EQUAL_WORK, Stage, StagePlan, StageRequest, WindowWor
 from pipeline.window_worker import WindowWorker
 from sam.engine import SamEngine
 from sam.settings import EngineSettings
-from sam.speed import count_operations
 from sam.weights import OTHER_FILE, SamIdentity
 from utils import Listing, UsageError, Window
 
@@ -26,12 +25,11 @@ def run_here(name: str, listing: Listing, plan: StagePlan, settings: EngineSetti
     The SAM is loaded for the first missing window.
     """
     with ExitStack() as stack:
-        operations = count_operations(settings.model_type)
-        work = WindowWork(operations.per_image, operations.per_masks)
+        work = WindowWork.of(settings.model_type)
         bar: list[Progress] = []  # for the engine, which may be loaded before the bar is drawn
 
         def points_done(count: int) -> None:
-            bar[0].work_in_hand(count * operations.per_point)
+            bar[0].work_in_hand(count)
 
         load_engine = cache(lambda: stack.enter_context(settings.load(points_done)))
         if settings.weights.origin == OTHER_FILE:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import config
 from cli.event_lock import event_lock
 from cli.progress import Kind
 from cli.provenance import file_identities
@@ -18,6 +19,7 @@ from img_io import EventImages, ImageOptions, event_shape
 from pipeline.window_store import ComputedWindow, WindowStore
 from rasters.maps import MapState, ScoreMap, find_map, read_parameters
 from rasters.raster import Raster
+from sam.registry import SAM_VARIANTS
 from sam.weights import SamIdentity
 from utils import LOG, Event, EventError, Window, owned_parts
 
@@ -75,10 +77,17 @@ StagePlan = Callable[[Event], Sequence[StageRequest]]  # the stages to run for a
 
 @dataclass(frozen=True)
 class WindowWork:
-    """The work of a window, so that the windows of both stages share a progress bar."""
+    """The work of a window in points, so that the windows of both stages share a progress bar."""
 
     per_encoding: float = 1.0  # of an image
     per_masks: float = 1.0  # of an image
+
+    @classmethod
+    def of(cls, model_type: str) -> "WindowWork":
+        """Return the work of a SAM with the points of config.py."""
+        from sam.mask_generator import MaskParameters  # loads torch
+
+        return cls(SAM_VARIANTS[model_type].encoding_points, MaskParameters.of(config.STAGE1_SAM_PARAMS).points)
 
     def kind(self, request: StageRequest) -> Kind:
         """Return the kind of a stage's windows."""

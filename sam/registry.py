@@ -74,18 +74,26 @@ class SamVariant:
     published: PublishedFile | None = None  # downloaded if the default file is missing; None: no download, no check
     encoder_kind: Callable[[], "EncoderKind"] = _plain_vit
     unused_weights: tuple[str, ...] = ()  # beginnings of names in the file that the model does not have
+    encoding_points: float = 270.0  # as many points take the work of encoding an image, for the progress bar
     origin: str = "official"  # text for the log; for a published file, only if its checksum is right
 
 
-def _meta(name: str, weights: str, sha256: str) -> SamVariant:
+def _meta(name: str, weights: str, sha256: str, encoding_points: float) -> SamVariant:
     """Return a row for Meta's weights. The suffix of their file names is the start of an MD5, not of `sha256`."""
-    return SamVariant(partial(_build_official, name), weights, PublishedFile(META_URL + weights, sha256))
+    published = PublishedFile(META_URL + weights, sha256)
+    return SamVariant(partial(_build_official, name), weights, published, encoding_points=encoding_points)
 
 
 SAM_VARIANTS = {
-    "vit_b": _meta("vit_b", "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
-    "vit_l": _meta("vit_l", "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
-    "vit_h": _meta("vit_h", "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+    "vit_b": _meta(
+        "vit_b", "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 270.0
+    ),
+    "vit_l": _meta(
+        "vit_l", "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", 820.0
+    ),
+    "vit_h": _meta(
+        "vit_h", "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 1650.0
+    ),
     "vit_t": SamVariant(
         _build_mobile_sam,
         "mobile_sam.pt",
@@ -101,6 +109,12 @@ SAM_VARIANTS = {
         ),
         _tiny_vit,
         ("image_encoder.norm_head.", "image_encoder.head."),
+        encoding_points=21.0,
     ),
-    "vit_demo": SamVariant(_build_demo, str(config.DEMO_CHECKPOINT), origin="of the tests, for synthetic scenes only"),
+    "vit_demo": SamVariant(
+        _build_demo,
+        str(config.DEMO_CHECKPOINT),
+        encoding_points=16.0,
+        origin="of the tests, for synthetic scenes only",
+    ),
 }

@@ -5,6 +5,7 @@ import torch
 
 import config
 from sam import speed
+from sam.registry import SAM_VARIANTS
 from sam.speed import Operations, count_operations, estimate_seconds, measure_speed
 
 
@@ -32,3 +33,10 @@ def test_seconds_follow_from_operations_and_speed(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_speed_is_measured(precision: str) -> None:
     assert 1e8 < measure_speed(torch.device("cpu"), precision) < 1e14
+
+
+@pytest.mark.parametrize("model_type", SAM_VARIANTS)
+def test_the_registry_knows_how_many_points_take_the_work_of_encoding(model_type: str) -> None:
+    operations = count_operations(model_type)
+    known = SAM_VARIANTS[model_type].encoding_points
+    assert operations.per_image / operations.per_point == pytest.approx(known, rel=0.05)
