@@ -73,7 +73,7 @@ def _dates(event: Event) -> str:
     """Return number and span of an event's dates, and whether it has a label."""
     number = len(event.historical) + 1
     span = f"{number} dates, {date_text(event.historical[0])} to {date_text(event.monitor)}"
-    return f"{span}, {'label' if event.label else 'no label'}"
+    return f"{span}, label" if event.label else span
 
 
 def _plan_stage(stage: StageRequest, sam: SamIdentity) -> PlannedStage:

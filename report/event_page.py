@@ -215,7 +215,7 @@ def _regions(report: EventReport) -> dict[str, object]:
         if usual
         else None,
         "last": last_steps(report),
-        "verdicts": [[one.number, *one.judgement[:2]] for one in report.reviewed],
+        "verdicts": [[one.number, *one.judgement] for one in report.reviewed],
     }
 
 

@@ -36,7 +36,8 @@ function readStored(key) {
   }
 }
 
-// Returns the review: {of, show, decide, attach}. Entries are {box, pixels, verdict, note, time}.
+// Returns the review: {of, show, decide, attach}. Entries are {box, pixels, verdict, note, time}; those of the polygons'
+// file also have its reviewers, {filed}, and are neither stored nor exported.
 function makeReview(data) {
   const stored = readStored(data.reviewKey);
   const entries = new Map(); // by region
@@ -45,7 +46,7 @@ function makeReview(data) {
   let current = null;
 
   function save() {
-    const all = [...entries.values(), ...homeless];
+    const all = [...entries.values(), ...homeless].filter((entry) => !entry.filed);
     try {
       localStorage.setItem(data.reviewKey, JSON.stringify({ reviewer: element("reviewer").value, entries: all }));
       element("review-problem").hidden = true;
@@ -70,7 +71,8 @@ function makeReview(data) {
   }
 
   function change(region, values) {
-    const { verdict, note } = { verdict: "", note: "", ...entries.get(region), ...values };
+    const before = entries.get(region)?.filed ? {} : entries.get(region);
+    const { verdict, note } = { verdict: "", note: "", ...before, ...values };
     if (verdict || note) entries.set(region, { box: region.box, pixels: region.pixels, verdict, note, time: new Date().toISOString() });
     else entries.delete(region);
     save();
@@ -81,7 +83,8 @@ function makeReview(data) {
   // Gives the selected region a verdict; the same one again takes it back.
   function decide(verdict) {
     if (!current) return;
-    const same = entries.get(current)?.verdict === verdict;
+    const entry = entries.get(current);
+    const same = entry?.verdict === verdict && !entry.filed;
     change(current, { verdict: same ? "" : verdict });
   }
 
@@ -90,14 +93,17 @@ function makeReview(data) {
     if (!region) return;
     const entry = entries.get(region);
     for (const button of document.querySelectorAll("[data-verdict]")) {
-      button.setAttribute("aria-pressed", button.dataset.verdict === entry?.verdict);
+      button.setAttribute("aria-pressed", button.dataset.verdict === entry?.verdict && !entry.filed);
     }
-    if (element("note").value !== (entry?.note ?? "")) element("note").value = entry?.note ?? "";
+    const note = entry?.filed ? "" : entry?.note ?? "";
+    if (element("note").value !== note) element("note").value = note;
+    const said = entry?.filed ? [`In the polygons' file: ${entry.verdict}, by ${entry.filed}`, entry.note] : [];
+    element("filed").textContent = said.filter(Boolean).join(": ");
   }
 
   async function exportReview() {
     await loadOutlines(data);
-    const features = [...entries].filter(([, entry]) => entry.verdict).map(([region, entry]) => ({
+    const features = [...entries].filter(([, entry]) => entry.verdict && !entry.filed).map(([region, entry]) => ({
       type: "Feature",
       geometry: OUTLINES[region.number - 1],
       properties: {
@@ -121,9 +127,8 @@ function makeReview(data) {
   // Takes what is stored, and else what the polygons' file says, to the regions of this page.
   function attach(made) {
     table = made;
-    for (const [number, verdict, note] of data.regions.verdicts) {
-      const region = table.regions[number - 1];
-      entries.set(region, { box: region.box, pixels: region.pixels, verdict, note, time: "" });
+    for (const [number, verdict, note, filed] of data.regions.verdicts) {
+      entries.set(table.regions[number - 1], { verdict, note, filed });
     }
     const byBox = new Map(table.regions.map((region) => [`${region.box} ${region.pixels}`, region]));
     for (const entry of stored.entries) {

@@ -156,7 +156,7 @@ def test_the_scripts_take_reviews(
     assert "1_other: reviewed, but no event of this data root" in caplog.text
     assert "no region has the place and shape of the one that Bea rejected at 0.50000, 0.50000" in caplog.text
     page = (tmp_path / "report" / "events" / f"{slug(FIRE)}.html").read_text("utf-8")
-    assert '"verdicts":[[1,"accepted",""]]' in page
+    assert '"verdicts":[[1,"accepted","","Ada"]]' in page
     assert run_eval.main([*roots, "--reviewed"]) == 0
     output = capsys.readouterr().out
     assert "Reviewed regions: 1 in 1 event\n" in output

@@ -14,7 +14,7 @@ from sam.memory import LIBRARY_BYTES, WINDOW_BYTES, WINDOWS_AT_ONCE, Memory, est
 from tests.scripts import CONTROL, DEMO_SAM, FIRE
 
 DATES = "5 dates, 2018-06-14 to 2021-07-20"
-CONTROL_ROW, FIRE_ROW = f"{CONTROL} 256 x 256 {DATES}, no label", f"{FIRE} 256 x 256 {DATES}, label"
+CONTROL_ROW, FIRE_ROW = f"{CONTROL} 256 x 256 {DATES}", f"{FIRE} 256 x 256 {DATES}, label"
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], data: Path, root: Path, *flags: str) -> tuple[int, list[str]]:

@@ -18,6 +18,7 @@ from rasters.cog import write_raster
 from rasters.maps import ScoreMap
 from rasters.raster import MemoryRaster
 from report.event_report import slug
+from tests.evaluation.test_reviews import outline_of, review
 from tests.report.test_report import DATES, page_data, write_explanation, write_report
 from tests.scripts import CONTROL, FIRE
 from utils import Event, read_event
@@ -578,6 +579,24 @@ def test_a_review_is_kept_and_exported(browser: Any, report: Path, tmp_path: Pat
     regions = shutil.copyfile(report.parent / "stage2" / MANY / config.REGIONS_NAME, tmp_path / config.REGIONS_NAME)
     assert add_reviews(regions, reviews) == (2, [])
     assert {one.number: one.judgement.verdict for one in read_judgements(regions)} == {1: "accepted", 2: "rejected"}
+    browser.execute_script("localStorage.clear()")
+
+
+def test_a_verdict_of_the_polygons_is_shown_and_is_not_the_readers_own(
+    browser: Any, report: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(report.parent / "stage2" / MANY, tmp_path / "stage2" / MANY)
+    path = tmp_path / "stage2" / MANY / config.REGIONS_NAME
+    assert add_reviews(path, [review("accepted", "Bea", "roof", outline=outline_of(path))]) == (1, [])
+    assert write_report(report.parent / "data", tmp_path, report / "reviewed", "--event", MANY) == 0
+    data = open_event_page(browser, report / "reviewed", MANY, selected=True)
+    assert text_of(browser, "#filed") == "In the polygons' file: accepted, by Bea: roof"
+    assert text_of(browser, "[data-region='1'] [data-column=verdict]") == "✓"
+    stored = "return JSON.parse(localStorage.getItem(arguments[0]) ?? '{\"entries\": []}').entries.length"
+    assert browser.execute_script(stored, data["reviewKey"]) == 0
+    find(browser, "body").send_keys("a")
+    assert text_of(browser, "#filed") == ""
+    assert browser.execute_script(stored, data["reviewKey"]) == 1
     browser.execute_script("localStorage.clear()")
 
 
