@@ -37,10 +37,10 @@ class Picture(NamedTuple):
 
 
 PICTURES = (
-    Picture("report", EVENT, 1200, 765),
+    Picture("report", EVENT, 1200, 830),
     Picture("report_overview", "index.html", 1200, 1250),
     Picture("report_region", DARK_EVENT, 1250, 2400, panel="section:has(#regions)"),
-    Picture("report_phone", EVENT, 390, 844),
+    Picture("report_phone", EVENT, 390, 900),
     Picture("report_dark", DARK_EVENT, 1000, 833, dark=True),
 )
 
