@@ -160,6 +160,7 @@ class ReviewedRegion(NamedTuple):
     """A region with a verdict, as its file has it."""
 
     number: int
+    pixels: int
     max_score: float
     judgement: Judgement
 
@@ -173,7 +174,10 @@ def read_judgements(path: Path) -> list[ReviewedRegion]:
             return []
         return [
             ReviewedRegion(
-                feature["region"], feature["max_score"], Judgement(*(feature[name] or "" for name in FIELDS))
+                feature["region"],
+                feature["area_pixels"],
+                feature["max_score"],
+                Judgement(*(feature[name] or "" for name in FIELDS)),
             )
             for feature in layer
             if feature["verdict"] in VERDICTS

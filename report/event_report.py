@@ -135,7 +135,9 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     origin, unreadable = _find_origin(event.folder / config.EVENT_RECORD_NAME)
     missing += [*unreadable, *outdated]
     place = find_place(images.georeference, images.shape)
-    reviewed = [one for one in read_judgements(regions_path) if one.number <= len(results.regions)]
+    pixels = dict(enumerate((region.pixels for region in results.regions), 1))
+    # Polygons that were made with other settings have other regions.
+    reviewed = [one for one in read_judgements(regions_path) if pixels.get(one.number) == one.pixels]
     footprints = count_footprints(result_root / event.name / config.FOOTPRINTS_NAME)
     made_with = next((map_origin(maps[kind].path) for kind in ("anomaly", "change") if kind in maps), {})
     return EventReport(

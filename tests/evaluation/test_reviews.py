@@ -165,7 +165,7 @@ def test_the_scripts_take_reviews(
 
 def test_the_share_accepted_leaves_uncertain_regions_out() -> None:
     regions = [
-        ReviewedRegion(number, 0.5, Judgement(verdict, "", ""))
+        ReviewedRegion(number, 9, 0.5, Judgement(verdict, "", ""))
         for number, verdict in enumerate(["accepted", "accepted", "rejected", "uncertain"])
     ]
     assert accepted_share(regions) == pytest.approx(2 / 3)
