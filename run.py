@@ -19,7 +19,7 @@ from cli.flags import (
 from cli.script import run_script
 from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments, stage2_extras
 from runs.launch import launch
-from runs.outcome import next_command
+from runs.outcome import report_command
 from utils import Event
 
 if TYPE_CHECKING:
@@ -74,12 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages asked for; returns the exit code."""
     args = parse_arguments(arguments)
     name = "both stages" if args.stage == "all" else f"stage {args.stage}"
-    report = (
-        ("--data-root", args.data_root, config.DEFAULT_DATA_ROOT),
-        ("--stage1-root", args.stage1_root, config.STAGE1_OUTPUT_DIR),
-        ("--result-root", args.stage2_root, config.STAGE2_OUTPUT_DIR),
-    )
-    following = [next_command("run_report.py", report)] if args.stage != "1" else []
+    following = [report_command(args.data_root, args.stage1_root, args.stage2_root)] if args.stage != "1" else []
     return launch(name, partial(plan, args=args), RunFlags.of(args), following)
 
 

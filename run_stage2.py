@@ -17,7 +17,7 @@ from cli.flags import (
 from cli.script import run_script
 from runs.flags import RunFlags, add_run_arguments, image_options, parse_run_arguments, stage2_extras
 from runs.launch import launch
-from runs.outcome import next_command
+from runs.outcome import report_command
 from utils import Event
 
 if TYPE_CHECKING:
@@ -56,12 +56,7 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run stage 2; returns the exit code."""
     args = parse_arguments(arguments)
-    report = (
-        ("--data-root", args.data_root, config.DEFAULT_DATA_ROOT),
-        ("--stage1-root", args.stage1_root, config.STAGE1_OUTPUT_DIR),
-        ("--result-root", args.output_root, config.STAGE2_OUTPUT_DIR),
-    )
-    following = [next_command("run_report.py", report)]
+    following = [report_command(args.data_root, args.stage1_root, args.output_root)]
     return launch("stage 2", partial(plan, args=args), RunFlags.of(args), following)
 
 

@@ -97,7 +97,6 @@ def add_stage2_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the polygons as GeoJSON in WGS 84, for web maps (default: no)",
     )
-
     parser.add_argument(
         "--split-regions",
         action="store_true",

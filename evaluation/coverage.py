@@ -49,18 +49,12 @@ def pixel_coverage(
 
 def _between(places: np.ndarray, changes: np.ndarray, width: int, rows: tuple[int, int]) -> Spans:
     """Return the spans between the places where a share changes. `places`: polygon, row and column in one number."""
-    order = np.argsort(places, kind="stable")
-    places = places[order]
-    is_first = np.concatenate([[True], places[1:] != places[:-1]]) if len(places) else np.zeros(0, bool)
-    begin = np.flatnonzero(is_first)
-    changes = np.add.reduceat(changes[order], begin) if len(begin) else np.zeros(0)
-    places = places[begin]
+    places, inverse = np.unique(places, return_inverse=True)
     line, column = np.divmod(places, width)
     # Each row of a polygon sums up to 0, so that the running sum need not begin anew.
-    share = np.minimum(np.abs(np.cumsum(changes)), 1.0)
-    same_line = np.concatenate([line[1:] == line[:-1], [False]]) if len(line) else np.zeros(0, bool)
-    covered = same_line & (share > 1e-9)
-    after = np.concatenate([column[1:], [0]]) if len(column) else column
+    share = np.minimum(np.abs(np.cumsum(np.bincount(inverse, changes, len(places)))), 1.0)
+    covered = (np.roll(line, -1) == line) & (share > 1e-9)
+    after = np.roll(column, -1)
     polygon, row = np.divmod(line[covered], rows[1] - rows[0])
     return Spans(polygon, row + rows[0], column[covered], after[covered], share[covered])
 
@@ -125,6 +119,5 @@ def highest_of_spans(values: np.ndarray, spans: Spans) -> np.ndarray:
     order = np.argsort(begin)  # so that the pixels between two spans are passed only once
     limits = np.stack([begin, begin + spans.last - spans.first], axis=1)[order].ravel()
     highest = np.empty(len(begin), values.dtype)
-    if len(begin):
-        highest[order] = np.maximum.reduceat(np.append(values.ravel(), -np.inf), limits)[::2]
+    highest[order] = np.maximum.reduceat(np.append(values.ravel(), -np.inf), limits)[::2]
     return highest

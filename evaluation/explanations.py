@@ -8,8 +8,9 @@ import numpy as np
 
 from eval_metrics import BinaryMap
 from rasters.geotiff import GeoTiff
+from rasters.maps import ScoreMap, read_parameters
 from rasters.raster import Raster, strips
-from utils import Window
+from utils import Event, Window, date_text
 
 NOT_COMPARED = -1.0  # in a region: a date without enough data, or a usual score without two dates to compare
 
@@ -38,6 +39,18 @@ class ExplanationMap(GeoTiff):
     def read(self, window: Window) -> np.ndarray:
         """Read the pixels of a window, (h, w, dates + 1) float32."""
         return self.read_bands(range(1, len(self.dates) + 2), window)
+
+
+def current_explanation(path: Path, event: Event, anomalies: ScoreMap) -> ExplanationMap | None:
+    """Open an event's explanation map; None if it is missing, or was made with other parameters than its anomaly map.
+
+    Raises EventError if it is damaged.
+    """
+    if not path.exists():
+        return None
+    explanation, dates = ExplanationMap(path), tuple(date_text(image) for image in event.historical)
+    is_current = explanation.shape == anomalies.shape and explanation.dates == dates
+    return explanation if is_current and read_parameters(path) == read_parameters(anomalies.path) else None
 
 
 class RegionExplanation(NamedTuple):

@@ -9,11 +9,11 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from rasters.maps import ScoreMap
-from rasters.place import find_anchor, local_metres, x_first
+from rasters.place import find_anchor, local_metres, raster_outline, x_first
 from utils import EventError, UsageError, first_line
 
 QUADRANT_SEGMENTS = 8  # of a buffer's round corners
-BORDER_POINTS = 21  # along each side of the image, to find its extent in another CRS
+BORDER_PIECES = 20  # of each side of the image, to find its extent in another CRS
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def open_footprints(path: Path, scores: ScoreMap, widest: float) -> FootprintFil
 class ToPixels(NamedTuple):
     """Converts footprints to outlines in pixels of an event's maps."""
 
-    to_map: osr.CoordinateTransformation | None  # from the footprints' CRS; None: it is the same
+    to_map: osr.CoordinateTransformation | None  # from the footprints' CRS; None: neither has a CRS
     to_metres: osr.CoordinateTransformation | None  # from the footprints' CRS to lengths on the ground; None: unknown
     from_metres: osr.CoordinateTransformation | None
     transform: tuple[float, ...]  # from coordinates of the map to pixels
@@ -86,7 +86,7 @@ class ToPixels(NamedTuple):
             missing = path if crs is None else scores.path
             raise EventError(f"{missing}: has no CRS, so footprints cannot be placed on the map; assign one (-a_srs)")
         inverse = gdal.InvGeoTransform(anchor.transform)
-        border = _border(anchor.transform, scores.shape)
+        border = raster_outline(anchor.transform, scores.shape, BORDER_PIECES)
         if crs is None or anchor.crs is None:
             return cls(None, None, None, inverse, _corners(border))
         own, other = x_first(crs.Clone()), x_first(anchor.crs.Clone())
@@ -129,19 +129,6 @@ class ToPixels(NamedTuple):
                 is_forward = signed_area(points) > 0
                 rings.append(points if is_forward == (number == 0) else points[::-1])
         return rings
-
-
-def _border(transform: Sequence[float], shape: tuple[int, int]) -> ogr.Geometry:
-    """Return the outline of a map in its coordinates, with points along its sides."""
-    height, width = shape
-    steps = np.linspace(0, 1, BORDER_POINTS)
-    ring = ogr.Geometry(ogr.wkbLinearRing)
-    for xs, ys in ((steps, 0 * steps), (1 + 0 * steps, steps), (steps[::-1], 1 + 0 * steps), (0 * steps, steps[::-1])):
-        for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
-            ring.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x * width, y * height))
-    border = ogr.Geometry(ogr.wkbPolygon)
-    border.AddGeometry(ring)
-    return border
 
 
 def _polygons(shape: ogr.Geometry) -> Iterator[ogr.Geometry]:

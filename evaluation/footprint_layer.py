@@ -13,6 +13,7 @@ from evaluation.geopackage import (
     create_layer,
     keep_if_edited,
     record_content,
+    set_fields,
     verify,
     write_default_style,
 )
@@ -75,11 +76,7 @@ def _copy_feature(layer: ogr.Layer, original: ogr.Feature, first: int, values: n
     """Copy a feature; its values go into the fields from the index `first` on."""
     feature = ogr.Feature(layer.GetLayerDefn())
     feature.SetFrom(original)
-    for index, value in enumerate(values.tolist(), first):
-        if np.isnan(value):
-            feature.SetFieldNull(index)
-        else:
-            feature.SetField(index, value)
+    set_fields(feature, enumerate((None if np.isnan(value) else value for value in values.tolist()), first))
     layer.CreateFeature(feature)
 
 

@@ -11,10 +11,10 @@ import config
 from eval_metrics import BinaryMap
 from evaluation.coverage import highest_of_spans, pixel_coverage, row_sums, sum_spans
 from evaluation.event_maps import EvalSettings, open_event_maps
-from evaluation.explanations import NOT_COMPARED, ExplanationMap
+from evaluation.explanations import NOT_COMPARED, ExplanationMap, current_explanation
 from evaluation.footprint_file import FootprintFile, open_footprints, signed_area
 from evaluation.footprint_layer import VALUES, write_footprints
-from rasters.maps import ScoreMap, read_parameters
+from rasters.maps import ScoreMap
 from rasters.raster import STRIP_ROWS
 from utils import LOG, Event, Window
 
@@ -32,9 +32,7 @@ class EventRasters(NamedTuple):
 def open_event_rasters(event: Event, result_root: Path) -> EventRasters:
     """Open an event's maps. Raises EventError if one is missing or damaged."""
     maps = open_event_maps(event, result_root, EvalSettings())
-    path, explanation = result_root / event.name / config.EXPLANATION_NAME, None
-    if path.exists() and read_parameters(path) == read_parameters(maps.anomalies.path):
-        explanation = ExplanationMap(path)
+    explanation = current_explanation(result_root / event.name / config.EXPLANATION_NAME, event, maps.anomalies)
     return EventRasters(maps.anomalies, maps.anomalous, explanation)
 
 

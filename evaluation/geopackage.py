@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from osgeo import gdal, ogr, osr
 
@@ -46,6 +47,15 @@ def create_layer(
         if layer is None:
             raise
         return layer
+
+
+def set_fields(feature: ogr.Feature, values: Iterable[tuple[str | int, Any]]) -> None:
+    """Set fields of a feature, given by name or index; None is null."""
+    for field, value in values:
+        if value is None:
+            feature.SetFieldNull(field)
+        else:
+            feature.SetField(field, value)
 
 
 def write_related_table(

@@ -16,6 +16,7 @@ from evaluation.geopackage import (
     is_whole,
     keep_if_edited,
     record_content,
+    set_fields,
     verify,
     without_content,
     write_default_style,
@@ -188,11 +189,7 @@ def _create_features(
     for number, (placed, outline) in enumerate(zip(found.regions, outlines, strict=True), 1):
         feature = ogr.Feature(layer.GetLayerDefn())
         feature.SetGeometry(outline)
-        for name, value in _values(number, placed, found.dates, attributes).items():
-            if value is None:
-                feature.SetFieldNull(name)
-            else:
-                feature.SetField(name, value)
+        set_fields(feature, _values(number, placed, found.dates, attributes).items())
         layer.CreateFeature(feature)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from osgeo import gdal, ogr
 
-from evaluation.geopackage import JOURNALS, verify
+from evaluation.geopackage import JOURNALS, set_fields, verify
 from evaluation.polygons import LAYER
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.place import outlines_in_wgs84
@@ -148,11 +148,7 @@ def _write_judgements(layer: ogr.Layer, numbers: Sequence[int], matched: Mapping
     for index, number in enumerate(numbers):
         feature = layer.GetFeature(number)
         values = judge(matched[index]) if index in matched else (None, None, None)
-        for name, value in zip(FIELDS, values, strict=True):
-            if value is None:
-                feature.SetFieldNull(name)
-            else:
-                feature.SetField(name, value)
+        set_fields(feature, zip(FIELDS, values, strict=True))
         layer.SetFeature(feature)
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -60,13 +61,22 @@ def find_place(georeference: Georeference, shape: tuple[int, int]) -> Place:
 def _pixel_area(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> float | None:
     """Return the average area of a pixel on the ground, in square metres."""
     height, width = shape
+    area = ground_area(raster_outline(numbers, shape), crs)
+    return area / (height * width) if area else None
+
+
+def raster_outline(transform: Sequence[float], shape: tuple[int, int], pieces: int = 1) -> ogr.Geometry:
+    """Return the outline of a raster of (H, W) pixels in its coordinates, with each side in so many pieces."""
+    height, width = shape
+    corners = [(0, 0), (width, 0), (width, height), (0, height), (0, 0)]
     ring = ogr.Geometry(ogr.wkbLinearRing)
-    for x, y in ((0, 0), (width, 0), (width, height), (0, height), (0, 0)):
-        ring.AddPoint_2D(*gdal.ApplyGeoTransform(numbers, x, y))
+    for begin, end in pairwise(corners):
+        for x, y in np.linspace(begin, end, pieces, endpoint=False).tolist():
+            ring.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x, y))
+    ring.CloseRings()
     outline = ogr.Geometry(ogr.wkbPolygon)
     outline.AddGeometry(ring)
-    area = ground_area(outline, crs)
-    return area / (height * width) if area else None
+    return outline
 
 
 def _lattice(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> np.ndarray | None:

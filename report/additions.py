@@ -7,8 +7,9 @@ import config
 from cli.event_lock import event_lock
 from cli.progress import run_events
 from evaluation.footprint_file import open_footprints
-from evaluation.footprints import add_footprints, open_event_rasters
+from evaluation.footprints import add_footprints
 from evaluation.reviews import Review, add_reviews, read_reviews
+from rasters.maps import open_stage_map
 from utils import LOG, Event, Listing, UsageError
 
 
@@ -53,7 +54,8 @@ def apply_footprints(listing: Listing, path: Path, buffers: Sequence[float], res
         raise UsageError(f"{path}: not found; name a vector file with --footprints")
 
     def count(event: Event) -> int:
-        return open_footprints(path, open_event_rasters(event, result_root).scores, max(buffers)).count
+        scores = open_stage_map(result_root / event.name / config.ANOMALY_MAP_NAME, stage=2)
+        return open_footprints(path, scores, max(buffers)).count
 
     def process(event: Event, footprints_done: Callable[[int], object]) -> str | None:
         with event_lock(result_root / event.name):

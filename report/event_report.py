@@ -20,7 +20,7 @@ from eval_metrics import (
     threshold_curve,
 )
 from evaluation.event_maps import EvalSettings, open_event_label, recorded_options
-from evaluation.explanations import ExplanationMap, RegionExplanation, explain_regions
+from evaluation.explanations import RegionExplanation, current_explanation, explain_regions
 from evaluation.footprint_layer import FootprintCounts, count_footprints
 from evaluation.map_origin import map_origin
 from evaluation.polygons import are_split
@@ -32,7 +32,7 @@ from rasters.place import Place, find_place
 from rasters.raster import Raster, read_strips
 from rasters.resize import nearest_pixels, resize_nearest
 from report.pictures import fitted_shape, pack, pack_masks
-from utils import Event, EventError, date_text
+from utils import Event, EventError
 
 SETTINGS = EvalSettings()  # the report shows the published evaluation
 THRESHOLD_STEPS = 100  # between 0 and 1
@@ -188,10 +188,8 @@ def _explain(
     """
     if not path.exists() or results.curve is None or results.region_numbers is None:
         return [], []
-    explanation, anomalies = ExplanationMap(path), maps["anomaly"]
-    dates = tuple(date_text(image) for image in event.historical)
-    is_current = explanation.shape == anomalies.shape and explanation.dates == dates
-    if not is_current or read_parameters(path) != read_parameters(anomalies.path):
+    explanation = current_explanation(path, event, maps["anomaly"])
+    if explanation is None:
         return [], ["the explanation is outdated"]
     binary, pixels = results.curve.maps[_published(results.curve)], [region.pixels for region in results.regions]
     return explain_regions(explanation, binary, results.region_numbers, pixels), []

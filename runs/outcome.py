@@ -20,6 +20,16 @@ def next_command(script: str, flags: Sequence[Flag]) -> str:
     return shlex.join(["python", script, *given])
 
 
+def report_command(data_root: Path, stage1_root: Path, result_root: Path) -> str:
+    """Return the command that writes the report of a run's outputs."""
+    flags = (
+        ("--data-root", data_root, config.DEFAULT_DATA_ROOT),
+        ("--stage1-root", stage1_root, config.STAGE1_OUTPUT_DIR),
+        ("--result-root", result_root, config.STAGE2_OUTPUT_DIR),
+    )
+    return next_command("run_report.py", flags)
+
+
 def log_outcome(events: Iterable[Event], plan: "StagePlan", commands: Sequence[str]) -> None:
     """Log number, area and highest score of the regions of each event that has them, then the next commands."""
     from evaluation.polygons import summarize_regions  # loads GDAL

@@ -45,15 +45,16 @@ function listRegions(data, rasters) {
 const areaText = (data, area) =>
   !data.pixelArea ? `${WHOLE.format(area)} px` : area >= 1e6 ? `${(area / 1e6).toFixed(2)} km²` : `${WHOLE.format(area)} m²`;
 
+// The texts of the table's cells, by column.
 const COLUMNS = {
-  number: { text: (region) => region.number },
-  score: { text: (region) => region.score.toFixed(3) },
-  novelty: { text: (region) => (region.novelty === null ? "" : region.novelty.toFixed(2)) },
-  area: { text: (region) => areaText(DATA, region.area) },
-  verdict: { text: (region, review) => VERDICTS[review.of(region)?.verdict]?.sign ?? "" },
+  number: (region) => region.number,
+  score: (region) => region.score.toFixed(3),
+  novelty: (region) => (region.novelty === null ? "" : region.novelty.toFixed(2)),
+  area: (region) => areaText(DATA, region.area),
+  verdict: (region, review) => VERDICTS[review.of(region)?.verdict]?.sign ?? "",
 };
 
-// Makes the table of the regions; returns {refresh, rows, reveal}. `step`: returns the chosen threshold's index.
+// Makes the table of the regions; returns {refresh, rows, reveal, update}. `step`: returns the chosen threshold's index.
 function makeTable(regions, review, step, select) {
   const table = element("regions");
   const body = table.tBodies[0];
@@ -76,11 +77,11 @@ function makeTable(regions, review, step, select) {
   }
 
   function fill(region, row) {
-    for (const [name, column] of Object.entries(COLUMNS)) {
+    for (const [name, text] of Object.entries(COLUMNS)) {
       const cell = row.querySelector(`[data-column=${name}]`);
       if (!cell) continue;
       const target = name === "number" ? cell.firstChild : cell;
-      target.textContent = column.text(region, review);
+      target.textContent = text(region, review);
       if (name === "verdict") cell.title = review.of(region)?.verdict ?? "";
     }
     const chosen = region === selected;
@@ -174,7 +175,8 @@ function showDetail(region) {
   if (region.place) link.href = mapAddress(region.place);
 }
 
-// Connects the table, the numbers in the image, the address and the detail; returns {select, step, redraw, current}.
+// Connects the table, the numbers in the image, the address and the detail; returns {regions, select, redraw, current,
+// move, update, first}; `first` is the region that the page opens on.
 function makeRegions(rasters, viewer, review, step, explain) {
   const regions = listRegions(DATA, rasters);
   if (!regions.length) return { regions, select: () => {}, redraw: () => {}, current: () => null, move: () => {}, update: () => {} };

@@ -18,13 +18,13 @@ function overlap(a, b) {
 
 // Returns the region that a stored entry belongs to by place and shape, not by its number; undefined if none fits.
 function findRegion(regions, { box, pixels }) {
-  let best = [SAME_SHAPE];
+  let [best, most] = [undefined, 0];
   for (const region of regions) {
     const ratio = Math.min(pixels, region.pixels) / Math.max(pixels, region.pixels);
     const shared = ratio >= SAME_SHAPE ? overlap(box, region.box) : 0;
-    if (shared >= best[0] && shared > (best[1] ? best[0] : 0)) best = [shared, region];
+    if (shared > most) [best, most] = [region, shared];
   }
-  return best[1];
+  return most >= SAME_SHAPE ? best : undefined;
 }
 
 function readStored(key) {
