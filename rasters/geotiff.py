@@ -11,7 +11,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 import config
-from utils import LOG, EventError, UsageError, Window, one_line
+from utils import EventError, UsageError, Window, one_line
 
 for module in (gdal, ogr, osr):
     module.UseExceptions()
@@ -48,11 +48,9 @@ _check_proj()  # before any work: without PROJ, every place would be unknown
 gdal.SetCacheMax(64 << 20)
 
 
-def _log(severity: int, number: int, message: str) -> None:
-    LOG.debug("GDAL, severity %d, number %d: %s", severity, number, message)
-
-
-gdal.SetErrorHandler(_log)  # in all threads: log warnings instead of printing them; errors are raised
+# Errors are raised, warnings dropped. A handler in Python could block for ever: GDAL calls it with a lock held, and it
+# waits for Python's lock, which another thread holds in a function of osr that waits for GDAL's.
+gdal.SetErrorHandler("CPLQuietErrorHandler")
 
 # For comparing CRSs: the axis order is GDAL's convention, not the file's.
 IGNORE_AXIS_ORDER = ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"]
