@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 VERSION = "0.2.0"
-PROJECT_ROOT = Path(__file__).resolve().parent
+# Installed by pip, this is a module of the package `anomalycd`, beside which no data, weights and outputs belong.
+_IS_INSTALLED = bool(__package__)
+PROJECT_ROOT = Path.cwd() if _IS_INSTALLED else Path(__file__).resolve().parent
 
 # Settings overridden by the environment, name to text: {"STAGE1_PATCH_SIZE": "1024"}.
 OVERRIDDEN: dict[str, str] = {}
@@ -77,7 +79,7 @@ def _parameters(name: str, default: dict[str, Any]) -> dict[str, Any]:
 
 
 # --- Paths -----------------------------------------------------------------------------------------------------------
-WEIGHTS_DIR = _path("WEIGHTS_DIR", PROJECT_ROOT / "weights")
+WEIGHTS_DIR = _path("WEIGHTS_DIR", Path.home() / ".cache" / "anomalycd" if _IS_INSTALLED else PROJECT_ROOT / "weights")
 SAM_CHECKPOINT = _path("SAM_CHECKPOINT", WEIGHTS_DIR / "sam_vit_b_01ec64.pth")
 SAM_MODEL_TYPE = _setting("SAM_MODEL_TYPE", "vit_b", str)
 DEMO_CHECKPOINT = PROJECT_ROOT / "tests" / "toy_sam" / "sam_vit_demo.pth"

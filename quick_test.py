@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cli.flags import ScriptParser, add_data_arguments, add_image_arguments
 from cli.process import prepare_process
@@ -19,12 +19,8 @@ from sam.flags import SamFlags, add_sam_arguments
 
 # Modules that need the packages of `check_packages` are imported after that check.
 if TYPE_CHECKING:
-    import numpy as np
-
+    from anomalycd import AnomalyCD
     from img_io import EventImages, ImageOptions, Pixels
-    from sam.engine import SamEngine
-    from sam.features import WindowFeatures
-    from sam.masks import Mask
     from utils import Event, Window
 
 WINDOW_SIZE = 1024
@@ -70,22 +66,20 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check_weights(args: argparse.Namespace) -> "SamEngine":
+def load_model(args: argparse.Namespace) -> "AnomalyCD":
     """Load SAM. Raises SetupError if the file has the name of a published one but other content."""
+    from anomalycd import AnomalyCD
     from sam.registry import SAM_VARIANTS
-    from sam.settings import load_engine
-    from sam.weights import default_checkpoint
 
-    engine, sam = load_engine(SamFlags.of(args))
-    path = args.sam_checkpoint or default_checkpoint(args.sam_model_type)
-    checksum = sam.provenance["sam_checkpoint_sha256"]
+    model = AnomalyCD(**SamFlags.of(args)._asdict())
+    path, checksum, _ = model.settings.weights
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
     variant = SAM_VARIANTS[args.sam_model_type]
     if variant.published is not None and path.name == variant.weights and checksum != variant.published.sha256:
         raise SetupError(
             f"{path}: not the file that Meta publishes under this name; delete it so that it is downloaded again"
         )
-    return engine
+    return model
 
 
 def find_event(args: argparse.Namespace, scratch: Path) -> "Event":
@@ -129,74 +123,20 @@ def first_window_with_data(images: "EventImages") -> tuple["Window", list["Pixel
     raise SetupError(f"{images.reference.path}: no pixel holds data in all dates of this event")
 
 
-class WindowResult(NamedTuple):
-    """What the method makes of a window of (H, W) pixels."""
-
-    masks: "list[list[Mask]]"  # of the reference and of the monitor image
-    features: "list[WindowFeatures]"  # of all dates, oldest first
-    changes: "np.ndarray"  # (H, W) float32, 0 to 1, NaN where the reference or the monitor image holds no data
-    anomalies: "np.ndarray"  # (H, W) float32, 0 to 2, NaN likewise
-
-
-def run_window(pixels: "Sequence[Pixels]", engine: "SamEngine") -> WindowResult:
-    """Compute both stages on one window with the published settings: the method on one screen.
-
-    `pixels`: the window in all dates, oldest first; the last two are the reference and the monitor image. If an image
-    has several windows, the quantile of stage 2 is that of the whole change map (docs/method.md, section 4).
-    """
-    import config
-    from img_io import valid_in_all
-    from pipeline.filtered_map import filter_change_map
-    from rasters.raster import MemoryRaster
-    from sam.mask_generator import MaskParameters
-    from stage1_analysis import change_map
-    from stage2_analysis import anomaly_map
-    from utils import Window
-
-    # SAM encodes each date once; its masks of the reference and the monitor image outline the objects of stage 1.
-    features = engine.encode([engine.scale(of_date.rgb) for of_date in pixels])
-    parameters = MaskParameters.of(config.STAGE1_SAM_PARAMS)
-    masks = [engine.generator.generate(pixels[date].rgb, features[date], parameters).collect() for date in (-2, -1)]
-
-    # Stage 1: how much the features of each object differ between the reference and the monitor image.
-    reference, monitor = features[-2:]
-    changes = change_map(
-        reference,
-        monitor,
-        masks[0],
-        masks[1],
-        config.STAGE1_MIN_MASK_PIXELS,
-        config.MAX_REGION_FRACTION,
-        valid_in_all(pixels[-2:]),
-    )
-
-    # Stage 2: of the most changed regions, how little the monitor image resembles any historical date.
-    height, width = changes.shape
-    filtered = filter_change_map(MemoryRaster(changes), config.STAGE2_CHANGE_MAP_QUANTILE)
-    anomalies = anomaly_map(
-        filtered.read(Window(0, 0, width, height)),
-        features[:-1],
-        monitor,
-        config.STAGE2_MIN_MASK_PIXELS,
-        config.MAX_REGION_FRACTION,
-    )
-    return WindowResult(masks, features, changes, anomalies)
-
-
-def check_window(event: "Event", engine: "SamEngine", options: "ImageOptions") -> None:
+def check_window(event: "Event", model: "AnomalyCD", options: "ImageOptions") -> None:
     """Run both stages on the first window with data. Raises SetupError if a score is invalid."""
     import numpy as np
 
-    from img_io import open_event
+    from img_io import open_event, valid_in_all
 
     window, pixels = first_window_with_data(open_event(event, options))
     print(
         f"event {event.name}: {len(event.historical)} historical images, {'a' if event.label else 'no'} label; "
         f"window of {window.width} x {window.height} pixels at column {window.x}, row {window.y}"
     )
-    masks, features, changes, anomalies = run_window(pixels, engine)
-    print(f"masks: {len(masks[0])} of the reference image, {len(masks[1])} of the monitor image")
-    print(f"features {tuple(features[-1].embedding.shape)} on {features[-1].embedding.device}")
+    *historical, monitor = (of_date.rgb for of_date in pixels)
+    changes = model.change(historical[-1], monitor, valid_in_all(pixels[-2:]))
+    anomalies = model.anomaly(historical, monitor, changes, [of_date.valid for of_date in pixels[:-1]])
     for name, scores in (("change map", changes), ("anomaly map", anomalies)):
         low, high = np.nanmin(scores), np.nanmax(scores)
         print(f"{name} {scores.shape} {scores.dtype}, {low:.4f} to {high:.4f}")
@@ -222,9 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"config: {name}={value} from the environment")
     try:
         importlib.import_module("rasters.geotiff")  # checks PROJ
-        engine = check_weights(args)
+        model = load_model(args)
         with tempfile.TemporaryDirectory() as scratch:
-            check_window(find_event(args, Path(scratch)), engine, image_options(args))
+            check_window(find_event(args, Path(scratch)), model, image_options(args))
     except (SetupError, AnomalyCDError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -418,6 +418,11 @@ def tile(height: int, width: int, patch_size: int, overlap: int = 0) -> list[Win
     ]
 
 
+def window_side(shape: tuple[int, int], small: int, large: int) -> int:
+    """Return the side of stage 2's windows for an image of this height and width (docs/method.md, section 2)."""
+    return small if min(shape) < large else large
+
+
 def owned_parts(windows: Iterable[Window], deepest: bool = False) -> dict[Window, Window]:
     """Return the part of each window from which the map takes its pixels; the parts cover the image without overlap.
 

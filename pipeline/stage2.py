@@ -22,7 +22,7 @@ from rasters.gdal_output import remove_outputs
 from rasters.maps import MapState, ScoreMap, find_map, map_state, map_tags, open_stage_map, read_parameters
 from rasters.raster import Raster, RawRaster, strips
 from sam.weights import SamIdentity
-from utils import LOG, Event, EventError, Window, date_text, differing_keys, from_config, tile
+from utils import LOG, Event, EventError, Window, date_text, differing_keys, from_config, tile, window_side
 
 if TYPE_CHECKING:
     from pipeline.feature_cache import FeatureCache
@@ -45,8 +45,7 @@ class Stage2Settings(StageSettings):
 
     def tile(self, shape: tuple[int, int]) -> list[Window]:
         """Return the windows of an image of this height and width (docs/method.md, section 2)."""
-        small, large = self.patch_sizes
-        return tile(*shape, small if min(shape) < large else large, self.overlap)
+        return tile(*shape, window_side(shape, *self.patch_sizes), self.overlap)
 
 
 @dataclass(frozen=True)

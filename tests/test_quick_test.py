@@ -2,17 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import config
 import quick_test
-from img_io import open_event
-from rasters.maps import ScoreMap
-from sam.engine import SamEngine
-from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FEW_POINTS, FIRE, run_process
-from utils import read_event
 
 pytestmark = pytest.mark.usefixtures("few_points")
 
@@ -37,20 +31,6 @@ def test_a_data_root_that_is_named_must_hold_events(tmp_path: Path, capsys: pyte
 def test_quick_test_uses_the_given_event(small_events: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quick_test.main(["--data-root", str(small_events), "--event", FIRE, *DEMO_SAM]) == 0
     assert f"event {FIRE}: 4 historical images" in capsys.readouterr().out
-
-
-def test_the_method_on_one_screen_makes_the_maps_of_run(
-    finished: Path, small_events: Path, demo_engine: SamEngine
-) -> None:
-    images = open_event(read_event(small_events / FIRE))  # of one window
-    window, pixels = quick_test.first_window_with_data(images)
-    assert (window.height, window.width) == images.shape
-    result = quick_test.run_window(pixels, demo_engine)
-    changes = whole(ScoreMap(finished / "stage1" / FIRE / config.CHANGE_MAP_NAME))
-    anomalies = whole(ScoreMap(finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME))
-    np.testing.assert_allclose(result.changes, changes, atol=1e-5)
-    np.testing.assert_allclose(result.anomalies, anomalies, atol=1e-5)
-    assert anomalies.max() > 0.1
 
 
 @pytest.mark.parametrize(
