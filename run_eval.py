@@ -48,6 +48,20 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="min-max scale each anomaly map before the threshold (default: no scaling)",
     )
     parser.add_argument(
+        "--objects",
+        type=fraction,
+        nargs="?",
+        const=0.2,
+        metavar="SHARE",
+        help="also score connected objects, found if this share of them is covered (0.2 if none is given), pixels "
+        "without weights, and false alarms per km2; see docs/method.md (default: not scored)",
+    )
+    parser.add_argument(
+        "--map-name",
+        help="file name of another method's score map in each event's folder of the result root: float32, compared "
+        f"with both thresholds (default: {config.FILTERED_MAP_NAME} and {config.ANOMALY_MAP_NAME})",
+    )
+    parser.add_argument(
         "--output-csv", type=Path, help=f"table to write (default: {config.EVAL_CSV_NAME} in the result root)"
     )
     parser.add_argument(
@@ -84,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from evaluation.evaluate import evaluate_events
     from evaluation.event_maps import EvalSettings
     from evaluation.reviewed import print_reviewed
-    from evaluation.tables import print_results, write_csv, write_json
+    from evaluation.tables import print_objects, print_results, write_csv, write_json
     from evaluation.thresholds import print_suggestions
     from report import figures
     from report.plots import draw_all
@@ -106,11 +120,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings,
             with_curves=bool(args.plots) or args.suggest_threshold,
             with_controls=args.suggest_threshold,
+            object_share=args.objects,
+            map_name=args.map_name,
         )
         if not evaluation.results and not args.reviewed:
             LOG.error("%s", evaluation.why_empty())
     if evaluation.results:
         print_results(evaluation.results)
+    if args.objects is not None:
+        print_objects(evaluation.results, evaluation.false_alarms, args.objects)
     if args.suggest_threshold:
         print_suggestions(curve_thresholds(settings.stage2_threshold), evaluation.curves, evaluation.controls)
     if args.reviewed:
@@ -121,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_csv(path, evaluation.results)
     LOG.info("table: %s", path)
     if args.output_json:
-        write_json(args.output_json, vars(args), evaluation.results, evaluation.summary)
+        write_json(args.output_json, vars(args), evaluation.results, evaluation.summary, evaluation.false_alarms)
         LOG.info("results with settings: %s", args.output_json)
     if args.plots:
         draw_all(args.plots, evaluation.results, evaluation.curves, settings)

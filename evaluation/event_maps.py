@@ -18,7 +18,7 @@ from eval_metrics import (
     threshold_curve,
 )
 from img_io import ImageOptions, Label, open_label
-from rasters.maps import ScoreMap, open_stage_map, read_parameters
+from rasters.maps import ScoreMap, open_score_map, open_stage_map, read_parameters
 from utils import Event, EventError, from_config
 
 
@@ -44,7 +44,7 @@ class EvalSettings:
 class EventMaps:
     """Stage 2's maps of an event and its label, all of the same size."""
 
-    filtered: ScoreMap  # float32, NaN where there is no data
+    filtered: ScoreMap  # of stage 1; float32, NaN where there is no data
     anomalies: ScoreMap  # float32, NaN where there is no data
     label: Label | None  # integer, values above 1 are anomalies; None if the event has no label
     settings: EvalSettings
@@ -107,14 +107,18 @@ def open_event_label(event: Event, parameters: dict[str, Any]) -> Label | None:
     return open_label(event, parameters.get("shifts", {}).get(event.monitor.name))
 
 
-def open_event_maps(event: Event, result_root: Path, settings: EvalSettings) -> EventMaps:
+def open_event_maps(event: Event, result_root: Path, settings: EvalSettings, map_name: str | None = None) -> EventMaps:
     """Open stage 2's maps of an event, and its label, if it has one, on their grid.
 
-    Raises EventError if a file is missing or damaged, if several files may be one of the maps, or if sizes differ.
+    `map_name`: file name of the map of another method, which then takes the place of both maps. Raises EventError if a
+    file is missing or damaged, if several files may be one of the maps, or if sizes differ.
     """
     folder = result_root / event.name
-    names = (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)
-    filtered, anomalies = (open_stage_map(folder / name, stage=2) for name in names)
+    if map_name is None:
+        names = (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)
+        filtered, anomalies = (open_stage_map(folder / name, stage=2) for name in names)
+    else:
+        filtered = anomalies = open_score_map(folder / map_name)
     label = open_event_label(event, read_parameters(anomalies.path) or {})
     if not filtered.shape == anomalies.shape == (label or anomalies).shape:
         named = f"{label.path} and the" if label else "The"

@@ -68,6 +68,13 @@ def open_stage_map(path: Path, stage: int) -> ScoreMap:
     return ScoreMap(path)
 
 
+def open_score_map(path: Path) -> ScoreMap:
+    """Open the map of another method. Raises EventError if it is missing, damaged or not float32."""
+    if not path.exists():
+        raise EventError(f"{path}: no such map for this event")
+    return ScoreMap(path)
+
+
 def find_map(path: Path) -> Path:
     """Return the file that holds a map: `path`, or the only other file of its folder whose name begins like it.
 

@@ -10,9 +10,12 @@ import pytest
 import config
 import run_eval
 from evaluation.tables import CSV_COLUMNS
+from img_io import open_label
 from rasters.cog import write_raster
-from rasters.geotiff import Georeference
+from rasters.geotiff import Georeference, GeoTiff
+from tests.helpers import whole
 from tests.scripts import CONTROL, FIRE, run_process
+from utils import read_event
 
 
 def evaluate(data: Path, results: Path, *flags: object) -> int:
@@ -87,6 +90,62 @@ def test_evaluation_flags_change_the_scores(
 def write_maps(folder: Path, filtered: np.ndarray, anomalies: np.ndarray) -> None:
     for name, values in ((config.FILTERED_MAP_NAME, filtered), (config.ANOMALY_MAP_NAME, anomalies)):
         write_raster(folder / name, values, Georeference())
+
+
+def test_objects_and_normal_controls_follow_the_published_scores(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of the label, 256 x 256, two objects remain; the map finds one of them, and flags a second object beside it.
+    label_path = data_root / FIRE / "anomaly_20210720_label.tif"
+    label = np.zeros((256, 256), np.uint8)
+    label[10:50, 10:50] = label[100:140, 100:140] = 255
+    anomalies = np.zeros((256, 256), np.float32)
+    anomalies[10:50, 10:30] = 0.5
+    anomalies[200:240, 200:240] = 0.2
+    georeference = GeoTiff(label_path).georeference
+    write_raster(label_path, label, georeference)
+    for event in (FIRE, CONTROL):
+        for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME):
+            write_raster(tmp_path / "stage2" / event / name, anomalies, georeference)
+    files = ("--output-csv", tmp_path / "table.csv", "--output-json", tmp_path / "report.json")
+    assert evaluate(data_root, tmp_path, *files) == 0
+    published = capsys.readouterr().out
+    (row,) = read_table(tmp_path / "table.csv")[1:]
+    assert evaluate(data_root, tmp_path, "--objects", *files) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(published)
+    per_km2 = 1e6 / (256 * 256 * 0.5**2)
+    added = printed.removeprefix(published).splitlines()
+    assert added[:2] == ["Per object (from 0.2 of it) and unweighted", FIRE]
+    assert added[4:] == [
+        "  Stage2  objects  recall=0.5000  precision=0.5000  F1=0.5000  found 1 of 2, right 1 of 2, 1 false alarm "
+        f"({per_km2:.3g} per km2)",
+        # Above 0.2: a quarter of the label, all right; from 0.2 on: a third is right; from 0 on: everything.
+        f"          pixels   recall=0.2500  precision=0.3333  F1=0.2857  average precision="
+        f"{0.25 + 0.75 * 3200 / 256**2:.4f}",
+        f"Normal control {CONTROL}: 2 false alarms ({2 * per_km2:.3g} per km2)",
+    ]
+    header, objects = read_table(tmp_path / "table.csv")
+    assert objects[:7] == row
+    assert float(objects[header.index("stage2_object_recall")]) == 0.5
+    assert float(objects[header.index("stage2_unweighted_precision")]) == pytest.approx(1 / 3)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["events"][0]["stage2"]["object_precision"] == 0.5
+    assert [control["false_alarms"] for control in report["normal_controls"]] == [2]
+    assert evaluate(data_root, tmp_path, "--objects", "0.6") == 0
+    assert "found 0 of 2, right 1 of 2" in capsys.readouterr().out
+
+
+def test_the_map_of_another_method_is_evaluated(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label_path = data_root / FIRE / "anomaly_20210720_label.tif"
+    truth = whole(open_label(read_event(data_root / FIRE))) > 1
+    write_raster(tmp_path / "stage2" / FIRE / "mine.tif", truth.astype(np.float32), GeoTiff(label_path).georeference)
+    assert evaluate(data_root, tmp_path) == 1
+    assert evaluate(data_root, tmp_path, "--map-name", "mine.tif", "--stage2-threshold", 0.5) == 0
+    assert "Stage2  recall=1.0000  precision=0.999" in capsys.readouterr().out
+    assert evaluate(data_root, tmp_path, "--map-name", "theirs.tif") == 1
 
 
 @pytest.mark.parametrize(("threshold", "recall"), [(1.2, 1.0), (1.5, 0.0)])

@@ -173,7 +173,7 @@ def test_a_control_without_maps_is_left_out_with_a_warning(controls: Path, caplo
     assert [control.valid for control in found.controls] == [5000]
     assert found.summary.failed == []
     assert found.summary.skipped == [(name, "a normal control, not evaluated") for name in ("0_first", "0_second")]
-    assert "0_first: not used for the suggested threshold: " in caplog.text
+    assert "0_first: this normal control is left out: " in caplog.text
 
 
 def test_a_plateau_ends_where_f1_falls_by_more_than_a_hundredth() -> None:
