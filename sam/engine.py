@@ -4,6 +4,7 @@ The contract is *encode once*: only `encode` runs the image encoder; the mask ge
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,13 @@ class SamEngine:
     def encode(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
         """Encode images of windows of one size; one result per image. Raises EventError if not even one image fits."""
         return [features for batch in self._encode_batches.run(self._encode_batch, images) for features in batch]
+
+    @torch.no_grad()
+    def without_affine(self, features: WindowFeatures) -> WindowFeatures:
+        """Return features without the scale and shift of each channel that end the encoder, as AnyChange uses them."""
+        norm = self._model.image_encoder.neck[-1]
+        embedding = (features.embedding - norm.bias[:, None, None]) / norm.weight[:, None, None]
+        return replace(features, embedding=embedding)
 
     def _encode_batch(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
         release_freed_memory(self.device)

@@ -12,26 +12,27 @@ from tests.scripts import PROJECT
 SCRIPTS = ("run", "run_stage1", "run_stage2", "run_eval", "run_report", "quick_test", "get_event")
 METHOD = ("img_io", "stage1_analysis", "stage2_analysis", "eval_metrics")
 # A layer may import itself and the layers after it in a list that contains both.
+STAGES = ("scripts", "baselines", "anomalycd", "runs", "cluster", "pipeline", "evaluation", "method")
 CHAINS = (
-    ("scripts", "anomalycd", "runs", "cluster", "pipeline", "evaluation", "method", "sam", "cli", "utils", "config"),
-    (
-        "scripts",
-        "anomalycd",
-        "runs",
-        "cluster",
-        "pipeline",
-        "evaluation",
-        "method",
-        "rasters",
-        "cli",
-        "utils",
-        "config",
-    ),
+    (*STAGES, "sam", "cli", "utils", "config"),
+    (*STAGES, "rasters", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "sam", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "rasters", "cli", "utils", "config"),
     ("scripts", "catalogs", "rasters", "cli", "utils", "config"),
 )
-PACKAGES = ("anomalycd", "runs", "cluster", "pipeline", "report", "evaluation", "catalogs", "sam", "rasters", "cli")
+PACKAGES = (
+    "anomalycd",
+    "baselines",
+    "runs",
+    "cluster",
+    "pipeline",
+    "report",
+    "evaluation",
+    "catalogs",
+    "sam",
+    "rasters",
+    "cli",
+)
 ROOT = {
     ".ci",
     ".github",

@@ -67,6 +67,8 @@ def folder(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPath
 
     image = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     write_tiff(root / "in.tif", image, change=place)
+    (root / "my_scores" / FIRE).mkdir(parents=True)
+    shutil.copy(finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME, root / "my_scores" / FIRE / "NAME.tif")
     (root / "polygons.geojson").write_text(
         '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type": '
         '"Polygon", "coordinates": [[[500005, 4199990], [500020, 4199990], [500020, 4199970], [500005, 4199990]]]}}]}'
@@ -104,7 +106,10 @@ def test_a_command_does_what_the_page_says(folder: Path, page: str, command: str
     program, *arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)]
     if program.endswith("python"):
         program = sys.executable
-        arguments[0] = str(PROJECT / arguments[0]) if arguments[0].endswith(".py") else arguments[0]
+        if arguments[0] == "-m":
+            arguments[:2] = ["-m" + arguments[1]]
+        elif arguments[0].endswith(".py"):
+            arguments[0] = str(PROJECT / arguments[0])
     elif shutil.which(program) is None:
         pytest.skip(f"{program} is not installed (Debian's gdal-bin)")
     settings = {
