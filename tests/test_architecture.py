@@ -19,10 +19,12 @@ CHAINS = (
     ("scripts", "report", "evaluation", "method", "sam", "cli", "utils", "config"),
     ("scripts", "report", "evaluation", "method", "rasters", "cli", "utils", "config"),
     ("scripts", "catalogs", "rasters", "cli", "utils", "config"),
+    ("scripts", "datasets", "rasters", "cli", "utils", "config"),
 )
 PACKAGES = (
     "anomalycd",
     "baselines",
+    "datasets",
     "runs",
     "cluster",
     "pipeline",

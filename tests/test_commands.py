@@ -17,7 +17,7 @@ from osgeo import gdal
 import config
 import get_event
 from tests.scripts import CONTROL, FEW_POINTS, FIRE, PROJECT, run_forked
-from tests.tiffs import TRANSFORM, crs, write_tiff
+from tests.tiffs import TRANSFORM, crs, write_png, write_tiff
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), PROJECT / "demo" / "README.md"]
 PROGRAMS = ("make", "python", ".venv/bin/python", "pip", "gdal_translate", "gdal_rasterize", "gdalwarp", "gdalinfo")
@@ -69,6 +69,9 @@ def folder(small_events: Path, finished: Path, tmp_path_factory: pytest.TempPath
     write_tiff(root / "in.tif", image, change=place)
     (root / "my_scores" / FIRE).mkdir(parents=True)
     shutil.copy(finished / "stage2" / FIRE / config.ANOMALY_MAP_NAME, root / "my_scores" / FIRE / "NAME.tif")
+    for name in ("A", "B", "label"):
+        (root / "LEVIR-CD" / name).mkdir(parents=True)
+        write_png(root / "LEVIR-CD" / name / "train_1.png", image)
     (root / "polygons.geojson").write_text(
         '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type": '
         '"Polygon", "coordinates": [[[500005, 4199990], [500020, 4199990], [500020, 4199970], [500005, 4199990]]]}}]}'
