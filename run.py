@@ -13,6 +13,7 @@ from cli.flags import (
     add_number,
     add_overlap_argument,
     add_stage2_arguments,
+    add_tolerance_argument,
     check_overlap,
     positive_int,
 )
@@ -45,6 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a stage 1 window in pixels")
     add_overlap_argument(parser)
+    add_tolerance_argument(parser)
     add_stage2_arguments(parser)
     add_run_arguments(parser)
     args = parse_run_arguments(parser, arguments)
@@ -58,8 +60,8 @@ def plan(event: Event, args: argparse.Namespace) -> "list[StageRequest]":
     from pipeline.stage2 import Stage2Request, Stage2Settings
 
     options = image_options(args)
-    settings1 = Stage1Settings(args.patch_size, overlap=args.overlap)
-    settings2 = Stage2Settings(overlap=args.overlap)
+    settings1 = Stage1Settings(args.patch_size, overlap=args.overlap, tolerance=args.tolerance)
+    settings2 = Stage2Settings(overlap=args.overlap, tolerance=args.tolerance)
     folder1, folder2 = args.stage1_root / event.name, args.stage2_root / event.name
     stage1 = Stage1Request(event, folder1, options, not args.no_skip_existing_stage1, settings1)
     change_map = folder1 / config.CHANGE_MAP_NAME

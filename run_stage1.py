@@ -12,6 +12,7 @@ from cli.flags import (
     add_folder,
     add_number,
     add_overlap_argument,
+    add_tolerance_argument,
     check_overlap,
     positive_int,
 )
@@ -39,6 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "(default: skip)",
     )
     add_overlap_argument(parser)
+    add_tolerance_argument(parser)
     add_run_arguments(parser)
     args = parse_run_arguments(parser, arguments)
     check_overlap(parser, args.overlap, args.patch_size)
@@ -49,8 +51,8 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage1Request]":
     """Return stage 1 of an event."""
     from pipeline.stage1 import Stage1Request, Stage1Settings
 
-    folder, settings = args.output_root / event.name, Stage1Settings(args.patch_size, overlap=args.overlap)
-    return [Stage1Request(event, folder, image_options(args), args.skip_existing, settings)]
+    settings = Stage1Settings(args.patch_size, overlap=args.overlap, tolerance=args.tolerance)
+    return [Stage1Request(event, args.output_root / event.name, image_options(args), args.skip_existing, settings)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

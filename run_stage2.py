@@ -12,6 +12,7 @@ from cli.flags import (
     add_folder,
     add_overlap_argument,
     add_stage2_arguments,
+    add_tolerance_argument,
     check_overlap,
 )
 from cli.script import run_script
@@ -37,6 +38,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "(default: recompute)",
     )
     add_overlap_argument(parser)
+    add_tolerance_argument(parser)
     add_stage2_arguments(parser)
     add_run_arguments(parser)
     args = parse_run_arguments(parser, arguments)
@@ -49,7 +51,7 @@ def plan(event: Event, args: argparse.Namespace) -> "list[Stage2Request]":
     from pipeline.stage2 import Stage2Request, Stage2Settings
 
     folder, change_map = args.output_root / event.name, args.stage1_root / event.name / config.CHANGE_MAP_NAME
-    settings, extras = Stage2Settings(overlap=args.overlap), stage2_extras(args)
+    settings, extras = Stage2Settings(overlap=args.overlap, tolerance=args.tolerance), stage2_extras(args)
     return [Stage2Request(event, folder, image_options(args), args.skip_existing, settings, change_map, extras)]
 
 

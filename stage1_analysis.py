@@ -16,6 +16,7 @@ def change_map(
     min_mask_pixels: int,
     max_region_fraction: float,
     valid: np.ndarray | None = None,
+    tolerance: int = 0,
 ) -> np.ndarray:
     """Compute how much the regions of each pixel changed between the two images of a window.
 
@@ -30,6 +31,8 @@ def change_map(
     valid
         (H, W) bool, True where both images hold data (at least one pixel); None: everywhere. Other pixels are excluded
         from the masks and from the window's size.
+    tolerance
+        A region is compared with its best match within so many feature cells in the other image.
 
     Returns
     -------
@@ -45,9 +48,15 @@ def change_map(
         )
     most_pixels = max_region_fraction * pixels
     kept = [_largest_first(masks, min_mask_pixels, most_pixels) for masks in (reference_masks, monitor_masks)]
-    scores = change_scores(*region_means(reference.mask_counts(kept[0] + kept[1]), [reference, monitor]))
-    changes = _paint(kept[0], scores[: len(kept[0])], reference.window_size)
-    np.maximum(changes, _paint(kept[1], scores[len(kept[0]) :], reference.window_size), out=changes)
+    counts, first = reference.mask_counts(kept[0] + kept[1]), len(kept[0])
+    before, after = region_means(counts, [reference, monitor])
+    scores = change_scores(before, after)
+    for moved in zip(reference.moved(tolerance), monitor.moved(tolerance), strict=True):
+        moved_before, moved_after = region_means(counts, moved)
+        np.minimum(scores[:first], change_scores(before, moved_after)[:first], out=scores[:first])
+        np.minimum(scores[first:], change_scores(moved_before, after)[first:], out=scores[first:])
+    changes = _paint(kept[0], scores[:first], reference.window_size)
+    np.maximum(changes, _paint(kept[1], scores[first:], reference.window_size), out=changes)
     if valid is not None:
         changes[~valid] = np.nan
     return changes

@@ -83,6 +83,7 @@ def compare_dates(
     historical_valid: Sequence[np.ndarray | None] | None = None,
     min_date_coverage: float = 0.5,
     between_dates: bool = False,
+    tolerance: int = 0,
 ) -> Similarities:
     """Compare the regions of a window in the monitor image with every historical image.
 
@@ -100,6 +101,8 @@ def compare_dates(
         compared on the pixels on which both hold data, by the same rule.
     between_dates
         Whether to compare the historical images with each other, too.
+    tolerance
+        A region is compared with its best match within so many feature cells in the earlier image of a pair.
 
     """
     dates, last = len(historical), len(historical)  # the monitor image follows the historical ones
@@ -119,10 +122,14 @@ def compare_dates(
         if not len(covered):
             continue
         members = sorted({image for pair in group for image in pair})
-        of_images = region_means(counts[covered], [images[image] for image in members])
-        means = dict(zip(members, of_images, strict=True))
-        for one, other in group:
-            found[covered, one, other] = found[covered, other, one] = cosine_similarity(means[one], means[other])
+        counts = counts[covered]
+        means = region_means(counts, [images[image] for image in members])
+        moves = zip(*(images[image].moved(tolerance) for image in members), strict=True)
+        for moved_means in (means, *(region_means(counts, moved) for moved in moves)):
+            for one, other in group:
+                cosines = cosine_similarity(moved_means[members.index(one)], means[members.index(other)])
+                best = np.fmax(found[covered, one, other], cosines)
+                found[covered, one, other] = found[covered, other, one] = best
     return Similarities(found[:, :dates, last], found[:, :dates, :dates])
 
 
@@ -147,6 +154,7 @@ def anomaly_map(
     max_region_fraction: float,
     historical_valid: Sequence[np.ndarray | None] | None = None,
     min_date_coverage: float = 0.5,
+    tolerance: int = 0,
 ) -> np.ndarray:
     """Compute how much the changed regions of one window differ from every earlier date.
 
@@ -159,7 +167,8 @@ def anomaly_map(
 
     """
     regions = ChangedRegions.of(filtered, min_region_pixels, max_region_fraction)
-    return regions.paint(compare_dates(regions, historical, monitor, historical_valid, min_date_coverage).scores)
+    found = compare_dates(regions, historical, monitor, historical_valid, min_date_coverage, tolerance=tolerance)
+    return regions.paint(found.scores)
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ class AnomalyCD:
         points_per_batch: int | None = None,
         encode_batch: int | None = None,
         compile: bool = False,
+        tolerance: int = 0,
     ) -> None:
         """Load a SAM; missing official weights are downloaded. Raises UsageError if that is not possible.
 
@@ -58,6 +59,8 @@ class AnomalyCD:
             Of the network: fp32, bf16 or fp16.
         points_per_batch, encode_batch, compile
             As the flags of run.py with these names; they affect speed and memory.
+        tolerance
+            Feature cells within which a region's best match is looked for; 0: as published.
 
         """
         path = None if checkpoint is None else Path(checkpoint)
@@ -65,6 +68,7 @@ class AnomalyCD:
         self.settings = engine_settings(flags, resolve_device(device))
         LOG.info("%s on %s", self.settings, self.settings.device)
         self._engine = self.settings.load()
+        self._tolerance = tolerance
 
     def change(self, reference: np.ndarray, monitor: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
         """Compute stage 1: how much each object changed from the reference to the monitor image.
@@ -107,6 +111,7 @@ class AnomalyCD:
             config.STAGE1_MIN_MASK_PIXELS,
             config.MAX_REGION_FRACTION,
             valid,
+            self._tolerance,
         )
 
     def anomaly(
@@ -161,6 +166,7 @@ class AnomalyCD:
                 config.MAX_REGION_FRACTION,
                 [*(of_date if (of_date := valid[date]) is None else of_date[part] for date in older), None],
                 config.STAGE2_MIN_DATE_COVERAGE,
+                self._tolerance,
             )
         return anomalies
 
@@ -199,9 +205,11 @@ class AnomalyCD:
         maps = EventMaps(
             folders[0] / config.CHANGE_MAP_NAME, folders[1] / config.ANOMALY_MAP_NAME, folders[1] / config.REGIONS_NAME
         )
+        settings1 = Stage1Settings(config.STAGE1_PATCH_SIZE, tolerance=self._tolerance)
+        settings2 = Stage2Settings(tolerance=self._tolerance)
         stages: list[StageRequest] = [
-            Stage1Request(event, folders[0], ImageOptions(), False, Stage1Settings(config.STAGE1_PATCH_SIZE)),
-            Stage2Request(event, folders[1], ImageOptions(), False, Stage2Settings(), maps.change),
+            Stage1Request(event, folders[0], ImageOptions(), False, settings1),
+            Stage2Request(event, folders[1], ImageOptions(), False, settings2, maps.change),
         ]
         listing, work = Listing([event]), WindowWork.of(self.settings.model_type)
         with follow_run("both stages", listing, count_windows(lambda _: stages, work)) as progress:

@@ -6,19 +6,16 @@
 - `tolerance k`: the best match of a region within k feature cells, in both stages;
 - both with the historical images shifted against the monitor image by 0 to 16 pixels.
 
-SAM's masks are generated once per event; those of a shifted reference image are moved with it. The third change, a
-place's own threshold, needs no new maps: see bench_usual.py. One row per event, variant and shift is appended to a CSV.
+SAM's masks are generated once per event; those of a shifted reference image are moved with it. One row per event,
+variant and shift is appended to a CSV.
 """
 
 import argparse
-import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 import config
 from benchmarks.events import unseen_events
@@ -32,14 +29,14 @@ from img_io import open_event, open_label, read_window
 from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
 from sam.engine import SamEngine
-from sam.features import WindowFeatures, region_means
+from sam.features import WindowFeatures
 from sam.flags import SamFlags
 from sam.mask_generator import MaskParameters
 from sam.masks import Mask
 from sam.registry import SAM_VARIANTS
 from sam.settings import load_engine
-from stage1_analysis import _largest_first, _paint, change_scores
-from stage2_analysis import ChangedRegions, cosine_similarity
+from stage1_analysis import change_map
+from stage2_analysis import anomaly_map
 from utils import Window, list_events
 
 RESULTS = Path(__file__).parent / "results" / "switches.csv"
@@ -114,54 +111,29 @@ def moved(values: np.ndarray, shift: int) -> np.ndarray:
     return values[np.ix_(rows, columns)]
 
 
-def matches(features: WindowFeatures, tolerance: int) -> list[WindowFeatures]:
-    """Return the features moved by up to `tolerance` cells in every direction; the window's edge is repeated beyond."""
-    rows, columns = (np.arange(length) for length in features.grid_size)
-    found = []
-    for y, x in itertools.product(range(-tolerance, tolerance + 1), repeat=2):
-        index = np.ix_(np.clip(rows + y, 0, rows[-1]), np.clip(columns + x, 0, columns[-1]))
-        embedding = features.embedding.clone()
-        embedding[0, :, : len(rows), : len(columns)] = features.embedding[0][:, index[0], index[1]]
-        found.append(replace(features, embedding=embedding))
-    return found
-
-
-def best_similarity(counts: torch.Tensor, here: WindowFeatures, there: Sequence[WindowFeatures]) -> np.ndarray:
-    """Return the highest cosine of each region's features `here` with any of those `there`, (N,)."""
-    means, *others = region_means(counts, [here, *there])
-    return np.max([cosine_similarity(means, other) for other in others], axis=0)
-
-
-def change_with(masks: Sequence[Mask], here: WindowFeatures, there: Sequence[WindowFeatures]) -> np.ndarray:
-    """Paint stage 1's map of one image's masks."""
-    kept = _largest_first(masks, config.STAGE1_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION * np.prod(here.window_size))
-    if not kept:
-        return np.zeros(here.window_size, np.float32)
-    counts = here.mask_counts(kept)
-    means, *others = region_means(counts, [here, *there])
-    scores = np.min([change_scores(means, other) for other in others], axis=0)
-    return _paint(kept, scores, here.window_size)
-
-
 def anomalies_with(
     variant: Variant, dates: Sequence[WindowFeatures], masks: tuple[list[Mask], list[Mask]]
 ) -> np.ndarray:
     """Return stage 2's map. `dates`: of the historical images and the monitor image. `masks`: of the last two."""
     *historical, monitor = dates
-    near = [matches(date, variant.tolerance) for date in historical]
-    changes = np.maximum(
-        change_with(masks[0], historical[-1], matches(monitor, variant.tolerance)),
-        change_with(masks[1], monitor, near[-1]),
+    changes = change_map(
+        historical[-1],
+        monitor,
+        *masks,
+        config.STAGE1_MIN_MASK_PIXELS,
+        config.MAX_REGION_FRACTION,
+        tolerance=variant.tolerance,
     )
     height, width = changes.shape
     filtered = filter_change_map(MemoryRaster(changes), config.STAGE2_CHANGE_MAP_QUANTILE)
-    regions = ChangedRegions.of(
-        filtered.read(Window(0, 0, width, height)), config.STAGE2_MIN_MASK_PIXELS, config.MAX_REGION_FRACTION
+    return anomaly_map(
+        filtered.read(Window(0, 0, width, height)),
+        historical,
+        monitor,
+        config.STAGE2_MIN_MASK_PIXELS,
+        config.MAX_REGION_FRACTION,
+        tolerance=variant.tolerance,
     )
-    if not len(regions.values):
-        return np.zeros(changes.shape, np.float32)
-    counts = regions.count_pixels(monitor)
-    return regions.paint(1 - np.max([best_similarity(counts, monitor, date) for date in near], axis=0))
 
 
 def generate(engine: SamEngine, image: np.ndarray, points: int) -> list[Mask]:

@@ -70,6 +70,18 @@ def add_overlap_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tolerance_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--tolerance`."""
+    parser.add_argument(
+        "--tolerance",
+        type=not_negative_int,
+        default=0,
+        metavar="K",
+        help="compare each region with its best match within K feature cells of the other image (16 pixels each in a "
+        "window of 1024), against images that do not fit exactly, and leaning buildings (default: 0, as published)",
+    )
+
+
 def check_overlap(parser: argparse.ArgumentParser, overlap: int, *sides: int) -> None:
     """Exit with code 2 if windows of one of these sides would overlap by more than a half."""
     most = min(sides) // 2

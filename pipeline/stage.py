@@ -33,6 +33,7 @@ class StageSettings(ABC):
     """Settings that affect a stage's map; recorded in the map under these names."""
 
     overlap: int = 0  # of neighbouring windows, pixels
+    tolerance: int = 0  # feature cells within which a region's best match is looked for
 
     @abstractmethod
     def tile(self, shape: tuple[int, int]) -> list[Window]:
@@ -43,8 +44,8 @@ class StageSettings(ABC):
         return owned_parts(self.tile(shape), deepest=self.overlap > 0)
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a map records. Without an overlap it is left out, as in maps of versions that had none."""
-        return {name: value for name, value in asdict(self).items() if name != "overlap" or value}
+        """Return what a map records. What is 0 of these two is left out, as in maps of versions that had neither."""
+        return {name: value for name, value in asdict(self).items() if name not in ("overlap", "tolerance") or value}
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Stage1(Stage):
                 settings.min_mask_pixels,
                 settings.max_region_fraction,
                 encoded.valid,
+                settings.tolerance,
             )
         )
 

@@ -226,6 +226,7 @@ class Stage2(Stage):
             [*encoded.older_valid, None],
             settings.min_date_coverage,
             between_dates=explain,
+            tolerance=settings.tolerance,
         )
         scores = regions.paint(similarities.scores)
         if not explain:

@@ -5,8 +5,9 @@ averaging the cells, each weighted by the number of the region's pixels in it. S
 window are one matrix product: (regions x cells) @ (cells x C).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,6 +53,18 @@ class WindowFeatures:
     def grid_size(self) -> tuple[int, int]:
         """Rows and columns of the feature cells that hold pixels."""
         return int(self.rows[-1]) + 1, int(self.columns[-1]) + 1
+
+    def moved(self, tolerance: int) -> "Iterator[WindowFeatures]":
+        """Yield the features moved by up to `tolerance` cells in each direction, without those that are not moved.
+
+        Cells beyond the window's edge repeat it. With 0, nothing is yielded.
+        """
+        rows, columns = (torch.arange(length, device=self.embedding.device) for length in self.grid_size)
+        steps = range(-tolerance, tolerance + 1)
+        for y, x in itertools.product(steps, steps):
+            if x or y:
+                from_rows, from_columns = (rows + y).clamp(0, len(rows) - 1), (columns + x).clamp(0, len(columns) - 1)
+                yield replace(self, embedding=self.embedding[:, :, from_rows][..., from_columns])
 
     def mask_counts(self, masks: Sequence[Mask]) -> Tensor:
         """Count the pixels of each mask in each cell: (N, cells) float64, on the device. Masks may overlap."""

@@ -46,7 +46,7 @@ SAM_FLAGS = {
 DATA_FLAGS = {"--data-root": "data/GDL", "--event": "all of them"}
 IMAGE_FLAGS = {"--stretch": "auto", "--bands": "the first three", "--align-shift": "0, no estimate"}
 LOG_FLAG = {"--log-file": "none"}
-WINDOW_FLAGS = {"--overlap": "0, the published layout"}
+WINDOW_FLAGS = {"--overlap": "0, the published layout", "--tolerance": "0, as published"}
 STAGE2_FLAGS = {"--explain": "no", "--simplify": "0, they follow the pixels", "--geojson": "no"}
 RAY_FLAGS = {
     "--ray[": "in this process; see docs/cluster.md",

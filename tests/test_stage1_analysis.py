@@ -204,3 +204,34 @@ def test_an_all_true_mask_of_valid_pixels_changes_nothing() -> None:
         change_map(REFERENCE, MONITOR, *masks, 3000, 0.9, np.ones(SIZE, bool)),
         change_map(REFERENCE, MONITOR, *masks, 3000, 0.9),
     )
+
+
+def test_with_a_tolerance_a_region_takes_its_best_match_in_the_other_image() -> None:
+    # 4 x 4 cells of 25 pixels: an object, EAST, that lies one cell further to the right in the monitor image.
+    before, after = np.zeros((2, 2, 4, 4))
+    before[1], after[1] = 1, 1
+    before[:, 1, 1], after[:, 1, 2] = EAST, EAST
+    there = np.zeros(SIZE, bool)
+    there[25:50, 25:50] = True
+    moved = np.roll(there, 25, axis=1)
+
+    def scores(tolerance: int, later: np.ndarray = after) -> np.ndarray:
+        first, second = encoded_window(before, SIZE), encoded_window(later, SIZE)
+        return change_map(first, second, [Mask.of(there)], [Mask.of(moved)], 100, 0.9, tolerance=tolerance)
+
+    np.testing.assert_allclose(scores(0), (there | moved).astype(float), atol=1e-6)
+    np.testing.assert_allclose(scores(1), 0, atol=1e-6)
+    np.testing.assert_array_equal(scores(2), scores(1))
+    gone = np.zeros((2, 4, 4))
+    gone[1] = 1
+    # The object is nowhere, so its mask keeps the score. The monitor image's mask finds what it shows next to it.
+    np.testing.assert_allclose(scores(2, gone), there.astype(float), atol=1e-6)
+
+
+@property_test
+@given(arrays(np.float32, (2, 3, 4, 4), elements=feature_values), st.integers(1, 3))
+def test_a_tolerance_never_raises_a_score(features: np.ndarray, tolerance: int) -> None:
+    before, after = (encoded_window(of_image, SIZE) for of_image in features)
+    upper, left = [Mask.of(UPPER)], [Mask.of(LEFT)]
+    without = change_map(before, after, upper, left, 100, 0.9)
+    assert (change_map(before, after, upper, left, 100, 0.9, tolerance=tolerance) <= without).all()

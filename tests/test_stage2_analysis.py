@@ -396,3 +396,40 @@ def test_explaining_does_not_change_the_scores(features: np.ndarray, filtered: n
         ]
         whole_dates = np.max(of_dates[2:], axis=0)
         assert (explained.usual_scores >= whole_dates - 1e-6).all()
+
+
+def test_with_a_tolerance_a_region_takes_its_best_match_in_each_earlier_date() -> None:
+    # 4 x 4 cells of 25 pixels. The region lies in cell (1, 1); each date shows it elsewhere, or not at all.
+    region = np.zeros(SIZE, bool)
+    region[25:50, 25:50] = True
+
+    def date(*cells: tuple[int, int]) -> WindowFeatures:
+        features = np.zeros((2, 4, 4))
+        features[1] = 1
+        for row, column in cells:
+            features[:, row, column] = EAST
+        return encoded_window(features, SIZE)
+
+    regions = ChangedRegions.of(region.astype(np.float32), 100, 0.9)
+    dates = [date((1, 2)), date((3, 3)), date()]
+
+    def similarities(tolerance: int) -> Similarities:
+        return compare_dates(regions, dates, date((1, 1)), between_dates=True, tolerance=tolerance)
+
+    np.testing.assert_allclose(similarities(0).with_monitor, [[0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(similarities(1).with_monitor, [[1, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(similarities(2).with_monitor, [[1, 1, 0]], atol=1e-6)
+    # Of two earlier dates, the first one is moved: at the region's place, all of the others show NORTH.
+    between = similarities(1).between_dates[0]
+    np.testing.assert_allclose(between[~np.eye(3, dtype=bool)], 1, atol=1e-6)
+    assert np.isnan(np.diag(between)).all()
+    map_with = anomaly_map(region.astype(np.float32), dates[:1], date((1, 1)), 100, 0.9, tolerance=1)
+    np.testing.assert_allclose(map_with, 0, atol=1e-6)
+
+
+@property_test
+@given(arrays(np.float32, (3, 3, 4, 4), elements=feature_values), st.integers(1, 3))
+def test_a_tolerance_never_raises_a_score(features: np.ndarray, tolerance: int) -> None:
+    *dates, monitor = (encoded_window(of_date, SIZE) for of_date in features)
+    without = anomaly_map(HALF.astype(np.float32), dates, monitor, 100, 0.9)
+    assert (anomaly_map(HALF.astype(np.float32), dates, monitor, 100, 0.9, tolerance=tolerance) <= without).all()

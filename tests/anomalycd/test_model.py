@@ -13,7 +13,7 @@ import run
 from anomalycd import AnomalyCD
 from img_io import EventImages, open_event, read_window, valid_in_all
 from rasters.geotiff import GeoTiff
-from rasters.maps import ScoreMap
+from rasters.maps import ScoreMap, read_parameters
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, FIRE, PROJECT
 from tests.tiffs import write_tiff
@@ -52,6 +52,18 @@ def compute(model: AnomalyCD, images: EventImages) -> tuple[np.ndarray, np.ndarr
 
 def test_arrays_give_the_maps_of_run(model: AnomalyCD, data_root: Path, tmp_path: Path) -> None:
     expected = run_stages(data_root, tmp_path)
+    np.testing.assert_array_equal(compute(model, open_event(read_event(data_root / FIRE))), expected)
+
+
+def test_a_tolerance_gives_the_maps_of_run(data_root: Path, tmp_path: Path) -> None:
+    published = run_stages(data_root, tmp_path / "published")
+    expected = run_stages(data_root, tmp_path, "--tolerance", "1")
+    for with_tolerance, without in zip(expected, published, strict=True):
+        assert (with_tolerance <= without + 1e-6).mean() > 0.9  # stage 2 may have other regions
+        assert (with_tolerance < without).any()
+    for path in (tmp_path / "one" / FIRE / config.CHANGE_MAP_NAME, tmp_path / "two" / FIRE / config.ANOMALY_MAP_NAME):
+        assert (read_parameters(path) or {})["tolerance"] == 1
+    model = AnomalyCD("vit_demo", config.DEMO_CHECKPOINT, device="cpu", tolerance=1)
     np.testing.assert_array_equal(compute(model, open_event(read_event(data_root / FIRE))), expected)
 
 

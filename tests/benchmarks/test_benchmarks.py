@@ -89,6 +89,39 @@ def test_real_events_are_scored_with_one_date_and_with_all(small_events: Path, t
     assert {row["flagged without an event"] for row in rows} == {no_control["flagged"]}
 
 
+def test_methods_are_scored_beside_each_other(small_events: Path, tmp_path: Path) -> None:
+    results, output = tmp_path / "results.csv", tmp_path / "output"
+    flags = ("--data-root", small_events, "--output-root", output, "--results", results, "--model", "vit_demo")
+    done = run_process("-mbenchmarks.bench_methods", *flags, "--methods", "anomalycd", "cva", **FEW_POINTS)
+    assert done.returncode == 0, done.stderr
+    with open(results, newline="", encoding="utf-8") as file:
+        ours, cva, everything = list(csv.DictReader(file))
+    assert (ours["method"], cva["method"], everything["method"]) == ("anomalycd", "cva", "everything")
+    assert {row["events"] for row in (ours, cva, everything)} == {row["quiet"] for row in (ours, cva)} == {"1"}
+    assert everything["flagged without an event"] == "1.0000"
+    assert everything["object recall"] == "1.0000"
+    assert 0 <= float(cva["unweighted F1"]) <= float(cva["F1"]) <= 1
+    evaluated = run_process("run_eval.py", "--data-root", small_events, "--result-root", output / "anomalycd/stage2")
+    assert f"F1={ours['F1']}" in evaluated.stdout
+
+
+def test_switches_are_measured_over_shifts(small_events: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.csv"
+    flags = ("--data-root", small_events, "--model", "vit_demo", "--points", 4, "--results", results)
+    done = run_process("-mbenchmarks.bench_switches", *flags)
+    assert done.returncode == 0, done.stderr
+    with open(results, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["shift"]) for row in rows[:5]] == [
+        ("published", "0"),
+        ("plain features", "0"),
+        ("tolerance 1", "0"),
+        ("tolerance 2", "0"),
+        ("published", "2"),
+    ]
+    assert len(rows) == 4 + 4 * 3
+
+
 def test_the_profile_names_the_parts_of_both_programs() -> None:
     done = run_process("-mbenchmarks.bench_profile", "--size", 128, "--model", "vit_demo", **FEW_POINTS)
     assert done.returncode == 0, done.stderr

@@ -251,3 +251,12 @@ def test_region_means_equal_the_mean_over_pixels(window: WindowFeatures, data: s
     ]
     (means,) = region_means(window.mask_counts([Mask.of(mask) for mask in masks]), [window])
     np.testing.assert_allclose(means, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_moved_features_repeat_the_edge_of_the_window() -> None:
+    features = encoded_window(np.arange(16.0).reshape(1, 4, 4), (100, 75))  # three columns of cells hold pixels
+    moved = [of_move.embedding[0, 0, :4, :3].tolist() for of_move in features.moved(1)]
+    assert len(moved) == 8
+    assert moved[0] == [[0, 0, 1], [0, 0, 1], [4, 4, 5], [8, 8, 9]]  # from the left above
+    assert moved[-1] == [[5, 6, 6], [9, 10, 10], [13, 14, 14], [13, 14, 14]]
+    assert list(features.moved(0)) == []
