@@ -90,8 +90,10 @@ def write_maps(
 
     images = open_event(event, options)
     identities = {"images": file_identities([*event.historical, event.monitor])}
-    provenance = identity.provenance if identity else {}
-    parameters = {"method": method} | provenance | images.parameters | identities
+    parameters = {"method": method} | images.parameters | identities
+    if identity:
+        masks = {"patch_size": config.STAGE1_PATCH_SIZE, "points_per_side": config.STAGE1_SAM_PARAMS["points_per_side"]}
+        parameters |= identity.provenance | masks
     paths = [folder / name for name in (config.FILTERED_MAP_NAME, config.ANOMALY_MAP_NAME)]
     if all(map_state(path, images.shape, parameters) is MapState.CURRENT for path in paths):
         return "its maps exist"
