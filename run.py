@@ -11,9 +11,8 @@ from cli.flags import (
     add_data_arguments,
     add_folder,
     add_number,
-    add_overlap_argument,
     add_stage2_arguments,
-    add_tolerance_argument,
+    add_window_arguments,
     check_overlap,
     positive_int,
 )
@@ -45,8 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="skip existing anomaly maps, also those of another program (default: recompute them)",
     )
     add_number(parser, "--patch-size", positive_int, config.STAGE1_PATCH_SIZE, "side of a stage 1 window in pixels")
-    add_overlap_argument(parser)
-    add_tolerance_argument(parser)
+    add_window_arguments(parser)
     add_stage2_arguments(parser)
     add_run_arguments(parser)
     args = parse_run_arguments(parser, arguments)

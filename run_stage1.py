@@ -11,8 +11,7 @@ from cli.flags import (
     add_data_arguments,
     add_folder,
     add_number,
-    add_overlap_argument,
-    add_tolerance_argument,
+    add_window_arguments,
     check_overlap,
     positive_int,
 )
@@ -39,8 +38,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="skip events with a change map that is whole and made with the same parameters or by another program "
         "(default: skip)",
     )
-    add_overlap_argument(parser)
-    add_tolerance_argument(parser)
+    add_window_arguments(parser)
     add_run_arguments(parser)
     args = parse_run_arguments(parser, arguments)
     check_overlap(parser, args.overlap, args.patch_size)

@@ -10,9 +10,8 @@ from cli.flags import (
     ScriptParser,
     add_data_arguments,
     add_folder,
-    add_overlap_argument,
     add_stage2_arguments,
-    add_tolerance_argument,
+    add_window_arguments,
     check_overlap,
 )
 from cli.script import run_script
@@ -37,8 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="skip events with maps that are whole and made with the same parameters or by another program "
         "(default: recompute)",
     )
-    add_overlap_argument(parser)
-    add_tolerance_argument(parser)
+    add_window_arguments(parser)
     add_stage2_arguments(parser)
     add_run_arguments(parser)
     args = parse_run_arguments(parser, arguments)

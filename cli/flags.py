@@ -58,8 +58,8 @@ def add_color_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_overlap_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `--overlap`."""
+def add_window_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--overlap` and `--tolerance`."""
     parser.add_argument(
         "--overlap",
         type=not_negative_int,
@@ -68,13 +68,9 @@ def add_overlap_argument(parser: argparse.ArgumentParser) -> None:
         help="let neighbouring windows overlap by PX pixels; a pixel takes the score of the window in which it lies "
         "deepest; takes more windows (default: 0, the published layout)",
     )
-
-
-def add_tolerance_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `--tolerance`."""
     parser.add_argument(
         "--tolerance",
-        type=not_negative_int,
+        type=feature_cells,
         default=0,
         metavar="K",
         help="compare each region with its best match within K feature cells of the other image (16 pixels each in a "
@@ -160,6 +156,7 @@ def _number(kind: type[Number], is_valid: Callable[[Number], bool], needs: str) 
 finite = _number(float, isfinite, "a number")
 not_negative = _number(float, lambda value: isfinite(value) and value >= 0, "a number, 0 or more")
 positive = _number(float, lambda value: isfinite(value) and value > 0, "a number above 0")
+feature_cells = _number(int, lambda value: 0 <= value <= 8, "a whole number from 0 to 8")
 fraction = _number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 percentage = _number(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
 positive_int = _number(int, lambda value: value > 0, "a whole number above 0")

@@ -156,6 +156,7 @@ def test_geojson_has_the_polygons_in_degrees_and_follows_the_flags(
     [
         (("--overlap", "66"), "argument --overlap: 66 is above 65, half of the smallest window"),
         (("--overlap", "-1"), "-1: needs a whole number, 0 or more"),
+        (("--tolerance", "9"), "9: needs a whole number from 0 to 8"),
         (("--simplify", "-1"), "-1: needs a number, 0 or more"),
         (("--simplify", "nan"), "nan: needs a number, 0 or more"),
     ],
