@@ -1,6 +1,7 @@
 """The method on one screen: images of one place, as arrays, through both stages (docs/method.md)."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from sam.mask_generator import MaskParameters
 from sam.settings import engine_settings
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
-from utils import LOG, EventError, Listing, read_event, tile, window_side
+from utils import LOG, EventError, Listing, UsageError, read_event, tile, window_side
 
 
 class EventMaps(NamedTuple):
@@ -188,9 +189,11 @@ class AnomalyCD:
         Returns
         -------
         The paths of the maps and polygons. Raises EventError if the images cannot be used, OSError if nothing can be
-        written.
+        written, UsageError without GDAL.
 
         """
+        if find_spec("osgeo") is None:
+            raise UsageError('files need GDAL: pip install "GDAL==$(gdal-config --version)", or pass arrays')
         from cli.progress import follow_run
         from img_io import ImageOptions
         from pipeline.local import run_events_here
