@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import on_gpu
-from tests.scripts import FEW_POINTS, run_process
+from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,20 @@ def test_switches_are_measured_over_shifts(small_events: Path, tmp_path: Path) -
         ("published", "2"),
     ]
     assert len(rows) == 4 + 4 * 3
+
+
+def test_rules_with_usual_scores_are_scored(small_events: Path, tmp_path: Path) -> None:
+    results, roots = tmp_path / "results.csv", ("--stage1-root", tmp_path / "one", "--stage2-root", tmp_path / "two")
+    done = run_process("run.py", "--data-root", small_events, *roots, "--explain", *DEMO_SAM, **FEW_POINTS)
+    assert done.returncode == 0, done.stderr
+    flags = ("--data-root", small_events, "--result-root", tmp_path / "two", "--results", results)
+    done = run_process("-mbenchmarks.bench_usual", *flags)
+    assert done.returncode == 0, done.stderr
+    evaluated = run_process("run_eval.py", "--data-root", small_events, "--result-root", tmp_path / "two")
+    with open(results, newline="", encoding="utf-8") as file:
+        published, *others = list(csv.DictReader(file))
+    assert f"F1={published['F1']}" in evaluated.stdout
+    assert {row["events"] for row in others} == {"1"}
 
 
 def test_the_profile_names_the_parts_of_both_programs() -> None:
