@@ -128,7 +128,7 @@ def test_the_page_computes_what_run_does(
         (folder / f"{date}.tif").unlink()
     monkeypatch.chdir(tmp_path)
     roots = ("--data-root", "my_data", "--stage1-root", "one", "--stage2-root", "two")
-    assert run.main([*roots, "--device", "cpu", "--sam-model-type", "vit_t"]) == 0
+    assert run.main([*roots, "--sam-model-type", "vit_t"]) == 0
     found: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "python.md").read_text(), re.DOTALL):
         exec(block, found)
