@@ -14,6 +14,7 @@ from img_io import Image
 from utils import EventError, Window
 
 ITERATIONS = 30  # at most
+FITTED = 1 << 18  # pixels, at most, in an iteration: every k-th one of the sample
 BANDS = 3
 TOLERANCE = 1e-4  # largest change of a canonical correlation at the end
 LEAST_VARIANCE = 1e-9  # of a direction of a date's bands, as a share of the largest; others hold nothing
@@ -100,7 +101,9 @@ def ir_mad(reference: Image, monitor: Image) -> Scored:
     pixels with weight, which are closer than others. Raises EventError if no pixel can be compared, or if a date is
     constant.
     """
-    variates = fit_no_change(*sample_bands([reference, monitor]))
+    before, after = sample_bands([reference, monitor])
+    step = -(-len(before) // FITTED)
+    variates = fit_no_change(before[::step], after[::step])
     if not len(variates.correlations):
         raise EventError(f"{reference.path} and {monitor.path}: one of them has the same colour everywhere")
     distances = VariateDistances(reference, monitor, variates)
