@@ -51,7 +51,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, required=True, help="folder with one folder per event")
     parser.add_argument("--output-root", type=Path, required=True, help="folder for one folder of maps per method")
     parser.add_argument(
-        "--methods", nargs="+", default=[*OURS, *baselines.METHODS], help="methods to score (default: all)"
+        "--methods",
+        nargs="+",
+        choices=[*OURS, *baselines.METHODS],
+        default=["anomalycd", *baselines.METHODS],
+        help="methods to score (default: all but anomalycd-tolerance-1)",
     )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="SAM (default: %(default)s)")
