@@ -10,14 +10,13 @@ import numpy as np
 import config
 from pipeline.filtered_map import filter_change_map
 from rasters.raster import MemoryRaster
-from sam.devices import resolve_device
 from sam.features import WindowFeatures
 from sam.flags import SamFlags
 from sam.mask_generator import MaskParameters
-from sam.settings import engine_settings
+from sam.settings import load_engine
 from stage1_analysis import change_map
 from stage2_analysis import anomaly_map
-from utils import LOG, EventError, Listing, UsageError, read_event, tile, window_side
+from utils import EventError, Listing, UsageError, read_event, tile, window_side
 
 
 class EventMaps(NamedTuple):
@@ -66,9 +65,7 @@ class AnomalyCD:
         """
         path = None if checkpoint is None else Path(checkpoint)
         flags = SamFlags(device, path, model_type, precision, points_per_batch, encode_batch, compile)
-        self.settings = engine_settings(flags, resolve_device(device))
-        LOG.info("%s on %s", self.settings, self.settings.device)
-        self._engine = self.settings.load()
+        self._engine, self.settings = load_engine(flags)
         self._tolerance = tolerance
 
     def change(self, reference: np.ndarray, monitor: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:

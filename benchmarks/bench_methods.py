@@ -25,13 +25,22 @@ from eval_metrics import Scores, average_scores, score_binary_map
 from evaluation.curves import curve_thresholds
 from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps
 from evaluation.objects import ObjectCounts, average_precision, count_objects
-from rasters.place import find_place
 from rasters.raster import MemoryRaster, Raster, read_strips
 from sam.registry import SAM_VARIANTS
 from utils import list_events
 
 RESULTS = Path(__file__).parent / "results" / "methods.csv"
 OURS = {"anomalycd": (), "anomalycd-tolerance-1": ("--tolerance", "1")}  # flags of run.py
+COLUMNS = (
+    "F1",
+    "unweighted F1",
+    "average precision",
+    "object recall",
+    "object precision",
+    "object f1",
+    "flagged without an event",
+    "false alarms per quiet stack",
+)
 SHARE = 0.2  # of an object: from it on, it is found, or right
 
 
@@ -82,7 +91,6 @@ def compute(method: str, args: argparse.Namespace, output: Path, event: str | No
 
 def score(maps: EventMaps, label: Raster, flagged: Raster, precision: float) -> Scored:
     """Score a binary map. `precision`: average precision of the method's scores."""
-    area = find_place(maps.anomalies.georeference, maps.anomalies.shape).pixel_area
     weighted, plain = (
         score_binary_map(flagged, maps.anomalies, label, weight) for weight in (config.EVAL_BACKGROUND_WEIGHT, 1)
     )
@@ -93,7 +101,7 @@ def score(maps: EventMaps, label: Raster, flagged: Raster, precision: float) -> 
         ],
         axis=0,
     )
-    objects = count_objects(flagged, maps.anomalies, label, SHARE, area)
+    objects = count_objects(flagged, maps.anomalies, label, SHARE, maps.pixel_area)
     return Scored(weighted, plain, objects, precision, float(pixels[0] / pixels[1]))
 
 
@@ -114,7 +122,7 @@ def row(method: str, scored: Sequence[Scored], seconds: float | None) -> dict[st
     """Return the row of a method: averages of events with an anomaly, and what is flagged where nothing happened."""
     events = [each for each in scored if each.objects.labelled]
     quiet = [each for each in scored if not each.objects.labelled]
-    values: dict[str, float | None] = {}
+    values: dict[str, float] = {}
     if events:
         values["F1"] = average_scores([each.published for each in events]).f1
         values["unweighted F1"] = average_scores([each.unweighted for each in events]).f1
@@ -124,26 +132,13 @@ def row(method: str, scored: Sequence[Scored], seconds: float | None) -> dict[st
     if quiet:
         values["flagged without an event"] = float(np.mean([each.flagged for each in quiet]))
         values["false alarms per quiet stack"] = float(np.mean([each.objects.false_alarms for each in quiet]))
-    texts = {name: f"{value:.4f}" for name, value in values.items() if value is not None}
     return {
         "method": method,
         "events": str(len(events)),
         "quiet": str(len(quiet)),
-        **{name: texts.get(name, "") for name in COLUMNS},
+        **{name: f"{values[name]:.4f}" if name in values else "" for name in COLUMNS},
         "seconds": "" if seconds is None else f"{seconds:.1f}",
     }
-
-
-COLUMNS = (
-    "F1",
-    "unweighted F1",
-    "average precision",
-    "object recall",
-    "object precision",
-    "object f1",
-    "flagged without an event",
-    "false alarms per quiet stack",
-)
 
 
 def main() -> None:

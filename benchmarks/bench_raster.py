@@ -74,12 +74,12 @@ def measure_event(args: argparse.Namespace) -> None:
     roots = ["--stage1-root", str(args.folder / "stage1"), "--stage2-root", str(args.folder / "stage2")]
     flags = ["--device", args.device, "--sam-model-type", args.model]
     arguments = run.parse_arguments(["--data-root", str(args.folder), *roots, *flags])
-    engine, sam = load_engine(SamFlags.of(arguments))
+    engine, settings = load_engine(SamFlags.of(arguments))
     listing = list_events(args.folder)
     stages = run.plan(listing.events[0], arguments)
     windows = sum(len(stage.tile_event()) for stage in stages)
     with follow_run("both stages", listing, count_windows(lambda _: stages)) as progress:
-        run_event = partial(run_events_here, listing, lambda _: stages, sam, lambda: engine, progress)
+        run_event = partial(run_events_here, listing, lambda _: stages, settings.identity, lambda: engine, progress)
         _, took = measure(args.device, run_event)
     if progress.summary.failed:
         sys.exit("the event failed")

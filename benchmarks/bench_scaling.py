@@ -167,14 +167,14 @@ def measure_costs(size: int) -> Costs:
         event = read_event(write_event(Path(folder) / "events", DEMO_EVENTS[-1], size))
         roots = ("--stage1-root", f"{folder}/1", "--stage2-root", f"{folder}/2")
         arguments = run.parse_arguments([*roots, *DEMO])
-        engine, sam = load_engine(SamFlags.of(arguments))
+        engine, settings = load_engine(SamFlags.of(arguments))
         seconds: list[float] = []
         windows: list[int] = []
 
         def take_step(step: StageProgress | None) -> StageProgress:
             started = time.perf_counter()
             finished, stages = (step.stage, step.rest) if step else (None, run.plan(event, arguments))
-            step = advance(finished, stages, sam)
+            step = advance(finished, stages, settings.identity)
             seconds.append(time.perf_counter() - started)
             return step
 

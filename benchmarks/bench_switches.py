@@ -1,4 +1,4 @@
-"""Measures what three changes of the method would give, on drawn events and on events of one's own.
+"""Measures what two changes of the method give, on drawn events and on events of one's own.
 
     python -m benchmarks.bench_switches --data-root my_data --points 16
 
@@ -71,7 +71,7 @@ VARIANTS = (
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure three changes of the method.")
+    parser = argparse.ArgumentParser(description="Measure two changes of the method.")
     parser.add_argument("--data-root", type=Path, help="folder with one folder per event (default: drawn events)")
     parser.add_argument("--drawn", type=int, default=10, help="number of drawn events (default: %(default)s)")
     parser.add_argument("--model", choices=SAM_VARIANTS, default="vit_t", help="SAM (default: %(default)s)")

@@ -19,6 +19,7 @@ from eval_metrics import (
 )
 from img_io import ImageOptions, Label, open_label
 from rasters.maps import ScoreMap, open_score_map, open_stage_map, read_parameters
+from rasters.place import find_place
 from utils import Event, EventError, from_config
 
 
@@ -63,6 +64,11 @@ class EventMaps:
             **self.settings.cleaning,
             normalize=self.settings.normalize_anomaly_map,
         )
+
+    @property
+    def pixel_area(self) -> float | None:
+        """The average area of a pixel on the ground in square metres; None if it is unknown."""
+        return find_place(self.anomalies.georeference, self.anomalies.shape).pixel_area
 
     def curve(self, thresholds: Sequence[float]) -> ThresholdCurve:
         """Return stage 2's binary map at many thresholds (ascending, at least one)."""

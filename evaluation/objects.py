@@ -13,7 +13,6 @@ import numpy as np
 from eval_metrics import Scores, average_scores, score_binary_map
 from evaluation.curves import curve_thresholds
 from evaluation.event_maps import EventMaps
-from rasters.place import find_place
 from rasters.raster import Raster, read_strips
 
 
@@ -66,7 +65,7 @@ def score_objects(maps: EventMaps, share: float) -> tuple[ObjectScores, ObjectSc
     assert maps.label is not None
     curve = maps.curve(curve_thresholds(maps.settings.stage2_threshold)).scores(background_weight=1)
     pairs = ((maps.changed, maps.filtered, None), (maps.anomalous, maps.anomalies, average_precision(curve)))
-    area = _pixel_area(maps)
+    area = maps.pixel_area
     stage1, stage2 = (
         ObjectScores(
             count_objects(predicted, scores, maps.label, share, area),
@@ -80,11 +79,7 @@ def score_objects(maps: EventMaps, share: float) -> tuple[ObjectScores, ObjectSc
 
 def count_false_alarms(maps: EventMaps) -> ObjectCounts:
     """Count the flagged objects of a normal control in stage 2: all are false alarms."""
-    return count_objects(maps.anomalous, maps.anomalies, None, 1, _pixel_area(maps))
-
-
-def _pixel_area(maps: EventMaps) -> float | None:
-    return find_place(maps.anomalies.georeference, maps.anomalies.shape).pixel_area
+    return count_objects(maps.anomalous, maps.anomalies, None, 1, maps.pixel_area)
 
 
 def average_precision(curve: Sequence[Scores]) -> float:

@@ -61,8 +61,8 @@ def engine_settings(flags: SamFlags, device: torch.device, fetch: bool = True) -
     return EngineSettings(flags.model_type, weights, device, execution)
 
 
-def load_engine(flags: SamFlags) -> tuple[SamEngine, SamIdentity]:
+def load_engine(flags: SamFlags) -> tuple[SamEngine, EngineSettings]:
     """Load the engine that the flags choose, and log its weights and device. Raises UsageError if that fails."""
     settings = engine_settings(flags, resolve_device(flags.device))
     LOG.info("%s on %s", settings, settings.device)
-    return settings.load(), settings.identity
+    return settings.load(), settings

@@ -96,7 +96,8 @@ def requested_executions(monkeypatch: pytest.MonkeyPatch) -> list[Execution | No
 
 
 def test_load_engine_logs_the_model_and_records_its_provenance(caplog: pytest.LogCaptureFixture) -> None:
-    engine, sam = load_engine(parse(*DEMO_SAM))
+    engine, settings = load_engine(parse(*DEMO_SAM))
+    sam = settings.identity
     (line,) = caplog.messages
     assert line == f"SAM vit_demo: {config.DEMO_CHECKPOINT} (of the tests, for synthetic scenes only) on cpu"
     assert engine.device == torch.device("cpu")
@@ -121,7 +122,8 @@ def test_load_engine_logs_the_model_and_records_its_provenance(caplog: pytest.Lo
 def test_flags_set_the_engine_execution(
     requested_executions: list[Execution | None], flags: Sequence[str], execution: Execution
 ) -> None:
-    _, sam = load_engine(parse(*DEMO_SAM, *flags))
+    _, settings = load_engine(parse(*DEMO_SAM, *flags))
+    sam = settings.identity
     assert requested_executions == [execution]
     assert sam.provenance["precision"] == execution.precision
 
