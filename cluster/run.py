@@ -27,7 +27,6 @@ def run_on_cluster(
         nodes = machines_with_room(ray, wanted, check)
         resources = worker_resources(wanted, nodes)
         settings = engine_settings(sam, torch.device("cuda:0" if resources.gpus else "cpu"))
-        settings = settings._replace(execution=settings.execution._replace(host_threads=resources.cpus))
         outputs = {stage.folder.parent for event in listing.events[:1] for stage in plan(event)}
         for folder in outputs:
             folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,9 @@
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from threading import Barrier, Lock
 from typing import Any, TypeVar
 
 import torch
@@ -46,14 +48,17 @@ def resolve_device(name: str | None) -> torch.device:
     raise UsageError(f"--device {wanted}: not found; torch finds {torch.cuda.device_count()} GPU(s); use --device cpu")
 
 
-def batch_size(device: torch.device, item_bytes: int) -> int:
-    """Return how many items of `item_bytes` bytes one batch should hold on the device now, at least 1."""
+def batch_size(device: torch.device, item_bytes: int, batches: int = 1) -> int:
+    """Return how many items of `item_bytes` bytes a batch should hold on the device now, at least 1.
+
+    `batches`: that are computed at the same time.
+    """
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
         # Total memory instead of free memory, so that the same command always uses the same batch size.
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(free // FREE_SHARE, LARGEST_BATCH_BYTES[device.type]) // item_bytes)
+    return max(1, min(free // FREE_SHARE // batches, LARGEST_BATCH_BYTES[device.type]) // item_bytes)
 
 
 def release_freed_memory(device: torch.device) -> None:
@@ -66,6 +71,29 @@ def release_freed_memory(device: torch.device) -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def decoding_threads(device_type: str) -> int:
+    """Return how many batches of points are decoded at the same time."""
+    return torch.get_num_threads() if device_type == "cpu" else 1
+
+
+def single_threaded_pool() -> ThreadPoolExecutor:
+    """Return a pool of as many threads as torch uses, in each of which torch uses one; in others it uses all."""
+    threads = torch.get_num_threads()
+    started = Barrier(threads + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # the first call in a thread takes over the number that was set last
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, "single-threaded", start)
+    for _ in range(threads):
+        pool.submit(int)
+    started.wait()
+    torch.set_num_threads(threads)
+    return pool
+
+
 class Batches:
     """Batched execution on a device; halves the batch size permanently when the device runs out of memory."""
 
@@ -73,19 +101,23 @@ class Batches:
         self.size = size
         self._flag = flag
         self._warned = False
+        self._halving = Lock()
 
     def run(self, work: Callable[[Items], Result], items: Items) -> Iterator[Result]:
         """Yield `work(batch)` for each batch of items, in order. Raises EventError if not even one item fits."""
         start = 0
         while start < len(items):
+            size = self.size
             try:
-                result = work(items[start : start + self.size])
+                result = work(items[start : start + size])
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._halve()
+                with self._halving:
+                    if self.size >= size:  # else another thread did
+                        self._halve()
                 continue
-            start += self.size
+            start += size
             yield result
 
     def _halve(self) -> None:

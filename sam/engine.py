@@ -12,6 +12,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from sam.compilation import compile_once
 from sam.devices import Batches, autocast, batch_size, release_freed_memory
 from sam.encoders import PLAIN_VIT, EncoderKind
 from sam.execution import Execution
@@ -47,7 +48,7 @@ class SamEngine:
         self.device = device
         self._model = model.to(device)
         kind.accelerate(model.image_encoder)
-        self._encoder = torch.compile(model.image_encoder) if execution.compile else model.image_encoder
+        self._encoder = compile_once(model.image_encoder, device) if execution.compile else model.image_encoder
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         self._precision = execution.precision
         encode_batch = execution.encode_batch or batch_size(device, kind.image_bytes(model.image_encoder))

@@ -12,4 +12,3 @@ class Execution(NamedTuple):
     points_per_batch: int | None = None  # None: chosen from the device's memory
     encode_batch: int | None = None  # images; None: chosen from the device's memory
     compile: bool = False
-    host_threads: int | None = None  # for cleaning masks; None: one per processor

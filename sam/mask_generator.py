@@ -3,9 +3,8 @@
 See docs/method.md, section 3, for the generator, and docs/benchmarks.md for the gain from each difference.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 from torchvision.ops.boxes import box_area
 
-from sam.devices import Batches, autocast, batch_size, release_freed_memory
+from sam.devices import Batches, autocast, batch_size, decoding_threads, release_freed_memory, single_threaded_pool
 from sam.execution import Execution
 from sam.features import WindowFeatures
 from sam.mask_measures import LogitPart, WindowScale
@@ -142,9 +141,9 @@ class MaskGenerator:
         self._precision = execution.precision
         self._encode = encode
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
-        points_per_batch = execution.points_per_batch or batch_size(device, point_bytes(model))
-        self._point_batches = Batches(points_per_batch, "--points-per-batch")
-        self._host = ThreadPoolExecutor(execution.host_threads or os.cpu_count(), "mask clean-up")
+        self._host = single_threaded_pool()
+        most = batch_size(device, point_bytes(model), decoding_threads(device.type))
+        self._point_batches = Batches(execution.points_per_batch or most, "--points-per-batch")
 
     def close(self) -> None:
         """End the host threads and cancel waiting clean-ups, so that an interrupted run does not wait for them."""
@@ -200,6 +199,7 @@ class MaskGenerator:
         with autocast(self._device, self._precision):
             image = self.decoder.image_side(crop.features.embedding[0])
 
+        @torch.no_grad()  # a setting of each thread
         def find(batch: Tensor) -> _Candidates:
             with autocast(self._device, self._precision):
                 decoded: DecodedMasks = self.decoder.decode(image, batch.to(self._device), parameters.pred_iou_thresh)
@@ -210,15 +210,28 @@ class MaskGenerator:
             if parameters.stability_score_thresh > 0:
                 kept &= measures.stability >= parameters.stability_score_thresh
             boxes = measures.boxes[kept]
-            self._points_done(len(batch))
             return _Candidates(scale.cut(decoded.logits, kept, boxes), decoded.predicted_iou[kept], boxes)
 
-        batches = list(self._point_batches.run(find, points))
+        batches = []
+        for batch, found in self._in_batches(find, points):
+            batches += found
+            self._points_done(len(batch))
         parts = [part for batch in batches for part in batch.logits]
         predicted_iou = torch.cat([batch.predicted_iou for batch in batches])
         boxes = torch.cat([batch.boxes for batch in batches])
         kept = batched_nms(boxes.float(), predicted_iou, torch.zeros_like(predicted_iou), parameters.box_nms_thresh)
         return _Candidates([parts[index] for index in kept.tolist()], predicted_iou[kept], boxes[kept])
+
+    def _in_batches(
+        self, find: Callable[[Tensor], _Candidates], points: Tensor
+    ) -> Iterator[tuple[Tensor, list[_Candidates]]]:
+        """Yield batches of points, each with what `find` returns for it: in parts if the memory is too small.
+
+        On a CPU, each batch has a thread for itself: many operations are too small to be shared between threads.
+        """
+        batches = points.split(self._point_batches.size)
+        run = self._host.map if self._device.type == "cpu" else map
+        return zip(batches, run(lambda batch: list(self._point_batches.run(find, batch)), batches), strict=True)
 
     def _full_size(self, crop: _Crop, logits: LogitPart, box: list[int]) -> tuple[Tensor, int, int]:
         """Return a mask's pixels at full size, (h, w) bool, and the window's column and row at which they begin."""

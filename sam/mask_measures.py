@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 REACH = 3  # consecutive logits per axis that a block of pixels can depend on
 LARGEST_BLOCK = 128  # pixels per side; counts along a side must fit in a byte
-PIXELS_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 20}  # interpolated pixels held in memory; on a CPU, in its caches
+PIXELS_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 18}  # interpolated pixels held in memory; on a CPU, in its caches
 OUTSIDE = 1 << 30  # beyond any window
 LOWEST = -1e30  # a logit below those of any SAM; finite, as it is multiplied by weights of 0
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 import config
-from sam.devices import LARGEST_BATCH_BYTES
+from sam.devices import LARGEST_BATCH_BYTES, decoding_threads
 from sam.execution import Execution
 from sam.mask_generator import MaskParameters, point_bytes
 from sam.registry import SAM_VARIANTS
@@ -32,7 +32,7 @@ def estimate_memory(model_type: str, device_type: str, execution: Execution, lar
     weights = sum(4 * tensor.numel() for tensor in model.state_dict().values())
     batches = max(
         _batch_bytes(variant.encoder_kind().image_bytes(model.image_encoder), execution.encode_batch, device_type),
-        _batch_bytes(point_bytes(model), execution.points_per_batch, device_type),
+        _batch_bytes(point_bytes(model), execution.points_per_batch, device_type) * decoding_threads(device_type),
     )
     points = MaskParameters.of(config.STAGE1_SAM_PARAMS).points
     all_logits = points * MASKS_PER_POINT * 4 * (4 * model.prompt_encoder.image_embedding_size[0]) ** 2

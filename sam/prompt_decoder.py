@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sam.compilation import compile_once
+
+USED_TOKENS = [0, 2, 3, 4]  # the predicted IoU, and the three masks of a point; 1 is the mask of several prompts
+
 
 class ImageSide(NamedTuple):
     """Arrays that all prompts of one image share. N = G * G feature cells of C channels; h heads of d channels."""
@@ -41,8 +45,9 @@ class PromptDecoder:
         self._compiled = compiled
         self._most_points = 0  # of a batch so far
         transform, upscale = self._two_way_transformer, self._output_upscaling
-        self._transform = torch.compile(transform) if compiled else transform
-        self._upscale = torch.compile(upscale) if compiled else upscale
+        device = mask_decoder.iou_token.weight.device
+        self._transform = compile_once(transform, device) if compiled else transform
+        self._upscale = compile_once(upscale, device) if compiled else upscale
         self._output_tokens = torch.cat([mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]).detach()
         # (N, C): positional encoding of the feature cells
         self._position = prompt_encoder.get_dense_pe()[0].flatten(1).T.detach().contiguous()
@@ -78,7 +83,7 @@ class PromptDecoder:
         return DecodedMasks(self._upscale(tokens, pixels)[point, mask], predicted_iou[point, mask], point)
 
     def _two_way_transformer(self, image: ImageSide, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Run SAM's two-way transformer. `tokens`: (B, T, C). Returns tokens and pixels, (B, T, C) and (B, N, C)."""
+        """Run SAM's two-way transformer. `tokens`: (B, T, C). Returns USED_TOKENS, (B, 4, C), and pixels, (B, N, C)."""
         token_position = tokens
         pixels = image.source  # (N, C) in the first block, (B, N, C) in the others
         positioned = pixels
@@ -102,22 +107,19 @@ class PromptDecoder:
             pixels = block.norm4(torch.baddbmm(pixels, weights, written))
             positioned = pixels + self._position
         last = self._decoder.transformer.final_attn_token_to_image
+        tokens, token_position = tokens[:, USED_TOKENS], token_position[:, USED_TOKENS]
         tokens = tokens + _attend_to_image(last, tokens + token_position, positioned, pixels)
         return self._decoder.transformer.norm_final_attn(tokens), pixels
 
     def _output_upscaling(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         """Return the logits of the three masks of every point, (B, 3, 4 G, 4 G) float32."""
-        grid = int(pixels.shape[1] ** 0.5)
         first, norm, activation, second, _ = self._decoder.output_upscaling
         # A transposed convolution of stride 2 and kernel 2 is one linear map from a pixel to four: they do not overlap.
         upscaled = activation(_layer_norm_2d(norm, _upscale_2x(first, pixels)))
         upscaled = activation(_upscale_2x(second, upscaled))  # (B, N * 4 * 4, C / 8)
         networks = self._decoder.output_hypernetworks_mlps[1:]
-        hyper = torch.stack([network(tokens[:, 2 + number]) for number, network in enumerate(networks)], dim=2)
-        # Pixels are ordered by row and column of the cell, then of the half cell in it, then of the quarter cell.
-        logits = (upscaled @ hyper).float()  # (B, N * 16, 3)
-        logits = logits.view(len(pixels), grid, grid, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(len(pixels), -1, 4 * grid, 4 * grid)
+        hyper = torch.stack([network(tokens[:, 1 + number]) for number, network in enumerate(networks)], dim=2)
+        return _by_row_and_column((upscaled @ hyper).float())
 
 
 def _heads(attention: Any, projected: Tensor) -> Tensor:
@@ -177,6 +179,20 @@ def _upscale_2x(convolution: Any, pixels: Tensor) -> Tensor:
     """Apply a transposed convolution, stride and kernel 2: (B, n, C) -> (B, n * 4, C'), the four pixels row by row."""
     weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C', C)
     return F.linear(pixels, weight, convolution.bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
+
+
+def _by_row_and_column(logits: Tensor) -> Tensor:
+    """Order the logits of m masks by row and column: (B, N * 4 * 4, m) -> (B, m, 4 G, 4 G).
+
+    They come by row and column of the cell, then of the half cell in it, then of the quarter cell.
+    """
+    grid = int((logits.shape[1] // 16) ** 0.5)
+    found = logits.view(len(logits), grid, grid, 2, 2, 2, 2, -1)
+    ordered = logits.new_empty(len(logits), logits.shape[-1], grid, 2, 2, grid, 2, 2)
+    for half in range(2):  # a copy per column of a cell runs along rows; a copy of all would run over pairs of logits
+        for quarter in range(2):
+            ordered[..., half, quarter] = found[:, :, :, :, half, :, quarter].permute(0, 5, 1, 3, 4, 2)
+    return ordered.view(*ordered.shape[:2], 4 * grid, 4 * grid)
 
 
 def _layer_norm_2d(norm: Any, pixels: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """devices.py: selection of the device, and batch sizes."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import config
-from sam.devices import LARGEST_BATCH_BYTES, Batches, batch_size, resolve_device
+from sam.devices import LARGEST_BATCH_BYTES, Batches, batch_size, resolve_device, single_threaded_pool
 from tests.helpers import property_test
 from utils import EventError, UsageError
 
@@ -125,6 +127,41 @@ def test_batch_size_is_halved_in_the_middle_of_a_run() -> None:
 
     results = list(Batches(4, "--points-per-batch").run(work, range(11)))
     assert results == [[0, 10, 20, 30], [40, 50, 60, 70], [80], [90], [100]]
+
+
+def test_threads_that_run_out_of_memory_together_halve_the_size_once() -> None:
+    together = Barrier(2)
+
+    def work(batch: Sequence[int]) -> list[int]:
+        if len(batch) == 4:
+            together.wait()
+        return LimitedDevice(room=2).work(batch)
+
+    batches = Batches(4, "--points-per-batch")
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda items: list(batches.run(work, items)), [range(4), range(4, 8)]))
+    assert results == [[[0, 10], [20, 30]], [[40, 50], [60, 70]]]
+    assert batches.size == 2
+
+
+def test_threads_of_a_pool_use_one_thread_of_torch_and_others_all() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with single_threaded_pool() as pool:
+            together = Barrier(2)
+            counts = list(pool.map(lambda _: together.wait() < 2 and torch.get_num_threads(), range(2)))
+        with ThreadPoolExecutor(1) as later:
+            counts_elsewhere = [torch.get_num_threads(), later.submit(_threads_of_a_product).result()]
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [1, 1]
+    assert counts_elsewhere == [2, 2]
+
+
+def _threads_of_a_product() -> int:
+    torch.ones(2, 2) @ torch.ones(2, 2)
+    return torch.get_num_threads()
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)

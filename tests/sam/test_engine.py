@@ -357,7 +357,7 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
 def test_encoder_and_decoder_are_compiled_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
 
-    def compile_nothing(part: Callable[..., Any]) -> Callable[..., Any]:
+    def compile_nothing(part: Callable[..., Any], options: object) -> Callable[..., Any]:
         compiled.append(part)
         return part
 
@@ -372,7 +372,7 @@ def test_encoder_and_decoder_are_compiled_only_on_request(monkeypatch: pytest.Mo
 def test_compiled_parts_see_one_number_of_points(monkeypatch: pytest.MonkeyPatch, demo_engine: SamEngine) -> None:
     sizes: set[int] = set()
 
-    def note_size(part: Callable[..., Any]) -> Callable[..., Any]:
+    def note_size(part: Callable[..., Any], options: object) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             if len(arguments) == 2:  # of the decoder
                 sizes.add(len(arguments[1]))
