@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.bench_waterfall import Images, own_masks
@@ -43,7 +44,8 @@ def main() -> None:
     if on_gpu:
         window()  # loads the kernels
     started = time.perf_counter()
-    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
+    activities = [ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]
+    with profile(activities=activities, experimental_config=_ExperimentalConfig(profile_all_threads=True)) as profiler:
         window()
     wall = time.perf_counter() - started
     seconds: dict[str, float] = defaultdict(float)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_profile --device cpu --size 2048
 
-Each part is timed from its call to the end of its device work. Work in other host threads shows as `waiting`.
+Each part is timed from its call to the end of its device work, with one thread: parts of several would not add up.
 """
 
 import argparse
@@ -86,6 +86,7 @@ def main() -> None:
     add_weights_arguments(parser)
     parser.add_argument("--size", type=int, default=2048, help="side of the window, pixels (default: %(default)s)")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     event = make_event(SEED, CATEGORY, args.size, 1)
     images, weights = Images(event.historical[-1], event.monitor), Weights.of(args)
     stock_model, engine = load(weights).to(args.device), own_engine(weights, args.device)

@@ -5,7 +5,9 @@ take the time of a real run. Blobs give these steps masks of realistic numbers a
 """
 
 import math
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +21,7 @@ MASK_STRIDE = 4  # pixels of the encoder's input per pixel of the decoder's mask
 HIGHEST_LOGIT, LOWEST_LOGIT = 16.0, -20.0  # neither is reached
 ABSENT_RADIUS = -100.0  # radius of an absent hole or island
 
-_DRAWING: list[float] = []  # seconds of every call of blob_masks
+_DRAWING: defaultdict[int, float] = defaultdict(float)  # seconds of blob_masks, by thread
 
 
 def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,13 +60,13 @@ def blob_masks(points: torch.Tensor, encoder_size: int, seed: int) -> tuple[torc
     x, y = (_table(encoder_size, (square[..., axis] + of_object.uniform(0.35, 0.65)) * side, radius) for axis in (0, 1))
     logits = _saturate(_inside(x, y, of_object) / of_point.uniform(0.03, 0.28)[..., None, None].float())
     predicted_iou = of_point.uniform(0.3, 0.8).float()
-    _DRAWING.append(time.perf_counter() - started)
+    _DRAWING[threading.get_ident()] += time.perf_counter() - started
     return logits, predicted_iou
 
 
-def drawing_seconds() -> float:
-    """Return the seconds that this process's CPU has spent on drawing blobs, without GPU time."""
-    return sum(_DRAWING)
+def drawing_seconds() -> dict[int, float]:
+    """Return the seconds that each thread of this process has spent on drawing blobs so far, without GPU time."""
+    return dict(_DRAWING)
 
 
 class _Draws:

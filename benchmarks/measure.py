@@ -33,7 +33,8 @@ class Measurement(NamedTuple):
 def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measurement]:
     """Run the work, wait for the device, and measure time and memory. Linux with glibc only.
 
-    On a GPU, the work runs once before, as its first run loads the kernels. CPU time for drawing blobs is not counted.
+    On a GPU, the work runs once before, as its first run loads the kernels. The time in which threads draw blobs is not
+    counted, on a GPU that of the CPU.
     """
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
@@ -47,9 +48,10 @@ def measure(device: str, work: Callable[[], Result]) -> tuple[Result, Measuremen
     result = work()
     if on_gpu:
         torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - started - (drawing_seconds() - drawing)
+    seconds = time.perf_counter() - started
+    drawn = max((of_thread - drawing.get(thread, 0) for thread, of_thread in drawing_seconds().items()), default=0)
     peak = _status("VmHWM") - before
-    return result, Measurement(seconds, peak, torch.cuda.max_memory_allocated(device) if on_gpu else 0)
+    return result, Measurement(seconds - drawn, peak, torch.cuda.max_memory_allocated(device) if on_gpu else 0)
 
 
 def _status(name: str) -> int:
