@@ -147,7 +147,7 @@ def test_a_blob_per_predicted_iou(points: torch.Tensor, precision: torch.dtype) 
 def test_a_compiled_decoder_gives_blobs_for_small_batches_too(
     monkeypatch: pytest.MonkeyPatch, points: torch.Tensor, demo_model: Sam
 ) -> None:
-    monkeypatch.setattr(torch, "compile", lambda part: part)
+    monkeypatch.setattr(torch, "compile", lambda part, options: part)
     embedding = torch.zeros(demo_model.mask_decoder.transformer_dim, *demo_model.prompt_encoder.image_embedding_size)
     compiled, plain = BlobDecoder(demo_model, compiled=True), BlobDecoder(demo_model)
     image = plain.image_side(embedding)
