@@ -63,7 +63,7 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--points-per-batch",
         type=positive_int,
-        help="points that SAM decodes at once (default: from the device's memory)",
+        help="points that SAM decodes at once, on a CPU in each thread (default: from the device's memory)",
     )
     parser.add_argument(
         "--encode-batch",
@@ -73,6 +73,6 @@ def add_sam_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile encoder and mask decoder with torch.compile: a minute at the first start, needs a C++ compiler "
+        help="compile encoder and mask decoder with torch.compile: minutes at the first start, needs a C++ compiler "
         "(default: not compiled)",
     )
