@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
+from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
 
 from sam.compilation import compile_once
 from sam.devices import Batches, autocast, batch_size, release_freed_memory
@@ -19,6 +21,7 @@ from sam.execution import Execution
 from sam.features import WindowFeatures
 from sam.mask_generator import MaskGenerator, ignore_points
 from sam.scaling import scale_longest_side
+from utils import EventError
 
 
 class ScaledImage(NamedTuple):
@@ -48,6 +51,9 @@ class SamEngine:
         self.device = device
         self._model = model.to(device)
         kind.accelerate(model.image_encoder)
+        for module in model.image_encoder.modules():
+            if isinstance(module, LayerNorm2d):  # squares channels, beyond the range of fp16
+                module.register_forward_pre_hook(_in_single_precision)
         self._encoder = compile_once(model.image_encoder, device) if execution.compile else model.image_encoder
         self._resize = ResizeLongestSide(model.image_encoder.img_size)
         self._precision = execution.precision
@@ -71,7 +77,10 @@ class SamEngine:
 
     @torch.no_grad()
     def encode(self, images: Sequence[ScaledImage]) -> list[WindowFeatures]:
-        """Encode images of windows of one size; one result per image. Raises EventError if not even one image fits."""
+        """Encode images of windows of one size; one result per image.
+
+        Raises EventError if not even one image fits, and if a feature is not finite (beyond the range of fp16).
+        """
         return [features for batch in self._encode_batches.run(self._encode_batch, images) for features in batch]
 
     @torch.no_grad()
@@ -86,8 +95,16 @@ class SamEngine:
         pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(self.device)
         with autocast(self.device, self._precision):
             embeddings = self._encoder(self._model.preprocess(pixels.permute(0, 3, 1, 2))).float()
+        if not embeddings.isfinite().all():
+            raise EventError(
+                f"the SAM's features are not finite ({self._precision}); use --precision fp32, or other weights"
+            )
         size = self._model.image_encoder.img_size
         return [
             WindowFeatures.from_embedding(embedding[None], image.window_size, image.pixels.shape[:2], size)
             for embedding, image in zip(embeddings, images, strict=True)
         ]
+
+
+def _in_single_precision(module: LayerNorm2d, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].float(),)

@@ -354,6 +354,27 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
 
 
+def features_with_neck(factor: float, precision: str) -> Tensor:
+    """Features of a SAM the input of whose last norm is multiplied by `factor`, which the norm undoes."""
+    model = tiny_sam()
+    with torch.no_grad():
+        model.image_encoder.neck[2].weight.mul_(factor)
+    with SamEngine(model, torch.device("cpu"), Execution(precision)) as engine:
+        return engine.encode([engine.scale(SCENE)])[0].embedding
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_channels_whose_squares_are_beyond_the_range_of_a_precision_count(precision: str) -> None:
+    expected, found = (features_with_neck(1e3, name) for name in ("fp32", precision))
+    assert torch.cosine_similarity(found, expected, dim=1).min() > 0.99
+
+
+def test_features_beyond_the_range_of_a_precision_are_an_error() -> None:
+    assert features_with_neck(1e9, "fp32").isfinite().all()
+    with pytest.raises(EventError, match="features are not finite \\(fp16\\); use --precision fp32"):
+        features_with_neck(1e9, "fp16")
+
+
 def test_encoder_and_decoder_are_compiled_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
 
