@@ -12,7 +12,6 @@ from tests.scripts import DEMO_SAM, FEW_POINTS, run_process
 @pytest.mark.parametrize(
     ("module", "flags", "rows"),
     [
-        ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo"), 4),
         ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo", "--random"), 4),
         ("bench_pipeline", ("--size", 128, "--dates", 2, "--model", "vit_demo", "--alone"), 2),
         ("bench_kernels", ("--size", 128, "--model", "vit_demo"), 10),
