@@ -167,6 +167,7 @@ EVAL_CLOSING_RADIUS = _setting("EVAL_CLOSING_RADIUS", 3, int)  # of the closing'
 # Share of the image below which components are dropped; above 1, none is kept.
 EVAL_AREA_RATIO = _setting("EVAL_AREA_RATIO", 0.0003, float, _is_not_negative)
 EVAL_BACKGROUND_WEIGHT = _setting("EVAL_BACKGROUND_WEIGHT", 0.1, float, _is_not_negative)  # of a false positive
+EVAL_OBJECT_SHARE = _setting("EVAL_OBJECT_SHARE", 0.2, float)  # of an object: from it on, it is found, or right
 EVAL_MAX_EVENTS = _setting("EVAL_MAX_EVENTS", 80, int)
 
 # --- Events from catalogs (docs/get_event.md) ------------------------------------------------------------------------

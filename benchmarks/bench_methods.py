@@ -41,7 +41,6 @@ COLUMNS = (
     "flagged without an event",
     "false alarms per quiet stack",
 )
-SHARE = 0.2  # of an object: from it on, it is found, or right
 
 
 class Scored(NamedTuple):
@@ -101,7 +100,7 @@ def score(maps: EventMaps, label: Raster, flagged: Raster, precision: float) -> 
         ],
         axis=0,
     )
-    objects = count_objects(flagged, maps.anomalies, label, SHARE, maps.pixel_area)
+    objects = count_objects(flagged, maps.anomalies, label, config.EVAL_OBJECT_SHARE, maps.pixel_area)
     return Scored(weighted, plain, objects, precision, float(pixels[0] / pixels[1]))
 
 
