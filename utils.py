@@ -462,7 +462,7 @@ def _starts(length: int, patch_size: int, overlap: int) -> list[int]:
     return sorted({min(start, max(0, length - patch_size)) for start in range(0, length, patch_size - overlap)})
 
 
-# --- Settings ------------------------------------------------------------------------------------------------------
+# --- Settings --------------------------------------------------------------------------------------------------------
 def from_config(name: str) -> Any:
     """Return a dataclass field whose default is a setting of config.py, read when an instance is made."""
     return field(default_factory=lambda: getattr(config, name))
@@ -497,6 +497,7 @@ def atomic_write(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, where) from None
 
 
+# --- Dates in names --------------------------------------------------------------------------------------------------
 class NamedTime(NamedTuple):
     """The acquisition time in an image's name, and what else the name holds."""
 
