@@ -1,6 +1,7 @@
 """The two programs to compare, each of which runs both stages on one window."""
 
 import argparse
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,23 +155,24 @@ class BlobDecoder(PromptDecoder):
     def __init__(self, model: Sam, compiled: bool = False) -> None:
         super().__init__(model.prompt_encoder, model.mask_decoder, compiled)
         self._encoder_size = model.image_encoder.img_size
-        self._iou_head = model.mask_decoder.iou_prediction_head
+        self._drawn = threading.local()  # `predicted_iou`: of the points that this thread decodes
+        model.mask_decoder.iou_prediction_head.register_forward_hook(self._replace_iou)
 
     def decode(self, image: ImageSide, points: Tensor, iou_threshold: float) -> DecodedMasks:
         """Return the points' blobs; upscale as many masks as have a predicted IoU above the threshold."""
-        logits, predicted_iou = blob_masks(points, self._encoder_size, SEED)
-
-        def replace_iou(_module: object, _inputs: object, output: Tensor) -> Tensor:
-            nonlocal predicted_iou
-            predicted_iou = predicted_iou.to(output.dtype).float()  # rounded like the decoder's own
-            # A compiled decoder fills up small batches: only the first points are asked for.
-            replaced = output.clone()
-            replaced[: len(predicted_iou), 1:] = predicted_iou
-            return replaced
-
-        hook = self._iou_head.register_forward_hook(replace_iou)
+        logits, self._drawn.predicted_iou = blob_masks(points, self._encoder_size, SEED)
         try:
             decoded = super().decode(image, points, iou_threshold)
+            return decoded._replace(logits=logits[self._drawn.predicted_iou > iou_threshold])
         finally:
-            hook.remove()
-        return decoded._replace(logits=logits[predicted_iou > iou_threshold])
+            del self._drawn.predicted_iou
+
+    def _replace_iou(self, _module: object, _inputs: object, output: Tensor) -> Tensor:
+        if not hasattr(self._drawn, "predicted_iou"):  # another decoder of this model
+            return output
+        predicted_iou = self._drawn.predicted_iou.to(output.dtype).float()  # rounded like the decoder's own
+        self._drawn.predicted_iou = predicted_iou
+        # A compiled decoder fills up small batches: only the first points are asked for.
+        replaced = output.clone()
+        replaced[: len(predicted_iou), 1:] = predicted_iou
+        return replaced

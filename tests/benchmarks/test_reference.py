@@ -1,5 +1,7 @@
 """The reference implementation of the benchmarks equals the project, and its random masks have realistic statistics."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,20 @@ def test_a_compiled_decoder_gives_blobs_for_small_batches_too(
         found, expected = (decoder.decode(image, batch, iou_threshold=0.6) for decoder in (compiled, plain))
         assert torch.equal(found.logits, expected.logits)
         assert torch.equal(found.predicted_iou, expected.predicted_iou)
+
+
+def test_threads_draw_blobs_of_their_own_points(points: torch.Tensor, demo_model: Sam) -> None:
+    embedding = torch.zeros(demo_model.mask_decoder.transformer_dim, *demo_model.prompt_encoder.image_embedding_size)
+    decoder = BlobDecoder(demo_model)
+    image, batches = decoder.image_side(embedding), points[:40].float().split([1, 3] * 10)
+
+    def decode(batch: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return decoder.decode(image, batch, iou_threshold=0.6).logits
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, batch in zip(pool.map(decode, batches), batches, strict=True):
+            assert torch.equal(found, decode(batch))
 
 
 def test_use_blobs_restores_the_decoder(demo_model: Sam) -> None:

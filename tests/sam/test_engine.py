@@ -354,6 +354,16 @@ def test_lower_precision_gives_nearly_the_same_features(demo_engine: SamEngine, 
     assert abs(len(masks) - len(engine_masks(demo_engine, SCENE, FEW_POINTS))) <= 6
 
 
+def test_the_number_of_threads_changes_no_mask(demo_engine: SamEngine) -> None:
+    torch.set_num_threads(3)  # those of the engine's pool
+    with SamEngine(load_model("vit_demo", config.DEMO_CHECKPOINT), torch.device("cpu")) as engine:
+        torch.set_num_threads(1)
+        masks, expected = (engine_masks(some, SCENE, FEW_POINTS) for some in (engine, demo_engine))
+    assert len(masks) == len(expected) > 5
+    for mask, same in zip(masks, expected, strict=True):
+        assert np.array_equal(mask.full(SCENE.shape[:2]), same.full(SCENE.shape[:2]))
+
+
 def features_with_neck(factor: float, precision: str) -> Tensor:
     """Features of a SAM the input of whose last norm is multiplied by `factor`, which the norm undoes."""
     model = tiny_sam()
