@@ -54,8 +54,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         const=config.EVAL_OBJECT_SHARE,
         metavar="SHARE",
         help="also score connected objects, found if this share of them is covered (if none is given, "
-        f"{config.EVAL_OBJECT_SHARE:g}), pixels without weights, and false alarms per km2; see docs/method.md (default: "
-        "not scored)",
+        f"{config.EVAL_OBJECT_SHARE:g}), pixels without weights, and false alarms per km2; see docs/method.md "
+        "(default: not scored)",
     )
     parser.add_argument(
         "--map-name",
