@@ -151,9 +151,9 @@ def techniques(weights: Weights, stock_model: Sam, images: Images) -> dict[str, 
         "literal method": lambda: reference.stage1_window(stock_model, *images, STOCK_PARAMETERS, *STAGE1_LIMITS)[0],
         "images encoded once": lambda: encoded_once(stock_model, images),
         "weighted cells": lambda: weighted_cells(stock_model, images),
-        "masks measured at low resolution": lambda: with_stock_encoder(StockDecoder(stock_model)),
+        "masks measured at low resolution, points in threads": lambda: with_stock_encoder(StockDecoder(stock_model)),
         "image side computed once": lambda: with_stock_encoder(own_decoder),
-        "fused attention": with_everything,
+        "own encoder": with_everything,
     }
 
 

@@ -18,8 +18,8 @@ from utils import LOG, EventError, UsageError
 Items = TypeVar("Items", Sequence[Any], Tensor)
 Result = TypeVar("Result")
 
-# Memory of one batch: at most 1 / FREE_SHARE of what is free, and at most LARGEST_BATCH_BYTES. This keeps a GPU busy;
-# on a CPU larger batches do not fit the caches and are slower.
+# Memory of the batches that are computed at the same time: at most 1 / FREE_SHARE of what is free; of each: at most
+# LARGEST_BATCH_BYTES. This keeps a GPU busy; on a CPU larger batches do not fit the caches and are slower.
 FREE_SHARE = 4
 LARGEST_BATCH_BYTES = {"cuda": 2 << 30, "cpu": 160 << 20}
 
