@@ -25,8 +25,8 @@ from rasters.cog import fast_compression, write_raster
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.geotiff import Georeference, GeoTiff
 from rasters.image_file import ImageFile, stretch_of_files
+from rasters.place import Grid
 from rasters.stretch import Stretch
-from rasters.warp import Grid
 from utils import LOG, EventError, Window, atomic_write, hide_secrets, tile
 
 WINDOW = 1024  # pixels; a window is read, and repeated if the connection breaks

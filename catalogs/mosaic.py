@@ -9,8 +9,8 @@ from osgeo import ogr, osr
 from catalogs.query import Query
 from catalogs.remote import Asset, RemoteImage, RemoteMask, grid_of, open_image, open_mask, stored_bytes
 from catalogs.scenes import CLOUD_CLASSES, CLOUD_PROBABILITY, Acquisition, Scene
-from rasters.place import same_crs, wgs84
-from rasters.warp import Grid, Source, covered_window, rasterize, warp
+from rasters.place import Grid, same_crs, wgs84
+from rasters.warp import Source, covered_window, rasterize, warp
 from utils import EventError, Window
 
 

@@ -17,7 +17,7 @@ from catalogs.remote import open_image
 from catalogs.scenes import Acquisition
 from catalogs.target import coarse_grid, event_grid
 from cli.progress import progress_bar
-from rasters.warp import Grid
+from rasters.place import Grid
 from utils import LOG, EventError, UsageError, Window, hide_secrets
 
 READERS = 8  # acquisitions that are measured at once

@@ -13,12 +13,11 @@ from osgeo import gdal
 import config
 from catalogs.addresses import gdal_path, is_web
 from catalogs.retries import BUSY, NetworkError, asked_pause, network_reason, with_retries
-from rasters.affine import Affine
 from rasters.gdal_output import gdal_options
 from rasters.geotiff import GeoTiff, check_size, open_dataset
 from rasters.image_file import ImageFile
-from rasters.place import find_anchor
-from rasters.warp import Grid, pixel_steps
+from rasters.place import Grid, find_grid
+from rasters.warp import pixel_steps
 from utils import EventError, Window, hide_secrets, one_line
 
 Result = TypeVar("Result")
@@ -163,10 +162,10 @@ class RemoteMask(_RemoteTiff):
 
 def grid_of(file: GeoTiff) -> Grid:
     """Return the grid of a file. Raises EventError if it is not georeferenced."""
-    transform, crs = find_anchor(file.georeference)
-    if transform is None or crs is None or gdal.InvGeoTransform(transform) is None:
+    grid = find_grid(file.georeference, file.shape)
+    if grid is None or grid.crs is None or gdal.InvGeoTransform(grid.transform) is None:
         raise EventError(f"{file.path}: is not georeferenced")
-    return Grid(crs, Affine(*transform), file.shape)
+    return grid
 
 
 def open_image(asset: Asset, bands: Sequence[int] | None, grid: Grid | None = None) -> RemoteImage:

@@ -7,8 +7,8 @@ from osgeo import osr
 from catalogs.query import Box
 from catalogs.remote import RemoteImage, grid_of
 from rasters.affine import Affine
-from rasters.place import epsg_crs, named_crs, pixel_metres, same_crs, wgs84
-from rasters.warp import Grid, transform_bounds
+from rasters.place import Grid, epsg_crs, named_crs, pixel_metres, same_crs, wgs84
+from rasters.warp import transform_bounds
 from utils import EventError, UsageError
 
 COARSE_SIDE = 256  # longer side of the grid on which clouds and coverage are measured, pixels

@@ -9,7 +9,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from rasters.maps import ScoreMap
-from rasters.place import find_anchor, local_metres, raster_outline, x_first
+from rasters.place import find_grid, local_metres, raster_outline, x_first
 from utils import EventError, UsageError, first_line
 
 QUADRANT_SEGMENTS = 8  # of a buffer's round corners
@@ -79,17 +79,17 @@ class ToPixels(NamedTuple):
     @classmethod
     def between(cls, path: Path, crs: osr.SpatialReference | None, scores: ScoreMap, widest: float) -> "ToPixels":
         """Relate a CRS to a map. `path`: the file with this CRS, for messages. Raises EventError if that fails."""
-        anchor = find_anchor(scores.georeference)
-        if anchor.transform is None:
+        grid = find_grid(scores.georeference, scores.shape)
+        if grid is None:
             raise EventError(f"{scores.path}: has no georeference, so footprints cannot be placed on it")
-        if (crs is None) != (anchor.crs is None):
+        if (crs is None) != (grid.crs is None):
             missing = path if crs is None else scores.path
             raise EventError(f"{missing}: has no CRS, so footprints cannot be placed on the map; assign one (-a_srs)")
-        inverse = gdal.InvGeoTransform(anchor.transform)
-        border = raster_outline(anchor.transform, scores.shape, BORDER_PIECES)
-        if crs is None or anchor.crs is None:
+        inverse = gdal.InvGeoTransform(grid.transform)
+        border = raster_outline(grid, BORDER_PIECES)
+        if crs is None or grid.crs is None:
             return cls(None, None, None, inverse, _corners(border))
-        own, other = x_first(crs.Clone()), x_first(anchor.crs.Clone())
+        own, other = x_first(crs.Clone()), x_first(grid.crs.Clone())
         try:
             metres = local_metres(other, border)
             border.Transform(osr.CoordinateTransformation(other, metres))

@@ -71,6 +71,12 @@ class Georeference(NamedTuple):
     rpcs: tuple[tuple[str, str], ...] = ()  # rational polynomial coefficients, GDAL's names and values
     area_or_point: str | None = None
 
+    @property
+    def crs(self) -> osr.SpatialReference | None:
+        """The CRS of the coordinates: that of the transform, or else that of the ground control points."""
+        has_transform = self.transform is not None or not self.gcps
+        return (self.spatial_reference if has_transform else None) or self.gcp_spatial_reference
+
 
 @contextmanager
 def gdal_errors_named(path: Path) -> Iterator[None]:

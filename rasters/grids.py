@@ -6,65 +6,65 @@ from osgeo import gdal
 import config
 from rasters.affine import Affine
 from rasters.geotiff import GeoTiff
-from rasters.place import Anchor, find_anchor, same_crs
+from rasters.place import Grid, find_grid, same_crs
 from utils import EventError
 
 
 @np.errstate(over="ignore", invalid="ignore")  # from the numbers of a damaged header, which _overlaps rejects
-def map_to_other_grid(grid: GeoTiff, other: GeoTiff) -> Affine | None:
-    """Return the map from pixels of `grid` to pixels of `other`; None if both have one grid (docs/data.md).
+def map_to_other_grid(image: GeoTiff, other: GeoTiff) -> Affine | None:
+    """Return the map from pixels of `image` to pixels of `other`; None if both have one grid (docs/data.md).
 
     Raises EventError, naming both files, sizes and CRSs, if georeferencing does not relate them.
     """
-    anchor, other_anchor = _anchor(grid), _anchor(other)
-    if anchor.transform is None or other_anchor.transform is None:
-        if grid.shape == other.shape:
+    grid, other_grid = _grid(image), _grid(other)
+    if grid is None or other_grid is None:
+        if image.shape == other.shape:
             return None
-        raise _unrelated(grid, other, "sizes differ, and not both are georeferenced")
-    crs, other_crs = anchor.crs, other_anchor.crs
-    if not same_crs(crs, other_crs):
-        raise _unrelated(grid, other, "CRSs differ")
-    transform, other_transform = Affine(*anchor.transform), Affine(*other_anchor.transform)
-    to_other = _inverse(other, other_transform).after(transform)
+        raise _unrelated(image, other, "sizes differ, and not both are georeferenced")
+    if not same_crs(grid.crs, other_grid.crs):
+        raise _unrelated(image, other, "CRSs differ")
+    to_other = _inverse(other, other_grid).after(grid.transform)
     if grid.shape == other.shape and largest_offset(grid.shape, to_other) <= config.GRID_TOLERANCE:
         return None
-    if (crs is None) != (other_crs is None):
-        raise _unrelated(grid, other, "grids differ, and only one has a CRS")
-    _check_resampling(grid, other, to_other, _inverse(grid, transform).after(other_transform))
+    if (grid.crs is None) != (other_grid.crs is None):
+        raise _unrelated(image, other, "grids differ, and only one has a CRS")
+    _check_resampling(image, other, to_other, _inverse(image, grid).after(other_grid.transform))
     return to_other
 
 
-def _check_resampling(grid: GeoTiff, other: GeoTiff, to_other: Affine, from_other: Affine) -> None:
+def _check_resampling(image: GeoTiff, other: GeoTiff, to_other: Affine, from_other: Affine) -> None:
     """Raise EventError if one image cannot be resampled to the grid of the other."""
-    if any(image.dataset.GetGCPCount() for image in (grid, other)):
-        raise _unrelated(grid, other, "grids differ, and ground control points are too inaccurate to resample them")
-    if not (_overlaps(grid.shape, other.shape, to_other) and _overlaps(other.shape, grid.shape, from_other)):
-        raise _unrelated(grid, other, "they do not overlap")
+    if any(file.dataset.GetGCPCount() for file in (image, other)):
+        raise _unrelated(image, other, "grids differ, and ground control points are too inaccurate to resample them")
+    if not (_overlaps(image.shape, other.shape, to_other) and _overlaps(other.shape, image.shape, from_other)):
+        raise _unrelated(image, other, "they do not overlap")
     if max(*to_other.steps, *from_other.steps) > config.MAX_PIXEL_RATIO:
-        raise _unrelated(grid, other, "one's pixels are far larger than the other's")
+        raise _unrelated(image, other, "one's pixels are far larger than the other's")
 
 
-def _anchor(image: GeoTiff) -> Anchor:
-    numbers, anchor = image.georeference.transform, find_anchor(image.georeference)
-    if numbers is not None and anchor.transform is None:
+def _grid(image: GeoTiff) -> Grid | None:
+    numbers, grid = image.georeference.transform, find_grid(image.georeference, image.shape)
+    if numbers is not None and grid is None:
         raise EventError(f"{image.path}: invalid geotransform {numbers}; correct it (gdal_edit)")
-    return anchor
+    return grid
 
 
-def _inverse(image: GeoTiff, transform: Affine) -> Affine:
-    inverse = gdal.InvGeoTransform(transform)
+def _inverse(image: GeoTiff, grid: Grid) -> Affine:
+    inverse = gdal.InvGeoTransform(grid.transform)
     if inverse is None:
-        raise EventError(f"{image.path}: its transform {tuple(transform)} is not invertible; correct it (gdal_edit)")
+        raise EventError(
+            f"{image.path}: its transform {tuple(grid.transform)} is not invertible; correct it (gdal_edit)"
+        )
     return Affine(*inverse)
 
 
-def _unrelated(grid: GeoTiff, other: GeoTiff, reason: str) -> EventError:
+def _unrelated(image: GeoTiff, other: GeoTiff, reason: str) -> EventError:
     described = []
-    for image in (grid, other):
-        crs = find_anchor(image.georeference).crs
-        described.append(f"{image.shape[1]} x {image.shape[0]} in {crs.GetName() if crs else 'no CRS'}")
+    for file in (image, other):
+        crs = file.georeference.crs
+        described.append(f"{file.shape[1]} x {file.shape[0]} in {crs.GetName() if crs else 'no CRS'}")
     return EventError(
-        f"{grid.path} and {other.path}: {reason} ({' and '.join(described)}); warp them to one grid (gdalwarp)"
+        f"{image.path} and {other.path}: {reason} ({' and '.join(described)}); warp them to one grid (gdalwarp)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Locates rasters on the ground: transform, CRS, longitude and latitude, pixel sizes and areas."""
+"""Locates rasters on the ground: grid, CRS, longitude and latitude, pixel sizes and areas."""
 
 import math
 import re
@@ -9,34 +9,38 @@ from typing import NamedTuple
 import numpy as np
 from osgeo import gdal, ogr, osr
 
+from rasters.affine import Affine
 from rasters.geotiff import IGNORE_AXIS_ORDER, Georeference
 
 LATTICE = 5  # points along each side of a raster at which longitude and latitude are computed
 
 
-class Anchor(NamedTuple):
-    """The affine transform of a raster, and the CRS of its coordinates."""
+class Grid(NamedTuple):
+    """A pixel grid on the ground."""
 
-    transform: tuple[float, ...] | None  # GDAL's six numbers, finite; None: not known
-    crs: osr.SpatialReference | None
+    crs: osr.SpatialReference | None  # None: not known
+    transform: Affine  # from pixels to coordinates; finite
+    shape: tuple[int, int]  # height and width
 
 
-def find_anchor(georeference: Georeference) -> Anchor:
-    """Return a raster's transform and CRS; without a transform, the affine fit of its control points and their CRS."""
-    if georeference.transform is None and georeference.gcps:
-        numbers, crs = gdal.GCPsToGeoTransform(georeference.gcps, True), georeference.gcp_spatial_reference
-    else:
-        numbers, crs = georeference.transform, georeference.spatial_reference
-    crs = crs or georeference.gcp_spatial_reference
-    known = numbers is not None and np.isfinite(numbers).all()
-    return Anchor(tuple(numbers) if known else None, crs)
+def find_grid(georeference: Georeference, shape: tuple[int, int]) -> Grid | None:
+    """Return the grid of a raster of (H, W) pixels; without a transform, by the affine fit of its control points.
+
+    Returns None if neither gives a finite transform.
+    """
+    numbers = georeference.transform
+    if numbers is None and georeference.gcps:
+        numbers = gdal.GCPsToGeoTransform(georeference.gcps, True)
+    if numbers is None or not np.isfinite(numbers).all():
+        return None
+    return Grid(georeference.crs, Affine(*numbers), shape)
 
 
 class Place(NamedTuple):
     """Location of an event; a field is None if the georeference does not give it."""
 
     crs: str | None = None  # name of the CRS
-    transform: tuple[float, ...] | None = None  # GDAL's six numbers
+    transform: Affine | None = None  # from pixels to coordinates
     lattice: np.ndarray | None = None  # (5, 5, 2): longitude and latitude in degrees, from corner to corner
     pixel_area: float | None = None  # average on the ground, in square metres
 
@@ -51,39 +55,33 @@ class Place(NamedTuple):
 
 def find_place(georeference: Georeference, shape: tuple[int, int]) -> Place:
     """Return the place of a raster of (H, W) pixels."""
-    transform, crs = find_anchor(georeference)
-    name = crs and crs.GetName()
-    if transform is None or crs is None:
-        return Place(crs=name, transform=transform)
-    return Place(name, transform, _lattice(crs, transform, shape), _pixel_area(crs, transform, shape))
+    grid, name = find_grid(georeference, shape), georeference.crs and georeference.crs.GetName()
+    if grid is None or grid.crs is None:
+        return Place(name, grid and grid.transform)
+    area = ground_area(raster_outline(grid), grid.crs)
+    return Place(name, grid.transform, _lattice(grid), area / (shape[0] * shape[1]) if area else None)
 
 
-def _pixel_area(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> float | None:
-    """Return the average area of a pixel on the ground, in square metres."""
-    height, width = shape
-    area = ground_area(raster_outline(numbers, shape), crs)
-    return area / (height * width) if area else None
-
-
-def raster_outline(transform: Sequence[float], shape: tuple[int, int], pieces: int = 1) -> ogr.Geometry:
-    """Return the outline of a raster of (H, W) pixels in its coordinates, with each side in so many pieces."""
-    height, width = shape
+def raster_outline(grid: Grid, pieces: int = 1) -> ogr.Geometry:
+    """Return the outline of a grid in its coordinates, with each side in so many pieces."""
+    height, width = grid.shape
     corners = [(0, 0), (width, 0), (width, height), (0, height), (0, 0)]
     ring = ogr.Geometry(ogr.wkbLinearRing)
     for begin, end in pairwise(corners):
         for x, y in np.linspace(begin, end, pieces, endpoint=False).tolist():
-            ring.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x, y))
+            ring.AddPoint_2D(*gdal.ApplyGeoTransform(grid.transform, x, y))
     ring.CloseRings()
     outline = ogr.Geometry(ogr.wkbPolygon)
     outline.AddGeometry(ring)
     return outline
 
 
-def _lattice(crs: osr.SpatialReference, numbers: tuple[float, ...], shape: tuple[int, int]) -> np.ndarray | None:
-    x0, xx, xy, y0, yx, yy = numbers
-    rows, columns = np.meshgrid(*(np.linspace(0, length, LATTICE) for length in shape), indexing="ij")
-    points = np.stack([x0 + xx * columns + xy * rows, y0 + yx * columns + yy * rows], axis=-1)
-    degrees = _longitudes_latitudes(crs, points.reshape(-1, 2).tolist())
+def _lattice(grid: Grid) -> np.ndarray | None:
+    """Return longitude and latitude of evenly spaced points, see Place; None where PROJ cannot transform them."""
+    assert grid.crs is not None
+    rows, columns = np.meshgrid(*(np.linspace(0, length, LATTICE) for length in grid.shape), indexing="ij")
+    points = np.stack(grid.transform(columns, rows), axis=-1)
+    degrees = transform_points(x_first(grid.crs.Clone()), wgs84(), points.reshape(-1, 2).tolist())
     if degrees is None:
         return None
     lattice = np.array(degrees).reshape(LATTICE, LATTICE, 2)
@@ -98,24 +96,19 @@ def pixel_metres(georeference: Georeference, shape: tuple[int, int]) -> float | 
     also right for degrees, feet and the stretched metres of Web Mercator. Returns None without a transform or CRS, and
     outside of the area where the CRS is valid.
     """
-    transform, crs = find_anchor(georeference)
-    if transform is None or crs is None:
+    grid = find_grid(georeference, shape)
+    if grid is None:
         return None
     height, width = shape
     line = ogr.Geometry(ogr.wkbLineString)
     for x in (width / 4, width * 3 / 4):
-        line.AddPoint_2D(*gdal.ApplyGeoTransform(transform, x, height / 2))
-    measured = measured_on_ground(line, crs)
+        line.AddPoint_2D(*gdal.ApplyGeoTransform(grid.transform, x, height / 2))
+    measured = measured_on_ground(line, grid.crs)
     if measured is None:
         return None
     on_ground, unit = measured
     length = float(on_ground.Length()) * unit
     return length / (width / 2) if 0 < length < math.inf else None
-
-
-def _longitudes_latitudes(crs: osr.SpatialReference, points: list) -> list[tuple[float, float]] | None:
-    """Return WGS 84 longitude and latitude of points (x, y), in degrees; None where PROJ cannot transform them."""
-    return transform_points(x_first(crs.Clone()), wgs84(), points)
 
 
 def transform_points(
@@ -234,7 +227,9 @@ def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReferenc
     if crs is None:
         return None
     try:
-        transformer = ogr.GeomTransformer(_to_wgs84(crs), ["WRAPDATELINE=YES"])
+        transformer = ogr.GeomTransformer(
+            osr.CoordinateTransformation(x_first(crs.Clone()), wgs84()), ["WRAPDATELINE=YES"]
+        )
         transformed = [ogr.ForceToMultiPolygon(transformer.Transform(outline)) for outline in outlines]
     except RuntimeError:  # a CRS that is not of the Earth, or a point outside of the CRS's valid area
         return None
@@ -242,10 +237,6 @@ def outlines_in_wgs84(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReferenc
         not outline.IsEmpty() and (np.abs(outline.GetEnvelope()) <= (180, 180, 90, 90)).all() for outline in transformed
     )
     return transformed if on_earth else None
-
-
-def _to_wgs84(crs: osr.SpatialReference) -> osr.CoordinateTransformation:
-    return osr.CoordinateTransformation(x_first(crs.Clone()), wgs84())
 
 
 def wgs84() -> osr.SpatialReference:

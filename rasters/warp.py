@@ -8,7 +8,7 @@ from osgeo import gdal, gdal_array, ogr, osr
 
 import config
 from rasters.affine import Affine
-from rasters.place import same_crs, transform_points
+from rasters.place import Grid, same_crs, transform_points
 from utils import Window, tile
 
 MARGIN = 3  # source pixels around those that a window covers; bilinear interpolation needs one
@@ -19,14 +19,6 @@ POSITION_ERROR = 0.125
 IDENTITY = Affine(0, 1, 0, 0, 0, 1)
 
 
-class Grid(NamedTuple):
-    """A pixel grid on the ground."""
-
-    crs: osr.SpatialReference | None  # x first; None: that of the sources
-    transform: Affine  # from pixels to coordinates
-    shape: tuple[int, int]  # height and width
-
-
 class Source(NamedTuple):
     """A raster to resample, on its own grid."""
 
@@ -35,7 +27,7 @@ class Source(NamedTuple):
 
 
 def warp(source: Source, grid: Grid, window: Window, algorithm: str = "bilinear") -> np.ndarray:
-    """Resample a window of a grid from a raster on another grid, as `gdalwarp` does.
+    """Resample a window of a grid from a raster on another grid, as `gdalwarp` does. CRSs have x first.
 
     Parameters
     ----------

@@ -13,8 +13,7 @@ from catalogs.plan import Decision, EventPlan, Measured
 from catalogs.query import Query
 from catalogs.scenes import Acquisition
 from rasters.affine import Affine
-from rasters.place import epsg_crs
-from rasters.warp import Grid
+from rasters.place import Grid, epsg_crs
 from tests.catalogs.test_scenes import QUERY
 from utils import EventError, Window
 
