@@ -95,9 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate every labelled event; returns the exit code, 1 if an event failed or none was evaluated."""
     args = parse_arguments(arguments)
     # These load GDAL and scikit-image, which takes a second.
-    from evaluation.curves import curve_thresholds
     from evaluation.evaluate import evaluate_events
-    from evaluation.event_maps import EvalSettings
+    from evaluation.event_maps import EvalSettings, curve_thresholds
     from evaluation.reviewed import print_reviewed
     from evaluation.tables import print_objects, print_results, write_csv, write_json
     from evaluation.thresholds import print_suggestions

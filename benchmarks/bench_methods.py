@@ -22,7 +22,6 @@ from baselines import run as baselines
 from baselines.dates import THRESHOLD
 from benchmarks.measure import append_rows, describe_environment
 from eval_metrics import Scores, average_scores, score_binary_map
-from evaluation.curves import curve_thresholds
 from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps
 from evaluation.objects import ObjectCounts, average_precision, count_objects
 from rasters.raster import MemoryRaster, Raster, read_strips
@@ -112,7 +111,7 @@ def score_events(args: argparse.Namespace, folder: Path, threshold: float) -> It
             continue
         maps = open_event_maps(event, folder, settings)
         label = maps.label or MemoryRaster(np.zeros(maps.anomalies.shape, np.uint8))  # of a normal control: nothing
-        precision = average_precision(maps.curve(curve_thresholds(threshold)).scores(1))
+        precision = average_precision(maps.curve.scores(1))
         everything = MemoryRaster(np.ones(maps.anomalies.shape, bool))
         yield score(maps, label, maps.anomalous, precision), score(maps, label, everything, 0)
 

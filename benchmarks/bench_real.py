@@ -20,8 +20,7 @@ import run
 from benchmarks.bench_dates import latest_scores
 from benchmarks.measure import append_rows, describe_environment, read_whole
 from eval_metrics import Scores, ThresholdCurve, average_scores, threshold_curve
-from evaluation.curves import curve_thresholds
-from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps
+from evaluation.event_maps import EvalSettings, EventMaps, curve_thresholds, open_event_maps
 from evaluation.explanations import ExplanationMap
 from evaluation.thresholds import plateau
 from rasters.raster import MemoryRaster

@@ -22,8 +22,7 @@ from benchmarks.events import unseen_events
 from benchmarks.measure import append_rows, describe_environment
 from demo.scenes import make_event
 from eval_metrics import binarize_anomaly_map, score_binary_map, threshold_curve
-from evaluation.curves import CURVE_THRESHOLDS
-from evaluation.event_maps import EvalSettings
+from evaluation.event_maps import CURVE_THRESHOLDS, EvalSettings
 from evaluation.objects import average_precision
 from img_io import open_event, open_label, read_window
 from pipeline.filtered_map import filter_change_map

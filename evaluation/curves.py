@@ -10,8 +10,6 @@ from evaluation.event_maps import EventMaps
 from rasters.raster import strips
 from rasters.resize import value_range
 
-# Denser at low scores, where most scores and the published threshold lie.
-CURVE_THRESHOLDS = tuple(np.concatenate([np.arange(50) * 0.004, 0.2 + np.arange(51) * 0.016]).round(3).tolist())
 BIN_EDGES = np.linspace(0, 1, 51)  # of the score histograms; scores outside count in the first or the last bin
 
 
@@ -29,15 +27,10 @@ class EventCurves(NamedTuple):
     histogram: ScoreHistogram
 
 
-def curve_thresholds(stage2_threshold: float) -> list[float]:
-    """Return the thresholds of the precision-recall curves, ascending: CURVE_THRESHOLDS and the evaluation's own."""
-    return sorted({*CURVE_THRESHOLDS, stage2_threshold})
-
-
-def event_curves(maps: EventMaps, thresholds: Sequence[float]) -> EventCurves:
+def event_curves(maps: EventMaps) -> EventCurves:
     """Compute the data plotted for an event, which must have a label; reads its rasters in strips."""
     assert maps.label is not None
-    return EventCurves(maps.curve(thresholds).scores(maps.settings.background_weight), score_histogram(maps))
+    return EventCurves(maps.curve.scores(maps.settings.background_weight), score_histogram(maps))
 
 
 def score_histogram(maps: EventMaps) -> ScoreHistogram:

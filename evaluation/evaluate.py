@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.progress import Summary, run_events
-from evaluation.curves import EventCurves, curve_thresholds, event_curves
+from evaluation.curves import EventCurves, event_curves
 from evaluation.event_maps import EvalSettings, open_event_maps
 from evaluation.objects import ObjectCounts, count_false_alarms, score_objects
 from evaluation.tables import Result
@@ -46,7 +46,6 @@ def evaluate_events(
     `object_share`: also score objects, see `score_objects`, and count those of normal controls. `map_name`: see
     `open_event_maps`.
     """
-    thresholds = curve_thresholds(settings.stage2_threshold)
     results: list[Result] = []
     curves: list[EventCurves] = []
     controls: list[ControlCurve] = []
@@ -58,7 +57,7 @@ def evaluate_events(
                 try:
                     maps = open_event_maps(event, result_root, settings, map_name)
                     if with_controls:
-                        controls.append(control_curve(maps, thresholds))
+                        controls.append(control_curve(maps))
                     if object_share is not None:
                         false_alarms[event.name] = count_false_alarms(maps)
                 except EventError as error:
@@ -70,7 +69,7 @@ def evaluate_events(
         objects = None if object_share is None else score_objects(maps, object_share)
         result = Result(event, *maps.scores(), objects)
         if with_curves:
-            curves.append(event_curves(maps, thresholds))
+            curves.append(event_curves(maps))
         results.append(result)
         return None
 

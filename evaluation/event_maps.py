@@ -1,10 +1,11 @@
 """Opens the maps and the label of an event for the evaluation, and scores both stages."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import config
 from eval_metrics import (
@@ -21,6 +22,14 @@ from img_io import ImageOptions, Label, open_label
 from rasters.maps import ScoreMap, open_score_map, open_stage_map, read_parameters
 from rasters.place import find_place
 from utils import Event, EventError, from_config
+
+# Denser at low scores, where most scores and the published threshold lie.
+CURVE_THRESHOLDS = tuple(np.concatenate([np.arange(50) * 0.004, 0.2 + np.arange(51) * 0.016]).round(3).tolist())
+
+
+def curve_thresholds(stage2_threshold: float) -> list[float]:
+    """Return the thresholds of the precision-recall curves, ascending: CURVE_THRESHOLDS and the evaluation's own."""
+    return sorted({*CURVE_THRESHOLDS, stage2_threshold})
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,13 @@ class EventMaps:
         """The average area of a pixel on the ground in square metres; None if it is unknown."""
         return find_place(self.anomalies.georeference, self.anomalies.shape).pixel_area
 
-    def curve(self, thresholds: Sequence[float]) -> ThresholdCurve:
-        """Return stage 2's binary map at many thresholds (ascending, at least one)."""
+    @cached_property
+    def curve(self) -> ThresholdCurve:
+        """Stage 2's binary map at `curve_thresholds`."""
         return threshold_curve(
             self.anomalies,
             self.label,
-            thresholds,
+            curve_thresholds(self.settings.stage2_threshold),
             **self.settings.cleaning,
             normalize=self.settings.normalize_anomaly_map,
         )

@@ -12,6 +12,7 @@ from evaluation.geopackage import (
     STYLES,
     create_layer,
     keep_if_edited,
+    open_geopackage,
     record_content,
     set_fields,
     verify,
@@ -90,7 +91,7 @@ class FootprintCounts(NamedTuple):
 def count_footprints(path: Path) -> FootprintCounts | None:
     """Return the counts of a file that `write_footprints` wrote; None if it is missing or damaged."""
     with suppress(RuntimeError, AttributeError):  # AttributeError: no such layer
-        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        dataset = open_geopackage(path)
         layer = dataset.GetLayerByName(LAYER)
         names = [field.GetName() for field in layer.schema if field.GetName().startswith("flagged_")]
         counts = {}

@@ -33,6 +33,11 @@ STYLE_FIELDS = (
 )
 
 
+def open_geopackage(path: Path, flags: int = 0) -> gdal.Dataset:
+    """Open a GeoPackage, and no file of another format. Raises RuntimeError if that fails. `flags`: of GDAL."""
+    return gdal.OpenEx(str(path), gdal.OF_VECTOR | flags, allowed_drivers=["GPKG"])
+
+
 def create_layer(
     dataset: gdal.Dataset, name: str, crs: osr.SpatialReference | None, kind: int = ogr.wkbMultiPolygon
 ) -> ogr.Layer:
@@ -123,7 +128,7 @@ def write_default_style(dataset: gdal.Dataset, layer: ogr.Layer, qml: str, descr
 
 def verify(path: Path, rows: Mapping[str, int]) -> None:
     """Raise RuntimeError unless a GeoPackage is whole and has these numbers of rows, by table."""
-    dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+    dataset = open_geopackage(path)
     counts = {name: _query(dataset, f'SELECT count(*) FROM "{name}"') for name in rows}
     if not is_whole(dataset) or counts != dict(rows):
         raise RuntimeError("verification after writing failed")
@@ -186,7 +191,7 @@ def keep_if_edited(path: Path, tables: Collection[str], fields: Collection[str])
 
 def _is_edited(path: Path, tables: Collection[str], fields: Collection[str]) -> bool:
     try:
-        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        dataset = open_geopackage(path)
         layers = [dataset.GetLayer(number) for number in range(dataset.GetLayerCount())]
         styles = dataset.GetLayerByName(STYLES)
         recorded = layers[0].GetMetadata_Dict().get(CONTENT_KEY)

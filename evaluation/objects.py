@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from eval_metrics import Scores, average_scores, score_binary_map
-from evaluation.curves import curve_thresholds
 from evaluation.event_maps import EventMaps
 from rasters.raster import Raster, read_strips
 
@@ -63,7 +62,7 @@ def score_objects(maps: EventMaps, share: float) -> tuple[ObjectScores, ObjectSc
     `share`: of an object, 0 to 1; from it on, the object is found, or right.
     """
     assert maps.label is not None
-    curve = maps.curve(curve_thresholds(maps.settings.stage2_threshold)).scores(background_weight=1)
+    curve = maps.curve.scores(background_weight=1)
     pairs = ((maps.changed, maps.filtered, None), (maps.anomalous, maps.anomalies, average_precision(curve)))
     area = maps.pixel_area
     stage1, stage2 = (

@@ -15,6 +15,7 @@ from evaluation.geopackage import (
     create_layer,
     is_whole,
     keep_if_edited,
+    open_geopackage,
     record_content,
     set_fields,
     verify,
@@ -242,7 +243,7 @@ class RegionSummary(NamedTuple):
 def summarize_regions(path: Path) -> RegionSummary | None:
     """Summarize the regions in a file; None if it is missing or cannot be read."""
     with suppress(RuntimeError, AttributeError):  # AttributeError: no such layer
-        layer = (dataset := gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])).GetLayerByName(LAYER)
+        layer = (dataset := open_geopackage(path)).GetLayerByName(LAYER)
         rows = [(one["area_pixels"], one["area_m2"], one["max_score"]) for one in layer]
         del layer, dataset
         areas = [area for _, area, _ in rows if area is not None]
@@ -254,7 +255,7 @@ def summarize_regions(path: Path) -> RegionSummary | None:
 def read_regions_metadata(path: Path) -> dict[str, str] | None:
     """Return the metadata that `write_regions` stored; None if the file is missing or cannot be read whole."""
     try:
-        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        dataset = open_geopackage(path)
         layer = dataset.GetLayer(LAYER)
         whole = is_whole(dataset) and all(feature.GetGeometryRef() is not None for feature in layer)
         return without_content(layer.GetMetadata_Dict()) if whole else None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from osgeo import gdal, ogr
 
-from evaluation.geopackage import JOURNALS, set_fields, verify
+from evaluation.geopackage import JOURNALS, open_geopackage, set_fields, verify
 from evaluation.polygons import LAYER
 from rasters.gdal_output import close_dataset, written_by_gdal
 from rasters.place import outlines_in_wgs84
@@ -119,7 +119,7 @@ def add_reviews(path: Path, reviews: Sequence[Review]) -> tuple[int, list[Review
         raise EventError(f"{path}: not found; run stage 2 first")
     with written_by_gdal(path) as part:
         shutil.copyfile(path, part)
-        dataset = gdal.OpenEx(str(part), gdal.OF_VECTOR | gdal.OF_UPDATE, allowed_drivers=["GPKG"])
+        dataset = open_geopackage(part, gdal.OF_UPDATE)
         with close_dataset(dataset):
             layer = dataset.GetLayerByName(LAYER)
             if layer is None:
@@ -164,7 +164,7 @@ class ReviewedRegion(NamedTuple):
 def read_judgements(path: Path) -> list[ReviewedRegion]:
     """Return the regions of a file that have a verdict; none if the file is missing, damaged or not reviewed."""
     with suppress(RuntimeError, AttributeError):  # AttributeError: no such layer
-        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR, allowed_drivers=["GPKG"])
+        dataset = open_geopackage(path)
         layer = dataset.GetLayerByName(LAYER)
         if not set(FIELDS) <= {field.GetName() for field in layer.schema}:
             return []

@@ -21,10 +21,9 @@ class ControlCurve(NamedTuple):
     valid: int  # pixels with data
 
 
-def control_curve(maps: EventMaps, thresholds: Sequence[float]) -> ControlCurve:
-    """Count the flagged pixels of a normal control at many thresholds; reads its anomaly map in strips."""
-    curve = maps.curve(thresholds)
-    return ControlCurve(curve.flagged, int(curve.counts.valid.sum()))
+def control_curve(maps: EventMaps) -> ControlCurve:
+    """Count the flagged pixels of a normal control at `curve_thresholds`; reads its anomaly map in strips."""
+    return ControlCurve(maps.curve.flagged, int(maps.curve.counts.valid.sum()))
 
 
 class Plateau(NamedTuple):

@@ -11,11 +11,10 @@ from evaluation.curves import (
     BIN_EDGES,
     EventCurves,
     average_curve,
-    curve_thresholds,
     found_points,
     mean_shares,
 )
-from evaluation.event_maps import EvalSettings
+from evaluation.event_maps import EvalSettings, curve_thresholds
 from evaluation.tables import Result, averages, by_category
 from report.figures import new_figure
 from report.style import INSIDE, MARKERS, OUTSIDE, THRESHOLD, category_color

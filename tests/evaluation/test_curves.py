@@ -10,13 +10,12 @@ from eval_metrics import Scores
 from evaluation.curves import (
     BIN_EDGES,
     average_curve,
-    curve_thresholds,
     event_curves,
     found_points,
     mean_shares,
     score_histogram,
 )
-from evaluation.event_maps import EvalSettings, EventMaps, open_event_maps, recorded_options
+from evaluation.event_maps import EvalSettings, EventMaps, curve_thresholds, open_event_maps, recorded_options
 from img_io import ImageOptions
 from rasters.cog import write_raster
 from rasters.geotiff import Georeference
@@ -71,14 +70,17 @@ def test_histograms_of_normalized_maps_scale_the_scores(tmp_path: Path) -> None:
 
 
 def test_curves_of_an_event(quarters: EventMaps) -> None:
-    curve = event_curves(quarters, [0.0, 0.3, 0.6]).precision_recall
+    curve = event_curves(quarters).precision_recall
+    at_0, at_03, at_06 = (
+        curve[curve_thresholds(quarters.settings.stage2_threshold).index(step)] for step in (0, 0.296, 0.6)
+    )
     # 800 anomalous pixels have data. At 0 all 5600 with data are flagged: 800 / (800 + 0.1 * 4800).
-    assert curve[0].recall == 1
-    assert curve[0].precision == pytest.approx(800 / 1280)
-    # At 0.3: rows 0-9 and 20-29; pixels added by the closing at their borders have no data: 800 / (800 + 80).
-    assert curve[1].recall == 1
-    assert curve[1].precision == pytest.approx(800 / 880, abs=0.01)
-    assert curve[2] == Scores(0, 0, 0)
+    assert at_0.recall == 1
+    assert at_0.precision == pytest.approx(800 / 1280)
+    # At 0.296: rows 0-9 and 20-29; pixels added by the closing at their borders have no data: 800 / (800 + 80).
+    assert at_03.recall == 1
+    assert at_03.precision == pytest.approx(800 / 880, abs=0.01)
+    assert at_06 == Scores(0, 0, 0)
 
 
 def test_curves_equal_the_scores_of_the_evaluation(quarters: EventMaps) -> None:
@@ -86,7 +88,7 @@ def test_curves_equal_the_scores_of_the_evaluation(quarters: EventMaps) -> None:
     assert thresholds == sorted(thresholds)
     at = thresholds.index(0.0801)
     maps = EventMaps(quarters.filtered, quarters.anomalies, quarters.label, EvalSettings(stage2_threshold=0.0801))
-    assert event_curves(maps, thresholds).precision_recall[at] == maps.scores()[1]
+    assert event_curves(maps).precision_recall[at] == maps.scores()[1]
 
 
 def test_thresholds_are_unique_and_range_from_0_to_1() -> None:

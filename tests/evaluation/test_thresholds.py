@@ -7,9 +7,8 @@ import pytest
 
 import config
 from eval_metrics import Scores
-from evaluation.curves import curve_thresholds
 from evaluation.evaluate import Evaluation, evaluate_events
-from evaluation.event_maps import EvalSettings
+from evaluation.event_maps import EvalSettings, curve_thresholds
 from evaluation.thresholds import Plateau, plateau, print_suggestions
 from rasters.cog import write_raster
 from rasters.geotiff import Georeference

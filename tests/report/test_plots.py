@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eval_metrics import Scores
-from evaluation.curves import BIN_EDGES, EventCurves, ScoreHistogram, curve_thresholds
-from evaluation.event_maps import EvalSettings
+from evaluation.curves import BIN_EDGES, EventCurves, ScoreHistogram
+from evaluation.event_maps import EvalSettings, curve_thresholds
 from evaluation.tables import Result
 from report import plots as eval_plots
 from tests.report.test_figures import png_size
@@ -27,8 +27,9 @@ def curves_of(scores: Scores, threshold: float, pixels: int) -> EventCurves:
     return EventCurves([scores] * len(curve_thresholds(threshold)), ScoreHistogram(counts, counts))
 
 
-@pytest.mark.parametrize("threshold", [0, 0.08, 1.5, -1])
-@pytest.mark.parametrize("scores", [NOTHING, Scores(1, 1, 1)])
+@pytest.mark.parametrize(
+    ("threshold", "scores"), [(0, Scores(1, 1, 1)), (0.08, NOTHING), (1.5, NOTHING), (-1, Scores(1, 1, 1))]
+)
 def test_plots_of_degenerate_results_are_drawn(tmp_path: Path, threshold: float, scores: Scores) -> None:
     settings = EvalSettings(stage2_threshold=threshold, normalize_anomaly_map=True)
     with warnings.catch_warnings():
