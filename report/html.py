@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from evaluation.event_maps import EvalSettings
 from rasters.place import area_text
-from report.style import OUTCOMES, rgb
+from report.style import OUTCOMES, category_color, rgb
 from utils import CATEGORIES, atomic_write
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -54,7 +54,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for function in (area, category_name, color, coordinates, count_text, percent, score, text_color):
+    for function in (area, category_color, category_name, coordinates, count_text, percent, score, text_color):
         environment.filters[function.__name__] = function
     return environment
 
@@ -77,11 +77,6 @@ def colors_script() -> str:
 def category_name(category: int) -> str:
     """Return the category's name."""
     return CATEGORIES[category][0]
-
-
-def color(category: int) -> str:
-    """Return the category's colour for CSS and SVG."""
-    return "#{:02x}{:02x}{:02x}".format(*CATEGORIES[category][1])
 
 
 def text_color(category: int) -> str:

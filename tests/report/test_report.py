@@ -117,9 +117,10 @@ def test_the_curve_is_exact_with_pixels_without_data() -> None:
     anomalies, truth = MemoryRaster(scores), MemoryRaster(label)
     curve = report_curve(anomalies, truth)
     assert config.EVAL_STAGE2_FIXED_THRESH in curve.thresholds
+    found = curve.scores(0.1)
     for index in (8, 40, 100):
         binary = curve.maps[index]
-        assert curve.scores(0.1)[index] == score_binary_map(binary, anomalies, truth, 0.1)
+        assert found[index] == score_binary_map(binary, anomalies, truth, 0.1)
         whole = binary.read(Window(0, 0, *scores.shape[::-1])) & ~np.isnan(scores)
         assert curve.flagged[index] == np.count_nonzero(whole)
     assert report_curve(anomalies, None).flagged == curve.flagged
