@@ -36,6 +36,8 @@ class EngineSettings(NamedTuple):
             "sam_checkpoint_sha256": self.weights.sha256,
             "precision": self.execution.precision,
         }
+        if self.execution.precision != "fp32":  # maps of versions whose norms had this precision are outdated
+            provenance["norms"] = "fp32"
         return SamIdentity(provenance, self.weights.path.name)
 
     def load(self, points_done: Callable[[int], object] = ignore_points) -> SamEngine:

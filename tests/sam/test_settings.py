@@ -126,6 +126,7 @@ def test_flags_set_the_engine_execution(
     sam = settings.identity
     assert requested_executions == [execution]
     assert sam.provenance["precision"] == execution.precision
+    assert sam.provenance.get("norms") == (None if execution.precision == "fp32" else "fp32")
 
 
 def test_load_engine_disables_tf32(monkeypatch: pytest.MonkeyPatch, requested_executions: list[object]) -> None:
