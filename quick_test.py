@@ -76,9 +76,7 @@ def load_model(args: argparse.Namespace) -> "AnomalyCD":
     print(f"weights {path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {checksum}")
     variant = SAM_VARIANTS[args.sam_model_type]
     if variant.published is not None and path.name == variant.weights and checksum != variant.published.sha256:
-        raise SetupError(
-            f"{path}: not the file that Meta publishes under this name; delete it so that it is downloaded again"
-        )
+        raise SetupError(f"{path}: not the official file of this name; delete it so that it is downloaded again")
     return model
 
 

@@ -29,7 +29,8 @@ LIBRARIES = [
     *("pystac_client", "requests"),
 ]
 FAULT = "ANOMALYCD_TEST_FAULT"  # with it, PYTHONPATH holds the `sitecustomize` of tests/cluster/faults
-FORKABLE = ("OMP_NUM_THREADS", "RAY_AUTH_MODE")  # variables that need no new interpreter, beside ANOMALYCD_*
+# Variables that need no new interpreter, beside ANOMALYCD_*.
+FORKABLE = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "RAY_AUTH_MODE")
 STREAMS = ("stdin", "stdout", "stderr")
 
 

@@ -14,7 +14,7 @@ from rasters.maps import ScoreMap
 from tests.helpers import whole
 from tests.scripts import DEMO_SAM, LIBRARIES
 
-KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "6"))
 WINDOW = 130  # pixels a side: 4 windows a stage
 
 
