@@ -1,6 +1,7 @@
 """Messages, files, flags and settings named in the documentation exist."""
 
 import argparse
+import ast
 import importlib
 import os
 import re
@@ -22,14 +23,23 @@ DOCS = [
 NOT_IN_PROGRAM = {"No module named '_gdal_array'"}  # Python's message
 
 
-def source_text() -> str:
-    """The program's source, with adjacent string literals joined, and placeholders as `…`."""
-    packages = [
-        path for name in PACKAGES for suffix in ("py", "html") for path in (PROJECT / name).rglob(f"*.{suffix}")
+def program_texts() -> str:
+    """The texts in the program's source and in its templates, with placeholders as `…`."""
+    modules = [path for name in PACKAGES for path in (PROJECT / name).rglob("*.py")]
+    nodes = [
+        node
+        for path in sorted([*PROJECT.glob("*.py"), *modules])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted([*PROJECT.glob("*.py"), *packages]))
-    joined = re.sub(r'"\n\s*f?"', "", text)
-    return re.sub(r"\{[^{}\n]*\}|%[sd]", "…", joined)
+    texts = [_text(node) for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr)]
+    texts += [path.read_text(encoding="utf-8") for path in (PROJECT / "report").rglob("*.html")]
+    return re.sub("%[sd]", "…", "\n".join(texts))
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "…"
 
 
 def headings() -> list[str]:
@@ -40,9 +50,9 @@ def headings() -> list[str]:
 
 
 def test_messages_of_the_faq_exist_in_the_program() -> None:
-    source = source_text()
+    texts = program_texts()
     assert len(headings()) > 30
-    missing = [message for message in headings() if not all(part.strip(" ()") in source for part in message.split("…"))]
+    missing = [message for message in headings() if not all(part.strip(" ()") in texts for part in message.split("…"))]
     assert not missing
 
 

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,8 +18,9 @@ from cli.progress import Summary, follow_run
 from cli.script import Interrupted
 from img_io import ImageOptions
 from pipeline.dispatch import MOST_DEATHS, MOST_ERRORS, Answer, Dispatcher, Failure, WorkerLost, WorkerReady
-from pipeline.stage import Stage, StageProgress, StageRequest, count_windows
+from pipeline.stage import Stage, StageRequest, advance, count_windows
 from pipeline.stage2 import Stage2Settings
+from rasters.maps import MapState
 from sam.weights import SamIdentity
 from tests.helpers import property_test
 from utils import Event, Listing, UsageError, Window, tile
@@ -46,22 +48,49 @@ class FakeRequest(StageRequest):
         return 1, 0
 
     def open(self, sam: SamIdentity) -> Stage:
-        raise NotImplementedError
+        if self.failure is not None:
+            raise OpeningFailedError(self.failure)
+        return cast(Stage, FakeStage(self))
+
+
+class OpeningFailedError(Exception):
+    """An opened stage has a failure."""
 
 
 class FakeStage:
-    """The part of an opened stage that the dispatcher uses; it is its own store."""
+    """The parts of an opened stage that the dispatcher and its steps use; it is its own store."""
 
     def __init__(self, plan: FakeRequest) -> None:
         self.plan = self.request = plan
-        self.windows = plan.windows
-        self.removed_if_empty = False
+        self.windows, self.folder, self.SKIP_REASON = plan.windows, plan.folder, plan.reason
+        self.was_removed_if_empty = False
+
+    def can_be_skipped(self) -> bool:
+        return self.plan.reason is not None
+
+    def restore_side_outputs(self) -> None: ...
+
+    def prepare(self, scratch: Path) -> "FakeStage":
+        return self
+
+    def state(self) -> MapState:
+        return MapState.OUTDATED
+
+    def write_outputs(self, store: "FakeStage") -> None: ...
 
     def store(self) -> "FakeStage":
         return self
 
+    def removed_if_empty(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def begin(self) -> Set[Window]:
+        return self.plan.already
+
+    def remove(self) -> None: ...
+
     def remove_if_empty(self) -> None:
-        self.removed_if_empty = True
+        self.was_removed_if_empty = True
 
 
 class Sent(NamedTuple):
@@ -197,18 +226,11 @@ class FakePool:
         return Answer(ticket, failure=failure)
 
     def take_step(self, ticket: int) -> Answer:
-        """See pipeline.stage.advance."""
         finished, stages = self.steps.pop(ticket)
-        reasons: list[str | None] = [] if finished is None else [None]
-        for number, stage in enumerate(stages, 1):
-            if stage.failure is not None:
-                return Answer(ticket, failure=stage.failure)
-            missing = [window for window in stage.windows if window not in stage.already]
-            if missing and stage.reason is None:
-                step = StageProgress(reasons, cast(Stage, FakeStage(stage)), missing, stages[number:])
-                return Answer(ticket, step)
-            reasons.append(stage.reason)
-        return Answer(ticket, StageProgress(reasons))
+        try:
+            return Answer(ticket, advance(cast("Stage | None", finished), stages, SamIdentity({}, "")))
+        except OpeningFailedError as error:
+            return Answer(ticket, failure=error.args[0])
 
 
 def key_of(plan: FakeRequest) -> tuple[str, int]:
@@ -221,7 +243,7 @@ def stages_of(root: Path, name: str, *windows: int) -> list[FakeRequest]:
     tiled = [tuple(tile(10, 10 * count, 10)) for count in windows]
     folders = [root / f"stage{number}" / name for number in range(1, len(tiled) + 1)]
     return [
-        FakeRequest(event, folder, ImageOptions(), False, Stage2Settings(), number, of_stage)
+        FakeRequest(event, folder, ImageOptions(), True, Stage2Settings(), number, of_stage)
         for number, (folder, of_stage) in enumerate(zip(folders, tiled, strict=True), 1)
     ]
 
@@ -428,7 +450,7 @@ def test_an_error_fails_its_event_at_once_on_a_single_machine(tmp_path: Path) ->
     assert summary.exit_code == 1
     assert sum(sent.event == "e1" for sent in pool.sent) == 5  # the windows sent before the failing one is answered
     assert not pool.lost
-    assert [prepared.removed_if_empty for prepared in pool.prepared.values()] == [True, False, False]
+    assert [prepared.was_removed_if_empty for prepared in pool.prepared.values()] == [True, False, False]
 
 
 def test_a_failed_window_is_retried_on_another_machine(tmp_path: Path) -> None:
@@ -556,7 +578,7 @@ def test_an_interrupted_run_releases_locks_and_names_unfinished_events(
         run(pool, plans)  # also checks that the locks are removed
     assert any(line.startswith("a run: 1 done, 0 skipped, 0 failed, 2 not finished in ") for line in caplog.messages)
     assert caplog.messages[-2:] == ["  not finished e2", "  not finished e3"]
-    assert all(prepared.removed_if_empty for prepared in pool.prepared.values() if prepared.plan.event.name != "e1")
+    assert all(prepared.was_removed_if_empty for prepared in pool.prepared.values() if prepared.plan.event.name != "e1")
     for stages in plans.values():
         with event_lock(stages[0].folder):
             pass
