@@ -84,7 +84,7 @@ class _RemoteTiff(GeoTiff):
         return self._with_retries(lambda: super(_RemoteTiff, self).read_mask(window))
 
     def _with_retries(self, read: Callable[[], Result]) -> Result:
-        """Return what `read` returns; repeat it while its failure can be the network's."""
+        """Return what `read` returns; call it again while its failure may be due to the network."""
         failures, is_busy = 0, False
 
         def attempt() -> Result:

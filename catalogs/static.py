@@ -65,7 +65,7 @@ def walk(io: CatalogIO, first: Document, collection: str | None, query: Query | 
 
 
 def _inside(link: _Link, content: dict[str, Any], wanted: str | None) -> _Link:
-    """Return what holds for the documents below one that was read, but for their addresses."""
+    """Return the link to the documents below one that was read; the caller sets their addresses."""
     is_collection = content.get("type") == "Collection"
     name = str(content.get("id"))
     return _Link(

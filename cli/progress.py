@@ -133,7 +133,7 @@ class Progress:
             self._seconds[kind.name] = self._seconds.get(kind.name, 0.0) + now - self._last
             self._last = now
             self._count(event, count, kind)
-            # What was shown of these units while they were in hand is theirs now.
+            # Work in hand was shown already, so that it is not shown again.
             before, work = self._in_hand, count * kind.work
             self._in_hand = max(before - work, 0.0)
             self._bar.update(work + self._in_hand - before)

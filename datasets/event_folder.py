@@ -72,7 +72,7 @@ def open_raster(path: Path) -> RasterFile:
 
 
 def write_event(event: NewEvent, target: Path) -> bool:
-    """Write an event's folder into `target`; returns whether it had to be written, which is not if it exists.
+    """Write an event's folder into `target`; returns False if it exists already.
 
     Raises EventError if a file is missing or damaged, or if sizes differ.
     """

@@ -19,9 +19,8 @@ MONTH = re.compile(r"global_monthly_(\d{4})_(\d{2})_mosaic_")
 def spacenet7(source: Path) -> Iterator[EventReader]:
     """Return the places of `train`, or of the source itself.
 
-    The last month is the monitor image; the months up to a year before it are the historical images, the latest of
-    them the reference image. Labelled are the buildings that stand in the last month and not yet in the reference
-    image's.
+    The last month is the monitor image. All months at least a year earlier are historical images, and the latest of
+    them is the reference image. The label marks the buildings of the last month that the reference image's lacks.
     """
     roots = [root for root in (source, source / "train") if any(root.glob("*/labels_match"))]
     if not roots:

@@ -147,7 +147,7 @@ class _Components:
         self._last_row = numbers[-1]
 
     def count(self, share: float) -> tuple[int, int]:
-        """Return the number of components, and of those of which at least a share is covered, by a pixel at least."""
+        """Return the number of components, and of those with at least this share, and one pixel, covered."""
         pixels, covered = np.concatenate(self._pixels), np.concatenate(self._covered)
         roots = list(range(len(pixels)))
 

@@ -139,7 +139,7 @@ def add_reviews(path: Path, reviews: Sequence[Review]) -> tuple[int, list[Review
 
 
 def _outlines(layer: ogr.Layer) -> tuple[list[int], list[ogr.Geometry]]:
-    """Return the IDs and copies of the outlines of all features; no feature outlives the file that it is of."""
+    """Return the IDs of all features, and copies of their outlines, since a feature must not outlive its file."""
     found = [(feature.GetFID(), feature.GetGeometryRef().Clone()) for feature in layer]
     return [number for number, _ in found], [outline for _, outline in found]
 

@@ -83,7 +83,7 @@ class Pool(Protocol):
         """
 
     def forget(self, key: int, is_last: bool) -> None:
-        """Release an opened stage, of which no window follows. `is_last`: nor one of its event."""
+        """Release an opened stage that has no further windows. `is_last`: nor has its event."""
 
     def retire(self, worker: str) -> None:
         """End a worker, which may have ended already; no WorkerLost follows."""

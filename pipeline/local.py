@@ -141,7 +141,7 @@ class LocalPool:
             self._messages.put(error)
 
     def forget(self, key: int, is_last: bool) -> None:
-        """Close a stage, and with an event's last one, drop its features. Its windows in hand are not read any more."""
+        """Close a stage. `is_last`: also drop the event's features. Its waiting windows are not read any more."""
         self._stages.pop(key, None)
         self._worker.forget(key, is_last)
 

@@ -64,7 +64,7 @@ class Stage2Extras:
 
     @property
     def of_polygons(self) -> dict[str, Any]:
-        """What affects the polygons, apart from the explanation; only what is asked for."""
+        """The options that affect the polygons, without the explanation and without defaults."""
         return {name: value for name, value in asdict(self).items() if name != "explain" and value}
 
 
@@ -89,7 +89,7 @@ class AnomalyOutputs:
         return settings_record(_binarizing()), settings_record(_binarizing() | in_addition)
 
     def are_current(self, explained: bool) -> bool:
-        """Return whether all files exist and were made with the current settings. `explained`: are the polygons."""
+        """Return whether all files exist and were made with these settings. `explained`: whether polygons must be."""
         of_preview, of_polygons = self._records(explained)
         if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != of_preview:
             return False

@@ -44,7 +44,7 @@ class StageSettings(ABC):
         return owned_parts(self.tile(shape), deepest=self.overlap > 0)
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a map records. What is 0 of these two is left out, as in maps of versions that had neither."""
+        """Return what a map records, without `overlap` and `tolerance` if they are 0: older versions had neither."""
         return {name: value for name, value in asdict(self).items() if name not in ("overlap", "tolerance") or value}
 
 

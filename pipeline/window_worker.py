@@ -76,7 +76,7 @@ class WindowWorker:
         opened.store.write(window, opened.stage.score(window, encoded.result()))
 
     def forget(self, key: int, is_last: bool) -> None:
-        """Close a stage of which no window follows; if it is its event's last one, drop the event's features."""
+        """Close a stage that has no further windows. `is_last`: also drop the event's features."""
         with self._changing:
             opened = self._stages.pop(key, None)
             if opened is not None and is_last:

@@ -14,7 +14,7 @@ from utils import LOG, EventError, atomic_file, one_line
 OPTIONS = {"GDAL_PAM_ENABLED": "NO", "GDAL_TIFF_INTERNAL_MASK": "YES", "OGR_SQLITE_JOURNAL": "OFF"}
 
 
-# Files of GDAL and QGIS beside an output, such as statistics: they are those of the file that is replaced.
+# Files that GDAL and QGIS write beside an output, such as statistics. They do not fit the file that replaces it.
 COMPANIONS = (".aux.xml", ".ovr", ".msk")
 
 

@@ -61,7 +61,7 @@ class ImageFile(GeoTiff):
             raise EventError(
                 f"{path}: {self.shape[1]} x {self.shape[0]} pixels; at least {config.MIN_IMAGE_SIDE} per side needed"
             )
-        self.read_as: dict[str, Any] = {}  # how the file is read if not as it lies, for the maps' tags
+        self.read_as: dict[str, Any] = {}  # where reading departs from the file's layout, for the maps' tags
         self._units: Units | None = None
         with gdal_errors_named(path):
             self._describe(chosen)

@@ -130,7 +130,7 @@ def ground_area(outline: ogr.Geometry, crs: osr.SpatialReference | None) -> floa
 def ground_areas(outlines: Sequence[ogr.Geometry], crs: osr.SpatialReference | None) -> list[float | None]:
     """Return the areas of outlines that lie close together on the ground, such as those of one image.
 
-    One projection around all of them serves: to make one takes longer than to use it a thousand times.
+    Uses one projection around all of them, since making one takes longer than using it a thousand times.
     """
     together = ogr.Geometry(ogr.wkbGeometryCollection)
     for outline in outlines:

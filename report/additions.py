@@ -14,9 +14,10 @@ from utils import LOG, Event, Listing, UsageError
 
 
 def apply_reviews(listing: Listing, paths: Sequence[Path], result_root: Path) -> int:
-    """Write reviews into the polygons of the events that they are of; returns the exit code.
+    """Write reviews into the polygons of their events; returns the exit code.
 
-    Reviews that fit no region, or are of no event of the listing, are listed. Raises UsageError if a file is no review.
+    Logs reviews that fit no region, and reviewed events that are not in the listing. Raises UsageError if a file is no
+    review.
     """
     by_event: dict[str, list[Review]] = {}
     for review in read_reviews(paths):

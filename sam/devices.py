@@ -77,7 +77,7 @@ def decoding_threads(device_type: str) -> int:
 
 
 def single_threaded_pool() -> ThreadPoolExecutor:
-    """Return a pool of as many threads as torch uses, in each of which torch uses one; in others it uses all."""
+    """Return a pool of as many threads as torch uses. In each of them, torch uses one; elsewhere, it still uses all."""
     threads = torch.get_num_threads()
     started = Barrier(threads + 1)
 
