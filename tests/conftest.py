@@ -18,7 +18,7 @@ from tests.disks import mounted
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
 from utils import UsageError
 
-STARTERS = {"run_process", "run_forked", "started"}  # of tests.scripts
+STARTERS = {"run_process", "run_forked", "started", "run_get_event"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
