@@ -38,12 +38,12 @@ demo: $(READY)
 
 # Two processes, as much of the time goes into waiting for programs to start; each takes whole files in order, the slow
 # ones early. One thread of torch each, as the processes share the cores.
-test: export OMP_NUM_THREADS := 1
+test check: export OMP_NUM_THREADS := 1
+test check: export PYTHONDONTWRITEBYTECODE :=  # hundreds of scripts are started
 test: $(READY_FOR_TESTS)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# For the moment before a commit: lint, types, and the tests that start no script, browser or cluster.
-check: export OMP_NUM_THREADS := 1
+# For the moment before a commit: lint, types, and the tests that are quick and start no script, browser or cluster.
 check: lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 

@@ -18,7 +18,7 @@ from tests.scripts import DEMO_SAM, FIRE
 from tests.tiffs import write_tiff
 from utils import Window
 
-pytestmark = pytest.mark.usefixtures("few_points")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_points")]
 
 DATES = ("2018-06-14", "2018-10-02", "2019-03-11", "2019-06-20")
 Run = Callable[..., int]

@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (64, 80, 3), np.uint8)
 DATES = ("normal_20180614", "normal_20181002", "normal_20190311", "normal_20190620")
 
-pytestmark = pytest.mark.usefixtures("few_points")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_points")]
 
 
 @pytest.fixture(scope="module")

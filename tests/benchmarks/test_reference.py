@@ -43,7 +43,7 @@ WINDOWS = {
 ENCODER_SIZE = 256
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.cluster.small_runs import arguments, assert_same, outputs
 from tests.scripts import CONTROL, DEMO_SAM, FIRE
 from utils import Window
 
-pytestmark = pytest.mark.usefixtures("few_points", "small_windows")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_points", "small_windows")]
 
 
 def test_maps_equal_those_of_a_single_process(small_events: Path, tmp_path: Path, alone: Path) -> None:

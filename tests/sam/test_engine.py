@@ -74,6 +74,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "crops of little overlap": {"crop_n_layers": 1, "crop_nms_thresh": 0.2, "crop_overlap_ratio": 0.1},
     "everything in crops": EVERYTHING | {"points_per_side": 3, "crop_n_layers": 1, "crop_nms_thresh": 1.0},
 }
+LARGE_PAIRS = [
+    *((window, parameters) for window in LARGE_WINDOWS for parameters in ("few points", "any stability")),
+    *((window, "clean-up as published") for window in ("a broken factor, wide", "twice the encoder's input")),
+]
 SOME_PARAMETERS = ("few points", "everything", "as published", "one crop layer")
 
 
@@ -135,8 +139,7 @@ def test_a_window_and_its_crops_are_encoded_once(demo_engine: SamEngine, crop_n_
     ("window", "parameters"),
     [("square", parameters) for parameters in PARAMETERS]
     + [(window, parameters) for window in list(SMALL_WINDOWS)[1:] for parameters in SOME_PARAMETERS]
-    + [(window, parameters) for window in LARGE_WINDOWS for parameters in ("few points", "any stability")]
-    + [("a broken factor, wide", "clean-up as published"), ("twice the encoder's input", "clean-up as published")],
+    + [pytest.param(*pair, marks=pytest.mark.slow) for pair in LARGE_PAIRS],
 )
 def test_masks_equal_those_of_segment_anything(
     demo_engine: SamEngine, demo_model: Sam, window: str, parameters: str

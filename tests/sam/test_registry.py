@@ -60,6 +60,7 @@ def build_shallow(monkeypatch: pytest.MonkeyPatch, name: str) -> Sam:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAM_VARIANTS)
 def test_features_and_masks_equal_those_of_segment_anything(
     monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
