@@ -41,10 +41,10 @@ def any_change(images: EventImages, engine: SamEngine, path: Path) -> Scored:
     for window in tile(*images.shape, config.STAGE1_PATCH_SIZE):
         pixels = [read_window(image, window) for image in (images.reference, images.monitor)]
         valid = valid_in_all(pixels)
-        if valid is None or valid.any():
-            found = window_angles(pixels[0].rgb, pixels[1].rgb, engine)
-        else:
-            found = np.empty(valid.shape, np.float32)
+        if valid is not None and not valid.any():
+            angles.write(window, np.full(valid.shape, np.nan, np.float32))
+            continue
+        found = window_angles(pixels[0].rgb, pixels[1].rgb, engine)
         if valid is not None:
             found[~valid] = np.nan
         angles.write(window, found)

@@ -90,17 +90,17 @@ def test_a_run_goes_on_after_a_dead_driver_and_after_one_that_was_asked_to_end(
     cluster: SmallCluster, small_events: Path, tmp_path: Path, alone: Path
 ) -> None:
     out = tmp_path / "out"
-    one = partial(run_on, cluster.address, small_events, out, "--ray-workers", 1)  # starting one takes seconds
-    killed = one(**with_fault("kill_driver", tmp_path / "killed"))
+    run_one = partial(run_on, cluster.address, small_events, out, "--ray-workers", 1)  # starting one takes seconds
+    killed = run_one(**with_fault("kill_driver", tmp_path / "killed"))
     assert killed.returncode == -9
     assert list(out.glob("stage1/*/.*.windows-*/*_130_130"))
-    ended = one(**with_fault("interrupt_driver", tmp_path / "ended"))
+    ended = run_one(**with_fault("interrupt_driver", tmp_path / "ended"))
     assert ended.returncode == 143, ended.stderr
     assert "windows already finished" in ended.stderr
     assert "not finished" in ended.stderr
     assert "interrupted (SIGTERM)" in ended.stderr
     assert "Traceback" not in ended.stderr
-    done = one()
+    done = run_one()
     assert done.returncode == 0, done.stderr
     assert "windows already finished" in done.stderr
     assert_same(out, alone)
