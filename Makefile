@@ -36,16 +36,17 @@ demo: $(READY)
 	@echo "Pictures, one per event (all dates, maps, label and result): $(CURDIR)/$(DEMO)/pictures"
 	@echo "Report, for any browser: $(CURDIR)/$(DEMO)/report/index.html"
 
-# Two processes, as much of the time goes into waiting for programs to start; each takes whole files in order, the slow
-# ones early. One thread of torch each, as the processes share the cores.
+# One process per core, at most four, as each takes up to 2 GB of memory; it takes whole files in order, the slow ones
+# early. One thread of torch each.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell nproc) --maxprocesses 4 --dist loadfile
 test check: export OMP_NUM_THREADS := 1
 test check: export PYTHONDONTWRITEBYTECODE :=  # hundreds of scripts are started
 test: $(READY_FOR_TESTS)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --no-loadscope-reorder
 
 # For the moment before a commit: lint, types, and the tests that are quick and start no script, browser or cluster.
 check: lint
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(PYTEST) -m "not slow"
 
 lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from sam.models import load_model
 from sam.weights import locate_weights
 from tests.disks import mounted
 from tests.scripts import CONTROL, DEMO_SAM, FEW_POINTS, FIRE, run_process
+from tests.tiny_sam import tiny_sam
 from utils import UsageError
 
 STARTERS = {"run_process", "run_forked", "started", "run_get_event"}
@@ -48,6 +49,12 @@ def demo_engine() -> SamEngine:
     # A separate model: the engine modifies it.
     model = load_model("vit_demo", config.DEMO_CHECKPOINT)
     return SamEngine(model, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def tiny_engine() -> SamEngine:
+    """A SAM with random weights, for tests that do not look at the masks."""
+    return SamEngine(tiny_sam(), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

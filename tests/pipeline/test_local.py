@@ -72,7 +72,7 @@ def before(monkeypatch: pytest.MonkeyPatch, stage: type[Stage], method: str, act
 
 
 def test_events_are_opened_and_maps_written_while_others_are_computed(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
+    monkeypatch: pytest.MonkeyPatch, events: Path, tiny_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     opened, written = ({name: threading.Event() for name in NAMES} for _ in range(2))
 
@@ -90,11 +90,11 @@ def test_events_are_opened_and_maps_written_while_others_are_computed(
 
     monkeypatch.setattr(local, "advance", note)
     before(monkeypatch, Stage1, "encode", wait_for_others)
-    assert run_events(events, demo_engine).done == list(NAMES)
+    assert run_events(events, tiny_engine).done == list(NAMES)
     assert_nothing_is_left(events, threads_before)
 
 
-def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine) -> None:
+def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, tiny_engine: SamEngine) -> None:
     held: list[int] = [0]
 
     @contextmanager
@@ -105,7 +105,7 @@ def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, d
         held.append(held[-1] - 1)
 
     monkeypatch.setattr(dispatch, "event_locks", count)
-    assert run_events(events, demo_engine).done == list(NAMES)
+    assert run_events(events, tiny_engine).done == list(NAMES)
     assert max(held) == 2
     assert held[-1] == 0
 
@@ -114,7 +114,7 @@ def test_two_events_are_in_hand(monkeypatch: pytest.MonkeyPatch, events: Path, d
 def test_an_event_that_fails_stops_no_other(
     monkeypatch: pytest.MonkeyPatch,
     events: Path,
-    demo_engine: SamEngine,
+    tiny_engine: SamEngine,
     method: str,
     threads_before: set[threading.Thread],
 ) -> None:
@@ -123,7 +123,7 @@ def test_an_event_that_fails_stops_no_other(
             raise EventError("a reason")
 
     before(monkeypatch, Stage2, method, fail)
-    summary = run_events(events, demo_engine)
+    summary = run_events(events, tiny_engine)
     assert summary.failed == [(NAMES[1], "a reason")]
     assert summary.done == [NAMES[0], *NAMES[2:]]
     if method != "write_outputs":  # then the finished windows are kept for the next run
@@ -131,7 +131,7 @@ def test_an_event_that_fails_stops_no_other(
 
 
 def test_an_event_whose_windows_cannot_be_stored_fails_alone(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
+    monkeypatch: pytest.MonkeyPatch, events: Path, tiny_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     write = WindowStore.write
 
@@ -141,7 +141,7 @@ def test_an_event_whose_windows_cannot_be_stored_fails_alone(
         write(store, *arguments)
 
     monkeypatch.setattr(WindowStore, "write", fill_disk)
-    summary = run_events(events, demo_engine)
+    summary = run_events(events, tiny_engine)
     assert [name for name, _ in summary.failed] == [NAMES[0]]
     assert sorted(summary.done) == list(NAMES[1:])
     assert_nothing_is_left(events, threads_before)
@@ -149,7 +149,7 @@ def test_an_event_whose_windows_cannot_be_stored_fails_alone(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UsageError])
 def test_a_run_that_ends_early_leaves_no_locks(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, error: type[BaseException]
+    monkeypatch: pytest.MonkeyPatch, events: Path, tiny_engine: SamEngine, error: type[BaseException]
 ) -> None:
     def stop(name: str) -> None:
         if name == NAMES[1]:
@@ -157,49 +157,49 @@ def test_a_run_that_ends_early_leaves_no_locks(
 
     before(monkeypatch, Stage1, "encode", stop)
     with pytest.raises(error):
-        run_events(events, demo_engine)
+        run_events(events, tiny_engine)
     assert not list(events.parent.glob("stage*/*/.lock"))
     assert not list(events.parent.glob(f"stage*/{NAMES[1]}"))  # while the window of the first event is kept
 
 
 def test_an_impossible_request_is_found_while_an_event_is_opened(
-    monkeypatch: pytest.MonkeyPatch, events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
+    monkeypatch: pytest.MonkeyPatch, events: Path, tiny_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     def refuse(*_: object) -> StageProgress:
         raise UsageError("impossible")
 
     monkeypatch.setattr(local, "advance", refuse)
     with pytest.raises(UsageError, match="impossible"):
-        run_events(events, demo_engine)
+        run_events(events, tiny_engine)
     assert_nothing_is_left(events, threads_before)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_events_that_end_at_once_stop_no_other(
-    events: Path, demo_engine: SamEngine, count: int, threads_before: set[threading.Thread]
+    events: Path, tiny_engine: SamEngine, count: int, threads_before: set[threading.Thread]
 ) -> None:
     for name in NAMES[:count]:
         (events / name / "normal_20190620.tif").write_bytes(b"no image")
-    summary = run_events(events, demo_engine)
+    summary = run_events(events, tiny_engine)
     assert [name for name, _ in summary.failed] == list(NAMES[:count])
     assert summary.done == list(NAMES[count:])
     assert_nothing_is_left(events, threads_before)
 
 
 def test_events_fail_if_the_model_cannot_be_loaded(
-    events: Path, demo_engine: SamEngine, threads_before: set[threading.Thread]
+    events: Path, tiny_engine: SamEngine, threads_before: set[threading.Thread]
 ) -> None:
     def fail() -> SamEngine:
         raise RuntimeError("the device fell off the bus")
 
-    summary = run_events(events, demo_engine, fail)
+    summary = run_events(events, tiny_engine, fail)
     assert [name for name, _ in summary.failed] == list(NAMES)
     assert_nothing_is_left(events, threads_before)
 
 
-def test_a_run_without_events_ends(tmp_path: Path, demo_engine: SamEngine) -> None:
+def test_a_run_without_events_ends(tmp_path: Path, tiny_engine: SamEngine) -> None:
     (tmp_path / "data" / "0_empty").mkdir(parents=True)
     listing = list_events(tmp_path / "data")
     assert not listing.events
     with follow_run("both stages", listing, lambda _: 2) as progress:
-        run_events_here(listing, lambda _: [], SamIdentity({}, ""), lambda: demo_engine, progress)
+        run_events_here(listing, lambda _: [], SamIdentity({}, ""), lambda: tiny_engine, progress)

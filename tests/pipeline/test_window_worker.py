@@ -25,11 +25,20 @@ from tests.helpers import whole
 from tests.scripts import CONTROL, FIRE
 from utils import EventError, Window, read_event
 
-pytestmark = pytest.mark.usefixtures("few_points", "small_windows", "one_thread")
+pytestmark = pytest.mark.usefixtures("few_points", "any_mask", "small_windows", "one_thread")
 
 WINDOW = 130  # pixels per side: an event of 256 pixels has 4 windows per stage
 DATES = 5  # of each event
 SAM = SamIdentity({"sam_model_type": "vit_demo"}, "sam_vit_demo.pth")
+
+
+@pytest.fixture
+def any_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep masks of any stability and size: a SAM with random weights finds no others."""
+    for name, value in (("stability_score_thresh", 0.0), ("min_mask_region_area", 0)):
+        monkeypatch.setitem(config.STAGE1_SAM_PARAMS, name, value)
+    for name in ("STAGE1_MIN_MASK_PIXELS", "STAGE2_MIN_MASK_PIXELS"):
+        monkeypatch.setattr(config, name, 100)
 
 
 @pytest.fixture
@@ -101,21 +110,21 @@ class Caller:
 
 
 @pytest.fixture
-def expected(demo_engine: SamEngine, small_events: Path, tmp_path: Path) -> list[np.ndarray]:
+def expected(tiny_engine: SamEngine, small_events: Path, tmp_path: Path) -> list[np.ndarray]:
     """The maps of both stages of FIRE, computed in one process."""
-    return in_one_process(demo_engine, stages_of(small_events, FIRE, tmp_path / "one process"))
+    return in_one_process(tiny_engine, stages_of(small_events, FIRE, tmp_path / "one process"))
 
 
 @pytest.mark.parametrize("keep_features", [True, False])
 def test_maps_equal_those_of_a_single_process(
-    demo_engine: SamEngine,
+    tiny_engine: SamEngine,
     small_events: Path,
     tmp_path: Path,
     expected: list[np.ndarray],
     encoded: list[int],
     keep_features: bool,
 ) -> None:
-    caller = Caller(demo_engine)
+    caller = Caller(tiny_engine)
     stages = stages_of(small_events, FIRE, tmp_path)
     first, step = caller.step(1, advance(None, stages, SAM), keep_features)
     assert encoded == 4 * [2]
@@ -132,9 +141,9 @@ def test_maps_equal_those_of_a_single_process(
 
 
 def test_two_workers_share_an_event(
-    demo_engine: SamEngine, small_events: Path, tmp_path: Path, expected: list[np.ndarray], encoded: list[int]
+    tiny_engine: SamEngine, small_events: Path, tmp_path: Path, expected: list[np.ndarray], encoded: list[int]
 ) -> None:
-    callers = [Caller(demo_engine), Caller(demo_engine)]
+    callers = [Caller(tiny_engine), Caller(tiny_engine)]
     step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
     for key, of_stage in enumerate(expected):
         encoded.clear()
@@ -149,7 +158,7 @@ def test_two_workers_share_an_event(
 
 
 def test_dropped_features_are_computed_again(
-    demo_engine: SamEngine,
+    tiny_engine: SamEngine,
     small_events: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +166,7 @@ def test_dropped_features_are_computed_again(
     encoded: list[int],
 ) -> None:
     monkeypatch.setattr(window_worker, "EVENTS_CACHED", 1)
-    caller = Caller(demo_engine)
+    caller = Caller(tiny_engine)
     _, step = caller.step(1, advance(None, stages_of(small_events, FIRE, tmp_path), SAM))
     other = advance(None, stages_of(small_events, CONTROL, tmp_path), SAM)
     assert other.stage is not None
@@ -169,14 +178,14 @@ def test_dropped_features_are_computed_again(
 
 
 def test_a_closed_stage_is_opened_again(
-    demo_engine: SamEngine,
+    tiny_engine: SamEngine,
     small_events: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     expected: list[np.ndarray],
 ) -> None:
     monkeypatch.setattr(window_worker, "STAGES_OPEN", 1)
-    caller = Caller(demo_engine)
+    caller = Caller(tiny_engine)
     steps = [advance(None, stages_of(small_events, name, tmp_path), SAM) for name in (FIRE, CONTROL)]
     for number in range(4):
         for key, step in enumerate(steps):
@@ -186,11 +195,11 @@ def test_a_closed_stage_is_opened_again(
     np.testing.assert_array_equal(pixels(steps[0]), expected[0], strict=True)
 
 
-def test_a_failed_fetch_is_repeated(demo_engine: SamEngine, small_events: Path, tmp_path: Path) -> None:
+def test_a_failed_fetch_is_repeated(tiny_engine: SamEngine, small_events: Path, tmp_path: Path) -> None:
     def fail() -> Stage:
         raise OSError("a machine is gone")
 
-    caller = Caller(demo_engine)
+    caller = Caller(tiny_engine)
     step = advance(None, stages_of(small_events, FIRE, tmp_path), SAM)
     assert step.stage is not None
     with pytest.raises(OSError, match="a machine is gone"):
@@ -201,9 +210,9 @@ def test_a_failed_fetch_is_repeated(demo_engine: SamEngine, small_events: Path, 
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_changed_image_is_an_error_that_names_it(
-    demo_engine: SamEngine, data_root: Path, tmp_path: Path, encoded: list[int], stage: int
+    tiny_engine: SamEngine, data_root: Path, tmp_path: Path, encoded: list[int], stage: int
 ) -> None:
-    caller = Caller(demo_engine)
+    caller = Caller(tiny_engine)
     step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
     for key in range(stage):
         _, step = caller.step(key, step)
@@ -218,10 +227,10 @@ def test_a_changed_image_is_an_error_that_names_it(
     assert not step.stage.store().finished()
 
 
-def test_a_missing_image_is_an_error_that_names_it(demo_engine: SamEngine, data_root: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_an_error_that_names_it(tiny_engine: SamEngine, data_root: Path, tmp_path: Path) -> None:
     step = advance(None, stages_of(data_root, FIRE, tmp_path / "maps"), SAM)
     assert step.stage is not None
     missing = step.stage.images.monitor.path
     missing.unlink()
     with pytest.raises(FileNotFoundError, match=missing.name):
-        Caller(demo_engine).compute(1, step.stage, step.missing[:1])
+        Caller(tiny_engine).compute(1, step.stage, step.missing[:1])

@@ -14,6 +14,8 @@ from report import plots as eval_plots
 from tests.report.test_figures import png_size
 from utils import CATEGORIES, Event
 
+pytestmark = pytest.mark.slow
+
 NOTHING = Scores(0, 0, 0)
 
 

@@ -74,11 +74,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "crops of little overlap": {"crop_n_layers": 1, "crop_nms_thresh": 0.2, "crop_overlap_ratio": 0.1},
     "everything in crops": EVERYTHING | {"points_per_side": 3, "crop_n_layers": 1, "crop_nms_thresh": 1.0},
 }
-LARGE_PAIRS = [
+SOME_PARAMETERS = ("few points", "everything", "as published", "one crop layer")
+QUICK_PAIRS = [("square", "as published"), *((window, "few points") for window in SMALL_WINDOWS)]
+PAIRS = [
+    *(("square", parameters) for parameters in PARAMETERS),
+    *((window, parameters) for window in list(SMALL_WINDOWS)[1:] for parameters in SOME_PARAMETERS),
     *((window, parameters) for window in LARGE_WINDOWS for parameters in ("few points", "any stability")),
     *((window, "clean-up as published") for window in ("a broken factor, wide", "twice the encoder's input")),
 ]
-SOME_PARAMETERS = ("few points", "everything", "as published", "one crop layer")
 
 
 def engine_of(**execution: Any) -> SamEngine:
@@ -128,7 +131,8 @@ def encoder_batches(engine: SamEngine, image: np.ndarray, parameters: dict[str, 
     return batches
 
 
-@pytest.mark.parametrize(("crop_n_layers", "images"), [(0, 1), (1, 5), (2, 21)])  # layers add 4 and 16 crops
+# The layers add 4 and 16 crops.
+@pytest.mark.parametrize(("crop_n_layers", "images"), [(0, 1), (1, 5), pytest.param(2, 21, marks=pytest.mark.slow)])
 def test_a_window_and_its_crops_are_encoded_once(demo_engine: SamEngine, crop_n_layers: int, images: int) -> None:
     parameters = FEW_POINTS | {"crop_n_layers": crop_n_layers, "points_per_side": 1}
     assert sum(encoder_batches(demo_engine, SCENE, parameters)) == images
@@ -137,9 +141,7 @@ def test_a_window_and_its_crops_are_encoded_once(demo_engine: SamEngine, crop_n_
 # --- Masks -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("window", "parameters"),
-    [("square", parameters) for parameters in PARAMETERS]
-    + [(window, parameters) for window in list(SMALL_WINDOWS)[1:] for parameters in SOME_PARAMETERS]
-    + [pytest.param(*pair, marks=pytest.mark.slow) for pair in LARGE_PAIRS],
+    [pytest.param(*pair, marks=() if pair in QUICK_PAIRS else pytest.mark.slow) for pair in PAIRS],
 )
 def test_masks_equal_those_of_segment_anything(
     demo_engine: SamEngine, demo_model: Sam, window: str, parameters: str
@@ -148,6 +150,7 @@ def test_masks_equal_those_of_segment_anything(
     check_masks(engine_masks(demo_engine, image, settings), stock_masks(demo_model, image, settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["square", "hardly any pixels"])
 @pytest.mark.parametrize("min_mask_region_area", [0, 10_000])
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
@@ -170,6 +173,7 @@ def test_empty_masks_equal_those_of_segment_anything(
     check_masks(found, stock_masks(demo_model, WINDOWS[window], settings))
 
 
+@pytest.mark.slow
 def test_empty_masks_in_inner_crops_equal_those_of_segment_anything(
     demo_engine: SamEngine, demo_model: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:

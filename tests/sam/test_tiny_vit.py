@@ -75,6 +75,7 @@ def test_features_equal_those_of_the_authors_code(mobile_sam: Path, pixels: torc
     assert not set(theirs.state_dict()) - set(model.state_dict()) - set(UNUSED)
 
 
+@pytest.mark.slow
 def test_weights_loaded_after_the_model_was_built_are_used(
     model: Sam, pixels: torch.Tensor, features: torch.Tensor, tmp_path: Path
 ) -> None:
