@@ -53,7 +53,7 @@ def write_footprints(
     }
     taken = {name.lower() for name in (*aliases, "fid", "geom")}
     copied = [field for field in source.schema if field.GetName().lower() not in taken]
-    keep_if_edited(path, {LAYER, STYLES}, {*aliases, *(field.GetName() for field in copied)})
+    keep_if_edited(path, {LAYER, STYLES})
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with close_dataset(dataset):

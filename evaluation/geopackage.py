@@ -172,14 +172,14 @@ def _content(layer: ogr.Layer) -> str:
     return digest.hexdigest()
 
 
-def keep_if_edited(path: Path, tables: Collection[str], fields: Collection[str]) -> None:
+def keep_if_edited(path: Path, tables: Collection[str]) -> None:
     """Rename a GeoPackage that somebody edited, or that a GIS holds open, so that it is not overwritten; say so.
 
-    It counts as edited if its first layer differs from what `record_content` recorded, if it has other tables or fields
-    than these, several styles, or a journal beside it. Raises EventError if another program locks it.
+    It counts as edited if its first layer differs from what `record_content` recorded, if it has other tables than
+    these, several styles, or a journal beside it. Raises EventError if another program locks it.
     """
     journals = [file for file in (path.with_name(path.name + suffix) for suffix in JOURNALS) if file.exists()]
-    if not journals and not (path.exists() and _is_edited(path, tables, fields)):
+    if not journals and not (path.exists() and _is_edited(path, tables)):
         return
     stamp = time.strftime("%Y%m%d-%H%M%S")
     kept = path.with_name(f"{path.stem}_{stamp}{path.suffix}")
@@ -189,17 +189,15 @@ def keep_if_edited(path: Path, tables: Collection[str], fields: Collection[str])
     LOG.warning("%s: was edited, or is open in another program: kept as %s", path, kept.name)
 
 
-def _is_edited(path: Path, tables: Collection[str], fields: Collection[str]) -> bool:
+def _is_edited(path: Path, tables: Collection[str]) -> bool:
     try:
         dataset = open_geopackage(path)
         layers = [dataset.GetLayer(number) for number in range(dataset.GetLayerCount())]
         styles = dataset.GetLayerByName(STYLES)
-        recorded = layers[0].GetMetadata_Dict().get(CONTENT_KEY)
         return (
             any(layer.GetName() not in tables for layer in layers)
-            or any(field.GetName() not in fields for field in layers[0].schema)
             or (styles is not None and styles.GetFeatureCount() > 1)
-            or (recorded is not None and _content(layers[0]) != recorded)
+            or layers[0].GetMetadata_Dict().get(CONTENT_KEY) != _content(layers[0])
         )
     except RuntimeError as error:
         if "locked" in str(error):

@@ -136,8 +136,7 @@ def write_regions(
     rows = {LAYER: len(found.regions), STYLES: 1}
     if found.dates:
         rows[DATES_TABLE] = len(found.regions) * len(found.dates)
-    known = {name for name, _ in (*FIELDS, *EXPLANATION_FIELDS)} | set(attributes)
-    keep_if_edited(path, {LAYER, DATES_TABLE, STYLES}, known)
+    keep_if_edited(path, {LAYER, DATES_TABLE, STYLES})
     with written_by_gdal(path) as part:
         dataset = gdal.GetDriverByName("GPKG").Create(str(part), 0, 0, 0, gdal.GDT_Unknown)
         with close_dataset(dataset):

@@ -190,6 +190,22 @@ def test_the_layer_keeps_the_fields_of_its_source(tmp_path: Path) -> None:
     assert count_footprints(tmp_path / "none.gpkg") is None
 
 
+def test_a_run_with_other_buffers_and_fields_replaces_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, numbers = tmp_path / "out.gpkg", np.array([1])
+    houses = gdal.OpenEx(str(write_vector(tmp_path / "a.gpkg", [rectangle(1, 1, 2, 2)])))
+    source = ogr.GetDriverByName("Memory").CreateDataSource("")
+    roads = source.CreateLayer("roads", utm())
+    roads.CreateField(ogr.FieldDefn("width", ogr.OFTReal))
+    roads.CreateFeature(ogr.Feature(roads.GetLayerDefn()))
+    write_footprints(path, houses.GetLayer(0), numbers, [0.0], np.zeros((1, 1, 5)))
+    write_footprints(path, houses.GetLayer(0), numbers, [10.0], np.zeros((1, 1, 5)))
+    write_footprints(path, roads, np.array([0]), [0.0], np.zeros((1, 1, 5)))
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.gpkg", path]
+    assert not caplog.messages
+
+
 def test_the_report_measures_footprints(finished: Path, small_events: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(finished, tmp_path / "results"))
     dataset = gdal.OpenEx(str(results / "stage2" / FIRE / config.REGIONS_NAME), gdal.OF_VECTOR)
