@@ -97,7 +97,7 @@ def open_event(event: Event, options: ImageOptions = ImageOptions()) -> EventIma
     reference = files[-2]
     for file in files:
         if (file.dtype, file.layout) != (reference.dtype, reference.layout):
-            described = " and ".join(f"{one.layout} of {one.dtype.name}" for one in (reference, file))
+            described = " and ".join(f"{image.layout} of {image.dtype.name}" for image in (reference, file))
             raise EventError(
                 f"{reference.path} and {file.path}: differ ({described}); "
                 "convert all dates to the same bands and data type"

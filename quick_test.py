@@ -132,9 +132,9 @@ def check_window(event: "Event", model: "AnomalyCD", options: "ImageOptions") ->
         f"event {event.name}: {len(event.historical)} historical images, {'a' if event.label else 'no'} label; "
         f"window of {window.width} x {window.height} pixels at column {window.x}, row {window.y}"
     )
-    *historical, monitor = (of_date.rgb for of_date in pixels)
+    *historical, monitor = (date.rgb for date in pixels)
     changes = model.change(historical[-1], monitor, valid_in_all(pixels[-2:]))
-    anomalies = model.anomaly(historical, monitor, changes, [of_date.valid for of_date in pixels[:-1]])
+    anomalies = model.anomaly(historical, monitor, changes, [date.valid for date in pixels[:-1]])
     for name, scores in (("change map", changes), ("anomaly map", anomalies)):
         low, high = np.nanmin(scores), np.nanmax(scores)
         print(f"{name} {scores.shape} {scores.dtype}, {low:.4f} to {high:.4f}")

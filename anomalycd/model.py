@@ -150,9 +150,7 @@ class AnomalyCD:
             if np.isnan(in_window).all():
                 continue
             # Dates that hold no data in any region are not compared.
-            older = [
-                date for date, of_date in enumerate(valid[:-1]) if of_date is None or of_date[part][in_window > 0].any()
-            ]
+            older = [date for date, mask in enumerate(valid[:-1]) if mask is None or mask[part][in_window > 0].any()]
             # The reference and the monitor image are one batch of the encoder, as in stage 1.
             features = self._encode([historical[date][part] for date in older])
             before, after = self._encode([historical[-1][part], monitor[part]])
@@ -162,7 +160,7 @@ class AnomalyCD:
                 after,
                 config.STAGE2_MIN_MASK_PIXELS,
                 config.MAX_REGION_FRACTION,
-                [*(of_date if (of_date := valid[date]) is None else of_date[part] for date in older), None],
+                [*(mask if (mask := valid[date]) is None else mask[part] for date in older), None],
                 config.STAGE2_MIN_DATE_COVERAGE,
                 self._tolerance,
             )

@@ -56,14 +56,14 @@ def window_angles(reference: np.ndarray, monitor: np.ndarray, engine: SamEngine)
     features = engine.encode([engine.scale(image) for image in (reference, monitor)])
     masks = [
         mask
-        for image, of_image in zip((reference, monitor), features, strict=True)
-        for mask in engine.generator.generate(image, of_image, MASKS).collect()
+        for image, encoded in zip((reference, monitor), features, strict=True)
+        for mask in engine.generator.generate(image, encoded, MASKS).collect()
         if 0 < mask.area < MAX_MASK_FRACTION * reference.shape[0] * reference.shape[1]
     ]
     angles = np.zeros(reference.shape[:2], np.float32)
     if not masks:
         return angles
-    counts, plain = features[0].mask_counts(masks), [engine.without_affine(of_image) for of_image in features]
+    counts, plain = features[0].mask_counts(masks), [engine.without_affine(encoded) for encoded in features]
     cosines = cosine_similarity(*region_means(counts, plain))
     for mask, angle in zip(masks, np.degrees(np.arccos(np.clip(cosines, -1, 1))), strict=True):
         part = angles[mask.box.slices]

@@ -48,10 +48,10 @@ def sample_bands(images: Sequence[Image]) -> list[np.ndarray]:
     Only pixels with data in all of them. Raises EventError if there is none.
     """
     bands = [_sample(images[0].shape, partial(read_bands, image)).astype(np.float64) for image in images]
-    valid = np.logical_and.reduce([~np.isnan(of_image[:, 0]) for of_image in bands])
+    valid = np.logical_and.reduce([~np.isnan(values[:, 0]) for values in bands])
     if not valid.any():
         raise EventError(f"{images[-1].path}: no pixel holds data in all dates that are compared")
-    return [of_image[valid] for of_image in bands]
+    return [values[valid] for values in bands]
 
 
 def otsu_threshold(numbers: Raster) -> float:

@@ -47,7 +47,7 @@ def search_api(io: CatalogIO, address: str, query: Query) -> Found:
     if len(dicts) == config.CATALOG_MAX_ITEMS:
         shown = hide_secrets(address)
         raise UsageError(f"{shown}: {len(dicts)} items or more; take a smaller box, or shorter --before and --after")
-    return Found([Item(one, _self_address(one, address), query.collection, licence) for one in dicts])
+    return Found([Item(item, _self_address(item, address), query.collection, licence) for item in dicts])
 
 
 def _licence_of_api(client: Client, collection: str | None, address: str) -> str | None:
@@ -62,7 +62,7 @@ def _licence_of_api(client: Client, collection: str | None, address: str) -> str
             found = None
         if found is not None and found.id == collection:  # without addresses, pystac-client may return another one
             return licence_of(found.to_dict(transform_hrefs=False))
-    collections = {one.id: one for one in client.get_collections()}
+    collections = {listed.id: listed for listed in client.get_collections()}
     if collection not in collections:
         problem = "--collection is missing" if collection is None else f"has no collection {collection!r}"
         raise UsageError(f"{hide_secrets(address)}: {problem}; it has {list_names(sorted(collections))}")

@@ -95,7 +95,7 @@ def choose_historical(candidates: Sequence[Candidate], wanted: int, max_cloud: f
 
 def _next(chosen: Sequence[Candidate], waiting: dict[int, Candidate]) -> int:
     distances = {
-        index: min(days_apart(candidate.day, one.day) for one in chosen) for index, candidate in waiting.items()
+        index: min(days_apart(candidate.day, other.day) for other in chosen) for index, candidate in waiting.items()
     }
     farthest = max(distances.values())
     near = [index for index, distance in distances.items() if distance > farthest - NEAR_DAYS]

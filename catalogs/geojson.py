@@ -51,11 +51,11 @@ def _points(value: Any) -> Iterator[tuple[float, float]]:
         for member in _members(value):
             yield from _points(member)
         yield from _points(value.get("coordinates"))
-    elif isinstance(value, list) and len(value) > 1 and all(isinstance(one, int | float) for one in value):
+    elif isinstance(value, list) and len(value) > 1 and all(isinstance(number, int | float) for number in value):
         yield float(value[0]), float(value[1])
     elif isinstance(value, list):
-        for one in value:
-            yield from _points(one)
+        for part in value:
+            yield from _points(part)
 
 
 def _members(geojson: dict[str, Any]) -> list[Any]:
@@ -87,5 +87,5 @@ def _crs_names(value: Any) -> Iterator[str]:
         for member in _members(value):
             yield from _crs_names(member)
     elif isinstance(value, list):
-        for one in value:
-            yield from _crs_names(one)
+        for part in value:
+            yield from _crs_names(part)

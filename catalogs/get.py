@@ -46,9 +46,9 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
                 f"{hide_secrets(query.stac)}: no images of {query.box} from {query.first} to {query.last}; "
                 "check --bbox, or take longer --before and --after"
             )
-        before = {one.date for one in acquisitions if one.date < query.event_date}
-        after = {one.date for one in acquisitions} - before
-        LOG.info("%s: %d dates before the event, %d on or after it", settings.name, len(before), len(after))
+        dates = {acquisition.date for acquisition in acquisitions}
+        before = {date for date in dates if date < query.event_date}
+        LOG.info("%s: %d dates before the event, %d on or after it", settings.name, len(before), len(dates - before))
         warn_of_depth(len(before))
         try:
             plan = plan_event(acquisitions, query, crs, settings.resolution)
@@ -60,12 +60,12 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
             warn_of_depth(len(plan.chosen) - 1)
         warn_of_resolution(plan.grid.transform.xx, (config.STAGE1_MIN_MASK_PIXELS, config.STAGE2_MIN_MASK_PIXELS))
         if dry_run:
-            print_plan(plan, lambda one: Mosaic(one.acquisition, query, plan.grid).stored_bytes())
+            print_plan(plan, lambda decision: Mosaic(decision.acquisition, query, plan.grid).stored_bytes())
         _check_size(plan, settings.size)
         if dry_run:
             return 0
-        for one in plan.chosen:
-            LOG.info("%s: %s", one.role, one.acquisition.text)
+        for decision in plan.chosen:
+            LOG.info("%s: %s", decision.role, decision.acquisition.text)
         fetch_event(plan, query, settings.stretch, settings.data_root, settings.name)
     LOG.info("%s: %s", folder, list_names([path.name for path in sorted(folder.iterdir())]))
     return 0

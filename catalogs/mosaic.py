@@ -68,8 +68,8 @@ class Mosaic:
         self.grid = grid
         scenes = [_open_scene(scene, query, grid) for scene in acquisition.scenes]
         # Where scenes overlap, the first one counts: one in the grid's own CRS is not resampled.
-        self.scenes = sorted(scenes, key=lambda one: not same_crs(grid_of(one.image).crs, grid.crs))
-        kinds = {(one.image.layout, one.image.dtype) for one in self.scenes}
+        self.scenes = sorted(scenes, key=lambda scene: not same_crs(grid_of(scene.image).crs, grid.crs))
+        kinds = {(scene.image.layout, scene.image.dtype) for scene in self.scenes}
         if len(kinds) > 1:
             raise EventError(f"{acquisition.text}: its items differ in bands or pixel type")
         (self.layout, self.dtype), *_ = kinds
@@ -77,7 +77,7 @@ class Mosaic:
     @property
     def has_cloud_masks(self) -> bool:
         """Whether all scenes say where their clouds are."""
-        return all(one.clouds is not None for one in self.scenes)
+        return all(scene.clouds is not None for scene in self.scenes)
 
     def read(self, window: Window) -> Composed:
         """Read a window of the grid; a scene without clouds takes precedence over clouds of an earlier scene."""
@@ -97,8 +97,8 @@ class Mosaic:
         """Return the size of the files' parts that the grid needs, as they are stored."""
         height, width = self.grid.shape
         total = 0
-        for one in self.scenes:
-            for file in (one.image, *([one.clouds] if one.clouds else [])):
+        for scene in self.scenes:
+            for file in (scene.image, *([scene.clouds] if scene.clouds else [])):
                 covered = covered_window(grid_of(file), self.grid, Window(0, 0, width, height))
                 total += stored_bytes(file, covered) if covered else 0
         return total

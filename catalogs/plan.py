@@ -64,7 +64,7 @@ class EventPlan:
     @property
     def chosen(self) -> list[Decision]:
         """The images of the event, oldest first, the monitor image last."""
-        return [one for one in self.decisions if one.role]
+        return [decision for decision in self.decisions if decision.role]
 
 
 class NoImageError(EventError):
@@ -110,29 +110,29 @@ def plan_event(
 
     Raises NoImageError, which says why, if there is no usable monitor image or reference image.
     """
-    before = [one for one in acquisitions if one.date < query.event_date]
-    after = [one for one in acquisitions if one.date >= query.event_date]
+    before = [acquisition for acquisition in acquisitions if acquisition.date < query.event_date]
+    after = [acquisition for acquisition in acquisitions if acquisition.date >= query.event_date]
     later: list[Decision] = []
     try:
         later = _named_monitor(after, query) if query.images else _first_usable(after, query)
-        (monitor,) = (one.measured for one in later if one.role)
+        (monitor,) = (decision.measured for decision in later if decision.role)
         earlier = _choose(before, monitor, query)
     except NoImageError as error:
         looked_at = error.decisions + later
-        others = [Decision(Measured(one)) for one in before] if not later else []
+        others = [Decision(Measured(acquisition)) for acquisition in before] if not later else []
         raise NoImageError(str(error), others + looked_at) from None
     decisions = earlier + later
     if query.images:
-        for one in decisions:
-            if one.role is None:
-                LOG.warning("%s: is named but not used: %s", one.acquisition.text, one.reason)
+        for decision in decisions:
+            if decision.role is None:
+                LOG.warning("%s: is named but not used: %s", decision.acquisition.text, decision.reason)
     image = open_image(image_asset(monitor.acquisition.scenes[0], query), query.bands)
     return EventPlan(decisions, event_grid(query.box, image, crs, resolution))
 
 
-def _kind(one: Measured) -> str:
-    assert one.kind is not None
-    return f"{one.kind[0]} of {one.kind[1].name}"
+def _kind(image: Measured) -> str:
+    assert image.kind is not None
+    return f"{image.kind[0]} of {image.kind[1].name}"
 
 
 def _first_usable(after: Sequence[Acquisition], query: Query) -> list[Decision]:
@@ -141,21 +141,21 @@ def _first_usable(after: Sequence[Acquisition], query: Query) -> list[Decision]:
     Later ones are not measured.
     """
     decisions: list[Decision] = []
-    for day, images in itertools.groupby(after, key=lambda one: one.date):
-        measured = _measure_all(list(images), query)
+    for day, acquisitions in itertools.groupby(after, key=lambda acquisition: acquisition.date):
+        images = _measure_all(list(acquisitions), query)
         reasons = [
-            one.problem or why_unusable(one.candidate, query.max_cloud, config.CATALOG_MIN_COVERAGE) or ""
-            for one in measured
+            image.problem or why_unusable(image.candidate, query.max_cloud, config.CATALOG_MIN_COVERAGE) or ""
+            for image in images
         ]
-        usable = [one for one, reason in zip(measured, reasons, strict=True) if not reason]
-        monitor = max(usable, key=lambda one: one.candidate.clear, default=None)
+        usable = [image for image, reason in zip(images, reasons, strict=True) if not reason]
+        monitor = max(usable, key=lambda image: image.candidate.clear, default=None)
         decisions += [
-            Decision(one, MONITOR) if one is monitor else Decision(one, None, reason or OTHER_OF_DATE)
-            for one, reason in zip(measured, reasons, strict=True)
+            Decision(image, MONITOR) if image is monitor else Decision(image, None, reason or OTHER_OF_DATE)
+            for image, reason in zip(images, reasons, strict=True)
         ]
         if monitor is not None:
-            later = [Measured(one) for one in after if one.date > day]
-            return decisions + [Decision(one, None, "is later than the monitor image") for one in later]
+            later = [Measured(acquisition) for acquisition in after if acquisition.date > day]
+            return decisions + [Decision(image, None, "is later than the monitor image") for image in later]
     if not after:
         raise NoImageError(f"no image from {query.event_date} to {query.last}; take a longer --after")
     raise NoImageError(
@@ -166,13 +166,13 @@ def _first_usable(after: Sequence[Acquisition], query: Query) -> list[Decision]:
 
 
 def _reasons(decisions: Sequence[Decision]) -> str:
-    return ", ".join(f"{one.acquisition.date} {one.reason}" for one in decisions[:5])
+    return ", ".join(f"{decision.acquisition.date} {decision.reason}" for decision in decisions[:5])
 
 
 def _named_monitor(after: Sequence[Acquisition], query: Query) -> list[Decision]:
     """Decide on the monitor image among the images that the user named."""
     if len(after) != 1:
-        dates = ", ".join(one.text for one in after) or "none"
+        dates = ", ".join(acquisition.text for acquisition in after) or "none"
         raise UsageError(
             f"--images: name the items of one date from {query.event_date} on, the monitor image; there are: {dates}"
         )
@@ -185,38 +185,38 @@ def _named_monitor(after: Sequence[Acquisition], query: Query) -> list[Decision]
 
 def _choose(before: Sequence[Acquisition], monitor: Measured, query: Query) -> list[Decision]:
     """Decide on the historical images and the reference image."""
-    measured = _measure_all(before, query)
-    reasons = {number: one.problem for number, one in enumerate(measured) if one.problem}
-    for number, one in enumerate(measured):
-        if not one.problem and one.kind != monitor.kind:
-            reasons[number] = f"{_kind(one)}, the monitor image has {_kind(monitor)}"
-    usable = [number for number in range(len(measured)) if number not in reasons]
+    images = _measure_all(before, query)
+    reasons = {number: image.problem for number, image in enumerate(images) if image.problem}
+    for number, image in enumerate(images):
+        if not image.problem and image.kind != monitor.kind:
+            reasons[number] = f"{_kind(image)}, the monitor image has {_kind(monitor)}"
+    usable = [number for number in range(len(images)) if number not in reasons]
     if query.images:
         chosen = usable
     else:
-        choice = choose_historical([measured[number].candidate for number in usable], query.dates, query.max_cloud)
+        choice = choose_historical([images[number].candidate for number in usable], query.dates, query.max_cloud)
         chosen = [usable[index] for index in choice.chosen]
         reasons |= {usable[index]: reason for index, reason in choice.reasons.items()}
     if not chosen:
-        decisions = [Decision(one, None, reasons[number]) for number, one in enumerate(measured)]
+        decisions = [Decision(image, None, reasons[number]) for number, image in enumerate(images)]
         problem = f"no image from {query.first} to {query.event_date} can be the reference image"
         listed = f": {_reasons(decisions)}" if decisions else ""
         raise NoImageError(f"{problem}{listed}; take a longer --before or another --max-cloud", decisions)
-    days = [measured[number].acquisition.date for number in chosen]
+    days = [images[number].acquisition.date for number in chosen]
     if len(set(days)) < len(days):
         raise UsageError("--images: two historical images have one date; name the items of one sensor for each date")
     roles = dict.fromkeys(chosen, HISTORICAL) | {chosen[-1]: REFERENCE}
-    return [Decision(one, roles.get(number), reasons.get(number, "")) for number, one in enumerate(measured)]
+    return [Decision(image, roles.get(number), reasons.get(number, "")) for number, image in enumerate(images)]
 
 
 def _measure_all(acquisitions: Sequence[Acquisition], query: Query) -> list[Measured]:
     """Measure acquisitions on several threads, with a bar."""
-    measured = []
+    images = []
     with (
         ThreadPoolExecutor(READERS, "measure") as readers,
         progress_bar("measuring clouds and coverage", "date", len(acquisitions)) as bar,
     ):
-        for one in readers.map(lambda acquisition: measure(acquisition, query), acquisitions):
-            measured.append(one)
+        for image in readers.map(lambda acquisition: measure(acquisition, query), acquisitions):
+            images.append(image)
             bar.update()
-    return measured
+    return images

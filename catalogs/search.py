@@ -31,5 +31,5 @@ def search(query: Query) -> Found:
 
 def _of_feature_collection(content: dict[str, Any], address: str) -> Found:
     """Return the items of a search result that was saved as a file."""
-    features = [one for one in content.get("features") or [] if isinstance(one, dict)]
-    return Found([Item(one, address, one.get("collection"), None) for one in features])
+    items = [feature for feature in content.get("features") or [] if isinstance(feature, dict)]
+    return Found([Item(item, address, item.get("collection"), None) for item in items])

@@ -100,7 +100,7 @@ class Progress:
         self._in_hand = 0.0  # work on units that are not done
         self._seconds: dict[str, float] = {}  # by kind: the time until one of its units was done
         self._last = time.monotonic()  # when a unit was done, or the run began
-        kinds = [(kind, count) for of_event in self._units_left.values() for kind, count in of_event.items()]
+        kinds = [(kind, count) for units in self._units_left.values() for kind, count in units.items()]
         form = "{l_bar}{bar}| {counted} {unit}s [{elapsed}<{remaining}]"
         work = sum(kind.work * count for kind, count in kinds)
         counted = (0, sum(count for _, count in kinds))

@@ -97,6 +97,6 @@ def _on_cpus(wanted: WantedWorkers, nodes: Sequence[dict[str, float]]) -> Worker
     """
     cpus = wanted.cpus
     if cpus is None and wanted.number is not None:
-        of_machines = [node["CPU"] for node in nodes if node.get("CPU", 0)]
-        cpus = max(int(min([sum(of_machines) // wanted.number, *of_machines])), 1)
+        by_machine = [node["CPU"] for node in nodes if node.get("CPU", 0)]
+        cpus = max(int(min([sum(by_machine) // wanted.number, *by_machine])), 1)
     return WorkerResources(cpus or 1, 0.0, wanted.number)

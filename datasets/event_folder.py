@@ -84,9 +84,7 @@ def write_event(event: NewEvent, target: Path) -> bool:
     with TemporaryDirectory(prefix=".", dir=target) as scratch:
         part = Path(scratch) / event.name
         part.mkdir()
-        shapes = {
-            _write_image(part / f"normal_{of_date}.tif", image) for of_date, image in sorted(event.historical.items())
-        }
+        shapes = {_write_image(part / f"normal_{day}.tif", image) for day, image in sorted(event.historical.items())}
         shapes.add(_write_image(part / f"anomaly_{date}.tif", monitor))
         label = event.label()
         shapes.add(label.shape)
@@ -110,7 +108,7 @@ def _write_image(path: Path, source: Path | Sequence[Path]) -> tuple[int, int]:
         else:
             write_raster(path, Stack([file], [1, 2, 3]), Georeference())
         return file.shape
-    files = [open_raster(of_band) for of_band in source]
+    files = [open_raster(band) for band in source]
     if len({file.shape for file in files}) > 1:
         raise EventError(f"{source[0].parent}: its bands have different sizes")
     write_raster(path, Stack(files, [1]), files[0].georeference if isinstance(files[0], GeoTiff) else Georeference())

@@ -25,12 +25,12 @@ def spacenet7(source: Path) -> Iterator[EventReader]:
     roots = [root for root in (source, source / "train") if any(root.glob("*/labels_match"))]
     if not roots:
         raise UsageError(f"{source}: no place with images_masked (or images) and labels_match")
-    for place in sorted(path.parent for path in roots[0].glob("*/labels_match")):
-        yield partial(_stack, place)
+    for area in sorted(path.parent for path in roots[0].glob("*/labels_match")):
+        yield partial(_stack, area)
 
 
-def _stack(place: Path) -> NewEvent:
-    folder = place / "images_masked" if (place / "images_masked").is_dir() else place / "images"
+def _stack(area: Path) -> NewEvent:
+    folder = area / "images_masked" if (area / "images_masked").is_dir() else area / "images"
     months = {
         f"{found[1]}{found[2]}": path for path in sorted(folder.glob("*.tif")) if (found := MONTH.match(path.name))
     }
@@ -41,10 +41,10 @@ def _stack(place: Path) -> NewEvent:
     if not historical:
         raise EventError(f"{folder}: no image at least {MONTHS_APART} months before the last one")
     return NewEvent(
-        f"6_SN7_{place.name}",
+        f"6_SN7_{area.name}",
         {f"{month}01": path for month, path in historical.items()},
         (f"{last}01", months[last]),
-        partial(_label, place, historical[max(historical)], months[last]),
+        partial(_label, area, historical[max(historical)], months[last]),
     )
 
 
@@ -52,9 +52,9 @@ def _count(month: str) -> int:
     return 12 * int(month[:4]) + int(month[4:])
 
 
-def _label(place: Path, reference: Path, monitor: Path) -> np.ndarray:
+def _label(area: Path, reference: Path, monitor: Path) -> np.ndarray:
     """Rasterize the buildings of the last month that the reference image's month does not have, (H, W) uint8."""
-    before, after = (place / "labels_match" / f"{image.stem}_Buildings.geojson" for image in (reference, monitor))
+    before, after = (area / "labels_match" / f"{image.stem}_Buildings.geojson" for image in (reference, monitor))
     old, new = _open(before), _open(after)  # kept: a layer does not outlive its dataset
     known = {building.GetField("Id") for building in old.GetLayer()}
     image = open_raster(monitor)

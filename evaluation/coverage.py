@@ -41,18 +41,18 @@ def pixel_coverage(
     # The share changes at the edge's pixel and at the one to the right of it.
     line = polygon * (last - first) + (row - first).astype(np.intp)
     width = int(boxes[:, 1].max(initial=0)) + 1
-    place = line * width + column.astype(np.intp)
+    pixel = line * width + column.astype(np.intp)
     return _between(
-        np.concatenate([place, place + 1]), np.concatenate([height * (1 - right), height * right]), width, rows
+        np.concatenate([pixel, pixel + 1]), np.concatenate([height * (1 - right), height * right]), width, rows
     )
 
 
-def _between(places: np.ndarray, changes: np.ndarray, width: int, rows: tuple[int, int]) -> Spans:
-    """Return the spans between the places where a share changes. `places`: polygon, row and column in one number."""
-    places, inverse = np.unique(places, return_inverse=True)
-    line, column = np.divmod(places, width)
+def _between(pixels: np.ndarray, changes: np.ndarray, width: int, rows: tuple[int, int]) -> Spans:
+    """Return the spans between the pixels where a share changes. `pixels`: polygon, row and column in one number."""
+    pixels, inverse = np.unique(pixels, return_inverse=True)
+    line, column = np.divmod(pixels, width)
     # Each row of a polygon sums up to 0, so that the running sum need not begin anew.
-    share = np.minimum(np.abs(np.cumsum(np.bincount(inverse, changes, len(places)))), 1.0)
+    share = np.minimum(np.abs(np.cumsum(np.bincount(inverse, changes, len(pixels)))), 1.0)
     covered = (np.roll(line, -1) == line) & (share > 1e-9)
     after = np.roll(column, -1)
     polygon, row = np.divmod(line[covered], rows[1] - rows[0])
@@ -78,7 +78,7 @@ def _split_at(
 
     Returns starts, ends, polygon, low and high of the pieces.
     """
-    places, edges = [np.zeros(len(starts)), np.ones(len(starts))], [np.arange(len(starts))] * 2
+    positions, edges = [np.zeros(len(starts)), np.ones(len(starts))], [np.arange(len(starts))] * 2
     for axis in (0, 1):
         begin, end = starts[:, axis], ends[:, axis]
         if axis == 0:
@@ -90,13 +90,13 @@ def _split_at(
         length = ends[edge, axis] - starts[edge, axis]
         crossing = length != 0
         edges.append(edge[crossing])
-        places.append((line[crossing] - starts[edge[crossing], axis]) / length[crossing])
-    place, edge = np.clip(np.concatenate(places), 0, 1), np.concatenate(edges)
-    order = np.argsort(edge + place / 2)  # by edge, then by place: twice as fast as lexsort
-    place, edge = place[order], edge[order]
-    piece = np.flatnonzero((edge[1:] == edge[:-1]) & (place[1:] > place[:-1]))
+        positions.append((line[crossing] - starts[edge[crossing], axis]) / length[crossing])
+    position, edge = np.clip(np.concatenate(positions), 0, 1), np.concatenate(edges)
+    order = np.argsort(edge + position / 2)  # by edge, then by position: twice as fast as lexsort
+    position, edge = position[order], edge[order]
+    piece = np.flatnonzero((edge[1:] == edge[:-1]) & (position[1:] > position[:-1]))
     whole = ends - starts
-    begin, end = (starts[edge[piece]] + whole[edge[piece]] * place[index][:, None] for index in (piece, piece + 1))
+    begin, end = (starts[edge[piece]] + whole[edge[piece]] * position[index][:, None] for index in (piece, piece + 1))
     owner = edge[piece]
     return begin, end, polygon[owner], low[owner], high[owner]
 

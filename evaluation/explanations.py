@@ -81,19 +81,19 @@ def explain_regions(
     excluded = np.zeros(len(pixels) + 1)  # pixels that lack a usual score
     for strip in strips(binary.shape):
         rows, _ = strip.slices
-        of_strip = numbers[np.ix_(binary.rows[rows], binary.columns)]
-        columns = np.flatnonzero(of_strip.any(axis=0))
+        in_strip = numbers[np.ix_(binary.rows[rows], binary.columns)]
+        columns = np.flatnonzero(in_strip.any(axis=0))
         if not len(columns):
             continue
         part = Window(int(columns[0]), strip.y, int(columns[-1] - columns[0]) + 1, strip.height)
-        in_part = of_strip[:, part.x : part.x + part.width]
+        in_part = in_strip[:, part.x : part.x + part.width]
         flagged = in_part > 0
         number, values = in_part[flagged], explanation.read(part)[flagged]
         in_region = values.any(axis=1)
-        for band, of_band in enumerate(values.T):
+        for band, band_values in enumerate(values.T):
             is_usual_score = band == bands - 1
-            used = (in_region if is_usual_score else of_band != 0) & (of_band != NOT_COMPARED)
-            sums[band] += np.bincount(number[used], of_band[used], minlength=len(pixels) + 1)
+            used = (in_region if is_usual_score else band_values != 0) & (band_values != NOT_COMPARED)
+            sums[band] += np.bincount(number[used], band_values[used], minlength=len(pixels) + 1)
             compared[band] += np.bincount(number[used], minlength=len(pixels) + 1)
         excluded += np.bincount(number[values[:, -1] == NOT_COMPARED], minlength=len(pixels) + 1)
     explanations = []

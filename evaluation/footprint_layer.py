@@ -63,8 +63,8 @@ def write_footprints(
             for name in aliases:
                 layer.CreateField(ogr.FieldDefn(name, ogr.OFTReal))
             dataset.StartTransaction()
-            for number, of_one in zip(numbers.tolist(), values.reshape(len(values), -1), strict=True):
-                _copy_feature(layer, source.GetFeature(number), len(copied), of_one)
+            for number, measured in zip(numbers.tolist(), values.reshape(len(values), -1), strict=True):
+                _copy_feature(layer, source.GetFeature(number), len(copied), measured)
             write_default_style(
                 dataset, layer, footprint_style(field_name("flagged", buffers[0]), aliases), "share flagged"
             )

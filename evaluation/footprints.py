@@ -41,22 +41,17 @@ class _Outlines:
 
     def __init__(self, rings: Sequence[list[np.ndarray]], width: int) -> None:
         """`rings`: of each footprint; empty if it has no area. `width`: of the image, pixels."""
-        owners = [np.full(len(ring) - 1, number) for number, of_one in enumerate(rings) for ring in of_one]
-        every = [ring for of_one in rings for ring in of_one]
+        owners = [np.full(len(ring) - 1, number) for number, outline in enumerate(rings) for ring in outline]
+        every = [ring for outline in rings for ring in outline]
         self.owner = np.concatenate([np.zeros(0, np.intp), *owners]).astype(np.intp)
         self.starts = np.concatenate([np.zeros((0, 2)), *(ring[:-1] for ring in every)])
         self.ends = np.concatenate([np.zeros((0, 2)), *(ring[1:] for ring in every)])
-        boxes = [
-            (np.min([ring.min(axis=0) for ring in one], axis=0), np.max([ring.max(axis=0) for ring in one], axis=0))
-            if one
-            else (np.zeros(2), np.zeros(2))
-            for one in rings
-        ]
-        low, high = (np.array([box[end] for box in boxes]).reshape(-1, 2) for end in (0, 1))
+        points = [np.concatenate(outline) if outline else np.zeros((1, 2)) for outline in rings]
+        low, high = (np.array([end(part, axis=0) for part in points]).reshape(-1, 2) for end in (np.min, np.max))
         first, last = np.floor(low).clip(0).astype(np.intp), np.ceil(high).clip(0).astype(np.intp)
         self.boxes = np.stack([first[:, 0], np.maximum(last[:, 0].clip(0, width), first[:, 0])], axis=1)
         self.rows = np.stack([first[:, 1], last[:, 1]], axis=1)
-        self.area = np.array([sum(map(signed_area, one)) for one in rings])
+        self.area = np.array([sum(map(signed_area, outline)) for outline in rings])
 
     def touch(self, height: int) -> np.ndarray:
         """Return which footprints have a part in an image of so many rows, (footprints,) bool."""
@@ -102,9 +97,9 @@ class _Rows:
         first, _ = self.rows
         spans = pixel_coverage(outlines.starts, outlines.ends, outlines.owner, outlines.boxes, self.rows)
         owner, spans = spans.polygon, spans._replace(row=spans.row - first)
-        for name, of_rows in self._sums.items():
+        for name, row_totals in self._sums.items():
             total = getattr(sums, name)
-            total += np.bincount(owner, sum_spans(of_rows, spans), len(total))
+            total += np.bincount(owner, sum_spans(row_totals, spans), len(total))
         np.maximum.at(sums.highest, owner, highest_of_spans(self._highest, spans))
 
 
@@ -121,7 +116,7 @@ def _measure(by_buffer: Sequence[_Outlines], rasters: EventRasters) -> np.ndarra
                 prepared.add(outlines, sums)
     is_explained = rasters.explanation is not None
     return np.stack(
-        [sums.values(one.area, is_explained) for one, sums in zip(by_buffer, all_sums, strict=True)], axis=1
+        [sums.values(outlines.area, is_explained) for outlines, sums in zip(by_buffer, all_sums, strict=True)], axis=1
     )
 
 
@@ -141,12 +136,12 @@ def measure_footprints(
         chunk = np.array(order[start : start + CHUNK])
         found = [file.rings(places[number][0], buffers) for number in chunk]
         damaged += sum(rings is None for rings in found)
-        outlines = [
+        by_buffer = [
             _Outlines([rings[index] if rings else [] for rings in found], rasters.scores.shape[1])
             for index in range(len(buffers))
         ]
-        values[chunk] = _measure(outlines, rasters)
-        touching[chunk] = np.any([one.touch(rasters.scores.shape[0]) for one in outlines], axis=0)
+        values[chunk] = _measure(by_buffer, rasters)
+        touching[chunk] = np.any([outlines.touch(rasters.scores.shape[0]) for outlines in by_buffer], axis=0)
         done(len(chunk))
     if damaged:
         LOG.warning("%s: %d footprints are damaged or empty and are left out", file.path, damaged)

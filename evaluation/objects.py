@@ -156,8 +156,8 @@ class _Components:
                 roots[number] = number = roots[roots[number]]
             return number
 
-        for one, other in (pair for pairs in self._links for pair in pairs.tolist()):
-            roots[root(one)] = root(other)
+        for above, below in (pair for pairs in self._links for pair in pairs.tolist()):
+            roots[root(above)] = root(below)
         whole = np.array([root(number) for number in roots])
-        pixels, covered = (np.bincount(whole, of_part, len(whole)) for of_part in (pixels, covered))
+        pixels, covered = (np.bincount(whole, counts, len(whole)) for counts in (pixels, covered))
         return int(np.count_nonzero(pixels)), int(np.count_nonzero((covered > 0) & (covered >= share * pixels)))

@@ -243,7 +243,7 @@ def summarize_regions(path: Path) -> RegionSummary | None:
     """Summarize the regions in a file; None if it is missing or cannot be read."""
     with suppress(RuntimeError, AttributeError):  # AttributeError: no such layer
         layer = (dataset := open_geopackage(path)).GetLayerByName(LAYER)
-        rows = [(one["area_pixels"], one["area_m2"], one["max_score"]) for one in layer]
+        rows = [(region["area_pixels"], region["area_m2"], region["max_score"]) for region in layer]
         del layer, dataset
         areas = [area for _, area, _ in rows if area is not None]
         total = sum(areas) if len(areas) == len(rows) else None

@@ -1,6 +1,7 @@
 """Prints which share of the reviewed regions was accepted, over the threshold."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import config
@@ -22,8 +23,8 @@ def print_reviewed(names: Sequence[str], result_root: Path, threshold: float) ->
     `threshold`: of stage 2, the table's first one.
     """
     by_event = [read_judgements(result_root / name / config.REGIONS_NAME) for name in names]
-    regions = [region for of_event in by_event for region in of_event]
-    events = sum(bool(of_event) for of_event in by_event)
+    regions = list(chain.from_iterable(by_event))
+    events = sum(map(bool, by_event))
     print(f"Reviewed regions: {len(regions)} in {events} event{'' if events == 1 else 's'}")
     if not regions:
         return

@@ -99,11 +99,11 @@ def match_reviews(
     return matched, unmatched
 
 
-def _overlap(one: ogr.Geometry, other: ogr.Geometry) -> float:
+def _overlap(first: ogr.Geometry, second: ogr.Geometry) -> float:
     """Return the intersection over union of two outlines; 0 if one is damaged."""
     with suppress(RuntimeError, AttributeError):  # AttributeError: None, an empty result
-        shared = one.Intersection(other).Area()
-        return shared / (one.Area() + other.Area() - shared)
+        shared = first.Intersection(second).Area()
+        return shared / (first.Area() + second.Area() - shared)
     return 0.0
 
 

@@ -86,14 +86,13 @@ def print_objects(results: Sequence[Result], false_alarms: dict[str, ObjectCount
     `results`: with these scores. `share`: see `score_objects`.
     """
     print(f"Per object (from {share:g} of it) and unweighted")
-    of_events = [(result.event.name, result.objects) for result in results if result.objects is not None]
-    if len(of_events) > 1:
-        stage1, stage2 = zip(*(objects for _, objects in of_events), strict=True)
-        of_all = (average_object_scores(stage1), average_object_scores(stage2))
-        of_events.append((f"All {len(of_events)} events", of_all))
-    for title, of_stages in of_events:
+    scored = [(result.event.name, result.objects) for result in results if result.objects is not None]
+    if len(scored) > 1:
+        stage1, stage2 = zip(*(objects for _, objects in scored), strict=True)
+        scored.append((f"All {len(scored)} events", (average_object_scores(stage1), average_object_scores(stage2))))
+    for title, stages in scored:
         print(title)
-        for name, (objects, pixels, average) in zip(("Stage1", "Stage2"), of_stages, strict=True):
+        for name, (objects, pixels, average) in zip(("Stage1", "Stage2"), stages, strict=True):
             counts = f"found {objects.found} of {objects.labelled}, right {objects.right} of {objects.flagged}"
             print(f"  {name}  objects  {_rates(objects.scores)}  {counts}, {_alarms(objects)}")
             over_thresholds = "" if average is None else f"  average precision={average:.4f}"

@@ -111,9 +111,9 @@ def _print_table(events: Sequence[PlannedEvent], skipped: Sequence[tuple[str, st
     """Print one line per event folder: name, size, dates, label and plan."""
     lines = [(event.name, event.size, event.dates, str(event)) for event in events]
     lines += [(name, "", "", f"skipped: {reason}") for name, reason in skipped]
-    width, of_dates = (max([len(line[column]) for line in lines], default=0) for column in (0, 2))
+    name_width, dates_width = (max([len(line[column]) for line in lines], default=0) for column in (0, 2))
     for name, size, dates, text in lines:
-        print(f"{name:{width}}  {size:>15}  {dates:{of_dates}}  {text}")
+        print(f"{name:{name_width}}  {size:>15}  {dates:{dates_width}}  {text}")
 
 
 def _print_memory(settings: EngineSettings, events: Sequence[PlannedEvent]) -> None:

@@ -55,8 +55,8 @@ class StoredExplanation:
             owned = part._replace(x=part.x - window.x, y=part.y - window.y).slices
             table, runs = self.store.read_table(whole), RunLengths.of(np.nan_to_num(filtered[owned]))
             region, in_region = runs.find(table[:, 0])
-            of_runs = np.zeros((len(region), values.shape[2]), np.float32)
-            of_runs[in_region] = table[region[in_region], 1:]
-            values[owned] = runs.paint(of_runs)
+            run_values = np.zeros((len(region), values.shape[2]), np.float32)
+            run_values[in_region] = table[region[in_region], 1:]
+            values[owned] = runs.paint(run_values)
         values[np.isnan(filtered)] = np.nan
         return values

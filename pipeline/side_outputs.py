@@ -63,7 +63,7 @@ class Stage2Extras:
     split: bool = False  # regions that touch but differ in score are kept apart
 
     @property
-    def of_polygons(self) -> dict[str, Any]:
+    def affecting_polygons(self) -> dict[str, Any]:
         """The options that affect the polygons, without the explanation and without defaults."""
         return {name: value for name, value in asdict(self).items() if name != "explain" and value}
 
@@ -85,25 +85,25 @@ class AnomalyOutputs:
 
     def _records(self, explained: bool) -> tuple[dict[str, str], dict[str, str]]:
         """Return the records of the preview and of the polygons; the latter also says what these hold in addition."""
-        in_addition = self.extras.of_polygons | ({"explained": True} if explained else {})
+        in_addition = self.extras.affecting_polygons | ({"explained": True} if explained else {})
         return settings_record(_binarizing()), settings_record(_binarizing() | in_addition)
 
     def are_current(self, explained: bool) -> bool:
         """Return whether all files exist and were made with these settings. `explained`: whether polygons must be."""
-        of_preview, of_polygons = self._records(explained)
-        if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != of_preview:
+        preview_record, polygons_record = self._records(explained)
+        if read_preview_text(self.folder / config.ANOMALY_PREVIEW_NAME) != preview_record:
             return False
         metadata = read_regions_metadata(self.folder / config.REGIONS_NAME)
         found = metadata and {name: text for name, text in metadata.items() if name.startswith("ANOMALYCD_")}
         if self.extras.geojson and not self.geojson_path.exists():
-            return found == of_polygons | NO_GEOJSON
-        return found == of_polygons
+            return found == polygons_record | NO_GEOJSON
+        return found == polygons_record
 
     def write(self, scores: Raster, explanation: ExplanationRaster | None) -> None:
         """Write all files. `scores`: the anomaly map, float32. `explanation`: of its regions, if there is one."""
-        of_preview, of_polygons = self._records(explanation is not None)
+        preview_record, polygons_record = self._records(explanation is not None)
         binary = binarize_anomaly_map(scores, **_binarizing())
-        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, of_preview)
+        write_preview(self.folder / config.ANOMALY_PREVIEW_NAME, binary, preview_record)
         name, _ = CATEGORIES[self.event.category]
         attributes = {"event": self.event.name, "category": f"{self.event.category} {name}"}
         regions = find_regions(binary, scores, self.georeference, explanation, self.extras.split)
@@ -113,8 +113,8 @@ class AnomalyOutputs:
             remove_outputs(self.geojson_path)  # it would differ from the polygons of this run
         elif not write_geojson(self.geojson_path, regions, attributes):
             remove_outputs(self.geojson_path)
-            of_polygons |= NO_GEOJSON
-        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, of_polygons | self._about())
+            polygons_record |= NO_GEOJSON
+        write_regions(self.folder / config.REGIONS_NAME, regions, attributes, polygons_record | self._about())
 
     def _about(self) -> dict[str, str]:
         """Return metadata of the polygons for people."""

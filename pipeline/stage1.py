@@ -99,9 +99,9 @@ class Stage1(Stage):
         valid = valid_in_all(pixels)
         if valid is not None and not valid.any():
             return ImagePair([], valid, [])
-        scaled = [engine.scale(of_image.rgb) for of_image in pixels]
+        scaled = [engine.scale(image.rgb) for image in pixels]
         has_crops = self.request.settings.sam_params.get("crop_n_layers", 0) > 0
-        return ImagePair(scaled, valid, [of_image.rgb for of_image in pixels] if has_crops else [None, None])
+        return ImagePair(scaled, valid, [image.rgb for image in pixels] if has_crops else [None, None])
 
     def encode(
         self, window: Window, inputs: ImagePair, engine: "SamEngine", cache: "FeatureCache | None"
@@ -113,12 +113,12 @@ class Stage1(Stage):
             return EncodedPair([], [], inputs.valid)
         features = engine.encode(inputs.scaled)
         if cache is not None:
-            for image, of_image in zip((self.images.reference, self.images.monitor), features, strict=True):
-                cache.keep(image.path, window, of_image)
+            for image, encoded in zip((self.images.reference, self.images.monitor), features, strict=True):
+                cache.keep(image.path, window, encoded)
         parameters = MaskParameters.of(self.request.settings.sam_params)
         masks = [
-            engine.generator.generate(pixels, of_image, parameters)
-            for pixels, of_image in zip(inputs.pixels, features, strict=True)
+            engine.generator.generate(pixels, encoded, parameters)
+            for pixels, encoded in zip(inputs.pixels, features, strict=True)
         ]
         return EncodedPair(features, masks, inputs.valid)
 

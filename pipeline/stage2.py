@@ -205,7 +205,7 @@ class Stage2(Stage):
         self, window: Window, inputs: UnencodedDates, engine: "SamEngine", cache: "FeatureCache | None"
     ) -> EncodedDates:
         """Encode the dates that are not in the cache."""
-        features = [of_image for group in inputs.scaled for of_image in engine.encode(group)]
+        features = [encoded for group in inputs.scaled for encoded in engine.encode(group)]
         if inputs.pair_is_cached and cache is not None:
             pair = (self.images.reference, self.images.monitor)
             features += [cache.get(image.path, window, engine.device) for image in pair]

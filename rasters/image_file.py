@@ -190,7 +190,7 @@ def match_files(files: Sequence[ImageFile], reference: ImageFile) -> None:
     first_scale = next((scale for file in files for scale, _ in file.tags if scale), 1.0)
     for file in files:
         own, other = (
-            [(scale or first_scale, offset or 0.0) for scale, offset in one.tags] for one in (file, reference)
+            [(scale or first_scale, offset or 0.0) for scale, offset in image.tags] for image in (file, reference)
         )
         units = Units.between(own, other)
         if units != Units((1.0,) * 3, (0.0,) * 3):

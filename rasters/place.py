@@ -211,10 +211,10 @@ def _same_without_datum(crs: osr.SpatialReference, other: osr.SpatialReference) 
     """
     no_shift = "+towgs84=0,0,0,0,0,0,0"
     text, other_text = (
-        one.ExportToProj4()
+        system.ExportToProj4()
         .replace("+datum=WGS84", f"+ellps=WGS84 {no_shift}")
         .replace("+datum=NAD83", f"+ellps=GRS80 {no_shift}")
-        for one in (crs, other)
+        for system in (crs, other)
     )
     return no_shift in text and text == other_text
 

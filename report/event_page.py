@@ -201,7 +201,7 @@ def _data(report: EventReport, photos: Sequence[Photo], max_width: int) -> dict[
 
 def _regions(report: EventReport) -> dict[str, object]:
     """Return the values of all regions, one list per value."""
-    regions, usual = report.regions, [one.usual_score for one in report.explanations]
+    regions, usual = report.regions, [explanation.usual_score for explanation in report.explanations]
     return {
         "mean": [round(region.mean_score, 4) for region in regions],
         "max": [round(region.max_score, 4) for region in regions],
@@ -215,7 +215,7 @@ def _regions(report: EventReport) -> dict[str, object]:
         if usual
         else None,
         "last": last_steps(report),
-        "verdicts": [[one.number, *one.judgement] for one in report.reviewed],
+        "verdicts": [[region.number, *region.judgement] for region in report.reviewed],
     }
 
 
@@ -236,11 +236,11 @@ def _explanation(report: EventReport) -> dict[str, object]:
         "dates": [date_text(image) for image in report.event.historical],
         "regions": [
             {
-                "similarities": [*map(_rounded, one.similarities)],
-                "best": one.most_similar,
-                "usual": _rounded(one.usual_score),
+                "similarities": [*map(_rounded, explanation.similarities)],
+                "best": explanation.most_similar,
+                "usual": _rounded(explanation.usual_score),
             }
-            for one in report.explanations
+            for explanation in report.explanations
         ],
     }
 

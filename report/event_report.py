@@ -137,7 +137,7 @@ def read_report(event: Event, stage1_root: Path, result_root: Path) -> EventRepo
     place = find_place(images.georeference, images.shape)
     pixels = dict(enumerate((region.pixels for region in results.regions), 1))
     # Polygons that were made with other settings have other regions.
-    reviewed = [one for one in read_judgements(regions_path) if pixels.get(one.number) == one.pixels]
+    reviewed = [region for region in read_judgements(regions_path) if pixels.get(region.number) == region.pixels]
     footprints = count_footprints(result_root / event.name / config.FOOTPRINTS_NAME)
     made_with = next((map_origin(maps[kind].path) for kind in ("anomaly", "change") if kind in maps), {})
     return EventReport(
@@ -224,7 +224,7 @@ def page_rasters(report: EventReport, max_side: int, max_bytes: int) -> dict[str
 
 
 def _masks(curve: ThresholdCurve, numbers: np.ndarray | None) -> dict[str, Any]:
-    masks = np.stack([one.small for one in curve.maps])
+    masks = np.stack([binary.small for binary in curve.maps])
     # The first pixel of every row and column of the small map, and the end of the last one.
     edges = [
         np.searchsorted(starts, np.arange(length + 1)).tolist()

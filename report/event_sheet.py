@@ -166,14 +166,14 @@ def _draw_maps(sheet: _Sheet, panels: EventPanels, letters: Iterator[str], y: fl
     xs = [MARGIN + column * (width + GAP) for column in range(len(titles))]
     axes = [sheet.panel(x, y, width, height, title, next(letters)) for x, title in zip(xs, titles, strict=True)]
     keys_at = y + CAPTION + height + 1.2
-    for x, one, scores, binary, threshold in (
+    for x, panel, scores, binary, threshold in (
         (xs[0], axes[0], panels.changes, np.zeros(1, bool), None),
         (xs[1], axes[1], panels.filtered, panels.changed, panels.change_threshold),
         (xs[2], axes[2], panels.anomalies, panels.anomalous, panels.settings.stage2_threshold),
     ):
-        _show(one, scores, cmap=SCORE_COLORS, vmin=0, vmax=1)
+        _show(panel, scores, cmap=SCORE_COLORS, vmin=0, vmax=1)
         if binary.any() and not binary.all():
-            one.contour(binary, [0.5], colors=OUTLINE, linewidths=0.8, zorder=3)
+            panel.contour(binary, [0.5], colors=OUTLINE, linewidths=0.8, zorder=3)
         _draw_color_bar(sheet.axes(x, keys_at, width, 2), threshold)
     if panels.label is not None:
         _draw_label(sheet, axes[3], panels.event, panels.label, xs[3], keys_at)

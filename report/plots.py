@@ -119,7 +119,7 @@ def _draw_average(axes: "Axes", thresholds: Sequence[float], average: Sequence[S
     points = found_points(average)
     axes.plot(*points.T, color="white", lw=3.2, zorder=3)
     axes.plot(*points.T, color="black", lw=1.8, zorder=4, label="average")
-    for threshold in (*(one for one in NAMED_THRESHOLDS if abs(one - chosen) >= MIN_DISTANCE), chosen):
+    for threshold in (*(named for named in NAMED_THRESHOLDS if abs(named - chosen) >= MIN_DISTANCE), chosen):
         at = average[int(np.argmin(np.abs(np.array(thresholds) - threshold)))]
         if at.recall == 0:
             continue
@@ -226,7 +226,9 @@ def draw_histograms(
 
 
 def _draw_histogram(axes: "Axes", members: Sequence[EventCurves]) -> None:
-    shares = {name: mean_shares([getattr(one.histogram, name) for one in members]) for name in ("outside", "inside")}
+    shares = {
+        name: mean_shares([getattr(member.histogram, name) for member in members]) for name in ("outside", "inside")
+    }
     lowest = LOWEST_SHARE / 10  # below the axis: 0 has no logarithm
     if shares["outside"] is not None:
         axes.stairs(shares["outside"], BIN_EDGES, color=OUTSIDE, fill=True, baseline=lowest, label="outside labels")

@@ -54,12 +54,12 @@ def find_masks(engine: SamEngine, rgb: np.ndarray) -> np.ndarray:
 
 def feature_colors(features: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Map the three main components of all images' features to colours, (G, G, 3) in [0, 1] per image."""
-    together = np.concatenate([one.reshape(-1, one.shape[-1]) for one in features])
+    together = np.concatenate([image.reshape(-1, image.shape[-1]) for image in features])
     mean = together.mean(axis=0)
     _, _, axes = np.linalg.svd(together - mean, full_matrices=False)
-    projected = [(one - mean) @ axes[:3].T for one in features]
-    low, high = np.percentile(np.concatenate([one.reshape(-1, 3) for one in projected]), (2, 98), axis=0)
-    return [np.clip((one - low) / np.maximum(high - low, 1e-6), 0, 1) for one in projected]
+    projected = [(image - mean) @ axes[:3].T for image in features]
+    low, high = np.percentile(np.concatenate([image.reshape(-1, 3) for image in projected]), (2, 98), axis=0)
+    return [np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1) for image in projected]
 
 
 def mask_colors(masks: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def draw_inputs(canvas: Canvas, panels: EventPanels) -> None:
     """Draw the images of the event."""
     canvas.panel(14, 11, panels.monitor.rgb, "monitor")
     canvas.panel(14, 37, panels.historical[-1].rgb, "reference")
-    canvas.stack(8, 98, [one.rgb for one in panels.historical], "all historical dates,\nthe reference last")
+    canvas.stack(8, 98, [image.rgb for image in panels.historical], "all historical dates,\nthe reference last")
     canvas.arrow((23.5, 62), (23.5, 97))
     canvas.text(25.5, 79, "is the\nlatest of", ha="left", color=ARROW)
 
