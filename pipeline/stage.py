@@ -163,7 +163,7 @@ class Stage(ABC):
 
     @abstractmethod
     def write_outputs(self, store: WindowStore) -> None:
-        """Write all outputs. `store`: with all windows."""
+        """Write all outputs, the map last: a stage with a current map is finished. `store`: with all windows."""
 
     @abstractmethod
     def read(self, window: Window, engine: "SamEngine", cache: "FeatureCache | None") -> Any:
@@ -200,13 +200,17 @@ class Stage(ABC):
             )
         return state is not MapState.OUTDATED
 
-    def restore_side_outputs(self) -> None:
+    def complete_outputs(self) -> None:
         """Write the preview and the polygons again from the map, if they are missing or have other settings.
 
-        Beside a map of another program, nothing is written.
+        Removes stored windows that a run left which was killed after it had written the map. Beside a map of another
+        program, nothing is changed.
         """
         path = find_map(self.map_path)
-        if read_parameters(path) is not None and not self.has_side_outputs():
+        if read_parameters(path) is None:
+            return
+        self.store().remove()
+        if not self.has_side_outputs():
             LOG.info("%s: preview and polygons are written again from the map", path)
             self.write_side_outputs(ScoreMap(path))
 
@@ -245,7 +249,7 @@ def advance(finished: Stage | None, requests: Sequence[StageRequest], sam: SamId
     for number, request in enumerate(requests, 1):
         stage = request.open(sam)
         if request.skip_existing and stage.can_be_skipped():
-            stage.restore_side_outputs()
+            stage.complete_outputs()
             reasons.append(stage.SKIP_REASON)
             continue
         store = stage.store()

@@ -147,9 +147,9 @@ class Stage1(Stage):
     def write_outputs(self, store: WindowStore) -> None:
         """Write the preview and the change map."""
         self.write_side_outputs(store)
+        write_map_style(self.map_path)
         tags = map_tags(self.parameters, self.checkpoint)
         write_raster(self.map_path, store, self.images.georeference, tags, ["change score, 0 to 1"])
-        write_map_style(self.map_path)
 
     def has_side_outputs(self) -> bool:
         """Return whether the preview exists and was made with the current quantile."""

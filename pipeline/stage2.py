@@ -253,13 +253,13 @@ class Stage2(Stage):
                     remove_outputs(self.explanation_path)  # made with other parameters
             self.side_outputs.write(store, explanation)
             filtered_path = self.folder / config.FILTERED_MAP_NAME
-            write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
-            write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
             write_map_style(filtered_path)
-            write_map_style(self.map_path)
+            write_raster(filtered_path, self.filtered, georeference, tags, ["change score, 0 to 1, filtered"])
             if written is not None:
-                written.result()
                 write_map_style(self.explanation_path, len(self.event.historical) + 1)
+                written.result()
+        write_map_style(self.map_path)
+        write_raster(self.map_path, store, georeference, tags, ["anomaly score, 0 to 2"])
 
     def has_side_outputs(self) -> bool:
         """Return whether the preview and the polygons exist and were made with the current evaluation settings."""

@@ -100,9 +100,10 @@ def test_a_run_goes_on_after_a_dead_driver_and_after_one_that_was_asked_to_end(
     assert "not finished" in ended.stderr
     assert "interrupted (SIGTERM)" in ended.stderr
     assert "Traceback" not in ended.stderr
+    left = list(out.glob("stage*/*/.*.windows-*/*_130_130"))  # none if the last step had just ended
     done = run_one()
     assert done.returncode == 0, done.stderr
-    assert "windows already finished" in done.stderr
+    assert ("windows already finished" in done.stderr) == bool(left)
     assert_same(out, alone)
 
 

@@ -68,7 +68,7 @@ class FakeStage:
     def can_be_skipped(self) -> bool:
         return self.plan.reason is not None
 
-    def restore_side_outputs(self) -> None: ...
+    def complete_outputs(self) -> None: ...
 
     def prepare(self, scratch: Path) -> "FakeStage":
         return self

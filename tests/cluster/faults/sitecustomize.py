@@ -54,7 +54,7 @@ def kill_driver(*_: Any, **__: Any) -> None:
 
 def interrupt_driver(*_: Any, **__: Any) -> None:
     (MARKS / f"answer_{len(list(MARKS.iterdir()))}").touch()
-    if len(list(MARKS.iterdir())) == 4:  # with a delay, so that the driver is waiting
+    if len(list(MARKS.iterdir())) == 2:  # with a delay, so that the driver is waiting
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
