@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from rasters.geotiff import Georeference, GeoTiff
 from rasters.image_file import ImageFile, stretch_of_files
 from rasters.place import Grid
 from rasters.stretch import Stretch
-from utils import LOG, EventError, Window, atomic_write, hide_secrets, tile
+from utils import LOG, EventBusyError, EventError, Window, atomic_write, hide_secrets, tile
 
 WINDOW = 1024  # pixels; a window is read, and repeated if the connection breaks
 FETCHERS = 4  # images that are fetched at once
@@ -39,7 +40,7 @@ def fetch_event(plan: EventPlan, query: Query, stretch: str, data_root: Path, na
 
     Raises EventError or NetworkError if an image cannot be fetched; those that were fetched are kept for the next run.
     """
-    work = data_root / f".{name}.get_event"  # hidden: no event of the data root
+    work = _work_folder(data_root, name)
     with event_lock(work):
         _fetch_all(plan, query, work)
         folder = work / "event"
@@ -51,9 +52,21 @@ def fetch_event(plan: EventPlan, query: Query, stretch: str, data_root: Path, na
         content = json.dumps(record, indent=2, ensure_ascii=False)
         atomic_write(folder / config.EVENT_RECORD_NAME, f"{content}\n".encode())
         folder.rename(data_root / name)
-        for left in work.glob("*.tif"):
-            left.unlink()
+    remove_fetched(data_root, name)
     return data_root / name
+
+
+def _work_folder(data_root: Path, name: str) -> Path:
+    return data_root / f".{name}.get_event"  # hidden: no event of the data root
+
+
+def remove_fetched(data_root: Path, name: str) -> None:
+    """Remove the fetched images of an event that is complete."""
+    work = _work_folder(data_root, name)
+    if work.exists():
+        with suppress(EventBusyError), event_lock(work):
+            for image in work.glob("*.tif"):
+                image.unlink()
 
 
 # --- Fetching --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import config
-from catalogs.fetch import fetch_event
+from catalogs.fetch import fetch_event, remove_fetched
 from catalogs.mosaic import Mosaic
 from catalogs.plan import EventPlan, NoImageError, plan_event
 from catalogs.query import Query
@@ -35,6 +35,7 @@ def get_event(query: Query, settings: EventSettings, dry_run: bool) -> int:
     folder = settings.data_root / settings.name
     if folder.exists() and not dry_run:
         LOG.info("%s: exists, nothing to do; remove it, or take another --name", folder)
+        remove_fetched(settings.data_root, settings.name)  # a run that was killed may have left them
         return 0
     crs = parse_crs(settings.crs) if settings.crs else None
     with remote_files():

@@ -138,6 +138,17 @@ def test_existing_event_is_left_as_it_is(server: FileServer, tmp_path: Path) -> 
     assert not server.requests
 
 
+def test_images_that_a_killed_run_left_beside_a_complete_event_are_removed(server: FileServer, tmp_path: Path) -> None:
+    left = tmp_path / "data" / ".3_x.get_event"
+    for folder in (tmp_path / "data" / "3_x", left):
+        folder.mkdir(parents=True)
+    for name in ("20210705.tif", ".20210712.part.tif", ".lock"):
+        (left / name).touch()
+    run = run_get_event(f"{server.url}/catalog.json", tmp_path)
+    assert run.returncode == 0
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["3_x"]
+
+
 def test_dry_run_writes_nothing(server: FileServer, tmp_path: Path) -> None:
     run = run_get_event(f"{server.url}/catalog.json", tmp_path, "--dry-run")
     assert run.returncode == 0
