@@ -61,10 +61,10 @@ def _work_folder(data_root: Path, name: str) -> Path:
 
 
 def remove_fetched(data_root: Path, name: str) -> None:
-    """Remove the fetched images of an event that is complete."""
+    """Remove the fetched images of an event that is complete, as far as this is possible."""
     work = _work_folder(data_root, name)
     if work.exists():
-        with suppress(EventBusyError), event_lock(work):
+        with suppress(EventBusyError, OSError), event_lock(work):
             for image in work.glob("*.tif"):
                 image.unlink()
 

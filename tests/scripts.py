@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TextIO
@@ -112,11 +113,16 @@ def started(script: str, *arguments: object, **environment: str) -> Iterator[Dia
             process.join()
 
 
-def _fork(line: list[str], folder: Path, environment: dict[str, str], streams: Path) -> BaseProcess:
-    """Start a script. `streams`: a folder with the file or pipe `stdin`, for the script's `stdout` and `stderr`."""
+def fork_server() -> ForkServerContext:
+    """Return the context whose processes are forked from one that has loaded the libraries."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(LIBRARIES)
-    process = server.Process(target=_run_script, args=(line, folder, dict(environment), streams))
+    return server
+
+
+def _fork(line: list[str], folder: Path, environment: dict[str, str], streams: Path) -> BaseProcess:
+    """Start a script. `streams`: a folder with the file or pipe `stdin`, for the script's `stdout` and `stderr`."""
+    process = fork_server().Process(target=_run_script, args=(line, folder, dict(environment), streams))
     process.start()
     return process
 

@@ -1,9 +1,9 @@
 """Kill -9 at random moments, over and over: every file under its final name is whole, and the end is undisturbed."""
 
-import multiprocessing
 import os
 import random
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import config
 from evaluation.polygons import read_regions_metadata
 from rasters.maps import ScoreMap
 from tests.helpers import whole
-from tests.scripts import DEMO_SAM, LIBRARIES
+from tests.scripts import DEMO_SAM, fork_server
 
 KILLS = int(os.environ.get("ANOMALYCD_TEST_KILLS", "6"))
 WINDOW = 130  # pixels a side: 4 windows a stage
@@ -50,13 +50,11 @@ def visible(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_killed_runs_end_as_if_undisturbed(small_events: Path, tmp_path: Path) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(LIBRARIES)  # importing takes longer than running
     moments = random.Random(0)
 
-    def start(root: Path) -> multiprocessing.process.BaseProcess:
+    def start(root: Path) -> BaseProcess:
         roots = ("--data-root", small_events, "--stage1-root", root / "stage1", "--stage2-root", root / "stage2")
-        process = processes.Process(target=work, args=([*map(str, roots), "--patch-size", str(WINDOW), *DEMO_SAM],))
+        process = fork_server().Process(target=work, args=([*map(str, roots), "--patch-size", str(WINDOW), *DEMO_SAM],))
         process.start()
         return process
 

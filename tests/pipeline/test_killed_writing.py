@@ -1,7 +1,6 @@
 """A stage that is killed while it writes its outputs: the next run completes them, and leaves nothing else behind."""
 
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pipeline.stage import Stage, advance
 from pipeline.window_store import WindowStore
 from sam.engine import SamEngine
 from sam.weights import SamIdentity
-from tests.scripts import CONTROL, DEMO_SAM, LIBRARIES
+from tests.scripts import CONTROL, DEMO_SAM, fork_server
 from utils import read_event
 
 SAM = SamIdentity({"sam_model_type": "vit_demo"}, "sam_vit_demo.pth")
@@ -48,8 +47,6 @@ def test_outputs_are_completed(
 ) -> None:
     roots = ("--data-root", small_events, "--stage1-root", tmp_path / "stage1", "--stage2-root", tmp_path / "stage2")
     args = run.parse_arguments([*map(str, roots), "--explain", "--skip-existing-stage2", *DEMO_SAM])
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(LIBRARIES)
     for request in run.plan(read_event(small_events / CONTROL), args):
         step = advance(None, [request], SAM)
         assert step.stage is not None
@@ -60,7 +57,7 @@ def test_outputs_are_completed(
         for files in itertools.count():
             shutil.rmtree(request.folder)
             shutil.copytree(computed, request.folder)
-            process = processes.Process(target=write_and_die, args=(step.stage, files))
+            process = fork_server().Process(target=write_and_die, args=(step.stage, files))
             process.start()
             process.join()
             assert process.exitcode == -signal.SIGKILL
